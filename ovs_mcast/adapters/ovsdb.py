@@ -1,0 +1,261 @@
+"""Rows of bridges and ports in OVSDB, read as state and changed in one transaction (ovsdbapp).
+
+Knows no VNI. Marks are ``external_ids:ovs-mcast`` of Bridge and Port rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ovsdbapp.backend.ovs_idl import command, connection, idlutils
+from ovsdbapp.exceptions import TimeoutException
+from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_exponential
+
+from ..errors import UnavailableError
+from ..marks import EXTERNAL_ID
+from ..state import Bridge, Change, Port
+
+_LOCK = "ovs_mcast"
+_COLUMNS = {
+    "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg"],
+    "Bridge": ["name", "datapath_type", "fail_mode", "protocols", "external_ids", "ports"],
+    "Port": ["name", "external_ids", "interfaces", "tag", "trunks", "vlan_mode"],
+    "Interface": ["name", "type", "options", "ofport", "ofport_request", "error"],
+}
+
+
+class OvsdbError(Exception):
+    """A transaction was refused as a whole: nothing of it is in the database."""
+
+
+class _Api(OvsdbIdl):  # type: ignore[misc]
+    """ovsdbapp's API with a connection of its own: its Backend keeps one per process."""
+
+    ovsdb_connection = None
+
+
+class Ovsdb:
+    """A connection to one ovsdb-server, with its own thread until ``close``.
+
+    ``timeout`` in seconds bounds the connection and how long ovs-vswitchd may take to follow a
+    change. UnavailableError if nobody answers.
+    """
+
+    def __init__(self, remote: str, timeout: float = 30) -> None:
+        self.remote = remote
+        self._timeout = timeout
+        self.transactions = 0
+        try:
+            helper = idlutils.get_schema_helper(remote, "Open_vSwitch")
+            for table, columns in _COLUMNS.items():
+                helper.register_columns(table, columns)
+            self._connection = connection.Connection(
+                connection.OvsdbIdl(remote, helper), timeout=timeout
+            )
+            self._api = _Api(self._connection)
+        except PermissionError:
+            raise UnavailableError(f"opening {remote} needs privileges: run as root") from None
+        except Exception as error:
+            raise UnavailableError(
+                f"no ovsdb-server answers at {remote} ({error}): start openvswitch-switch"
+            ) from None
+
+    def close(self) -> None:
+        """End the connection and its thread."""
+        self._connection.stop()
+
+    def bridges(self) -> dict[str, Bridge]:
+        """Every bridge by name."""
+        with self._connection.lock:
+            return {row.name: _bridge(row) for row in self._rows("Bridge")}
+
+    def ports(self) -> dict[str, Port]:
+        """Every port by name, but for the LOCAL ports, which are the bridges themselves."""
+        with self._connection.lock:
+            return {
+                row.name: _port(bridge.name, row)
+                for bridge in self._rows("Bridge")
+                for row in bridge.ports
+                if row.name != bridge.name
+            }
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Make all changes in one transaction and wait for ovs-vswitchd to have followed.
+
+        What it made of them is not looked at here: read ``ports`` again for ofport and error.
+        """
+        self.transactions += 1
+        try:
+            with self._api.transaction(check_error=True, log_errors=False) as transaction:
+                transaction.add(_Changes(self._api, changes))
+        except TimeoutException:
+            raise UnavailableError(
+                f"Open vSwitch at {self.remote} took no change in {self._timeout:.0f} s: try again"
+            ) from None
+        except Exception as error:
+            raise OvsdbError(str(error)) from error
+
+    @contextmanager
+    def exclusive(
+        self, patience: float, on_wait: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Hold the database's lock for ovs_mcast (RFC 7047, 4.1.8), waiting ``patience`` seconds.
+
+        ``on_wait`` is called once if somebody else holds it. ovsdb-server itself lets go of it when
+        the holder's connection ends, kill -9 included.
+        """
+        told = False
+
+        def held() -> bool:
+            nonlocal told
+            if self._connection.idl.is_lock_contended and not told:
+                told = True
+                on_wait()
+            return bool(self._connection.idl.has_lock)
+
+        self._set_lock(_LOCK)
+        attempts = Retrying(
+            retry=retry_if_result(lambda has_lock: not has_lock),
+            wait=wait_exponential(multiplier=0.005, max=0.1),
+            stop=stop_after_delay(patience),
+        )
+        try:
+            attempts(held)
+            yield
+        except RetryError:
+            raise UnavailableError(
+                f"another run of ovs_mcast holds this Open vSwitch for {patience:.0f} s: "
+                "wait for it to end"
+            ) from None
+        finally:
+            self._set_lock(None)
+
+    def _set_lock(self, name: str | None) -> None:
+        with self._connection.lock:
+            self._connection.idl.set_lock(name)
+        self._connection.txns.put(None)  # wakes the connection's thread, which sends the request
+
+    def _rows(self, table: str) -> list[Any]:
+        return list(self._api.tables[table].rows.values())
+
+
+class _Changes(command.BaseCommand):  # type: ignore[misc]
+    """All changes of one transaction, in the order given."""
+
+    def __init__(self, api: Any, changes: Sequence[Change]) -> None:
+        super().__init__(api)
+        self._changes = changes
+
+    def run_idl(self, txn: Any) -> None:
+        root = next(iter(self.api.tables["Open_vSwitch"].rows.values()))
+        bridges = {row.name: row for row in self.api.tables["Bridge"].rows.values()}
+        ports = {port.name: port for bridge in bridges.values() for port in bridge.ports}
+        for change in self._changes:
+            if isinstance(change.item, Bridge):
+                self._bridge(txn, change, root, bridges)
+            elif isinstance(change.item, Port):
+                self._port(txn, change, bridges, ports)
+
+    def _bridge(self, txn: Any, change: Change, root: Any, bridges: dict[str, Any]) -> None:
+        name = change.item.target
+        if change.action == "remove":
+            if name in bridges:
+                root.delvalue("bridges", bridges[name])
+                bridges.pop(name).delete()
+            return
+        row = bridges.get(name)
+        if row is None:
+            row = bridges[name] = txn.insert(self.api.tables["Bridge"])
+            row.name = name
+            row.addvalue("ports", self._insert_port(txn, name, "internal"))
+            root.addvalue("bridges", row)
+        _write_bridge(row, change.item)
+
+    def _port(
+        self, txn: Any, change: Change, bridges: dict[str, Any], ports: dict[str, Any]
+    ) -> None:
+        item, before = change.item, change.before
+        assert isinstance(item, Port)
+        assert before is None or isinstance(before, Port)
+        row = ports.get(item.name)
+        if change.action == "remove":
+            if row is not None and item.bridge in bridges:
+                bridges[item.bridge].delvalue("ports", row)
+                ports.pop(item.name)
+            return
+        if row is not None and before is not None and item.type == "patch":
+            # Made anew: an error of ovs-vswitchd about the peer stays with the row.
+            bridges[before.bridge].delvalue("ports", row)
+            row = None
+        if row is None:
+            row = ports[item.name] = self._insert_port(txn, item.name, item.type)
+            bridges[item.bridge].addvalue("ports", row)
+        elif before is not None and before.bridge != item.bridge:
+            if before.bridge in bridges:
+                bridges[before.bridge].delvalue("ports", row)
+            bridges[item.bridge].addvalue("ports", row)
+        _write_port(row, item)
+
+    def _insert_port(self, txn: Any, name: str, kind: str) -> Any:
+        interface = txn.insert(self.api.tables["Interface"])
+        interface.name = name
+        interface.type = kind
+        port = txn.insert(self.api.tables["Port"])
+        port.name = name
+        port.interfaces = [interface]
+        return port
+
+
+def _write_bridge(row: Any, item: Any) -> None:
+    row.datapath_type = item.datapath
+    row.fail_mode = item.fail_mode or []
+    _write_owner(row, item.owner)
+
+
+def _write_port(row: Any, item: Port) -> None:
+    interface = row.interfaces[0]
+    interface.type = item.type
+    interface.options = dict(item.options)
+    interface.ofport_request = [] if item.ofport_request is None else item.ofport_request
+    row.tag, row.trunks, row.vlan_mode = [], [], []
+    _write_owner(row, item.owner)
+
+
+def _write_owner(row: Any, owner: str | None) -> None:
+    if owner is None:
+        row.delkey("external_ids", EXTERNAL_ID)
+    else:
+        row.setkey("external_ids", EXTERNAL_ID, owner)
+
+
+def _bridge(row: Any) -> Bridge:
+    return Bridge(
+        name=row.name,
+        datapath=row.datapath_type or "system",
+        fail_mode=_optional(row.fail_mode) or "",
+        owner=row.external_ids.get(EXTERNAL_ID),
+        protocols=tuple(row.protocols),
+    )
+
+
+def _port(bridge: str, row: Any) -> Port:
+    interface = row.interfaces[0]
+    return Port(
+        bridge=bridge,
+        name=row.name,
+        type=interface.type,
+        options=tuple(sorted(interface.options.items())),
+        ofport_request=_optional(interface.ofport_request),
+        vlans=tuple(str(part) for part in (*row.tag, *row.trunks, *row.vlan_mode)),
+        owner=row.external_ids.get(EXTERNAL_ID),
+        ofport=_optional(interface.ofport),
+        error=_optional(interface.error),
+    )
+
+
+def _optional(column: Any) -> Any:
+    """An optional column: the IDL hands it over as a list of none or one."""
+    return column[0] if column else None

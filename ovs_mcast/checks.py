@@ -1,0 +1,268 @@
+"""What this machine refuses before anything is touched, what it warns of, and what it shows after.
+
+Pure functions of what is wanted and what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from netaddr import IPAddress
+
+from . import marks
+from .errors import ConfigurationError
+from .model import Overlay
+from .state import Bridge, Observed, Port
+
+# Outer IP 20 or 40, UDP 8, VXLAN 8 octets (RFC 7348, 5), and the inner frame's Ethernet 14.
+OVERHEAD = {4: 50, 6: 70}
+_MEMBERSHIP_OCTETS = 48  # struct ip_mc_socklist: what one join takes of net.core.optmem_max
+
+
+def refuse(overlay: Overlay, observed: Observed) -> IPAddress:
+    """The VTEP address; ConfigurationError if this machine as it is cannot have the overlay."""
+    _refuse_unbuilt(overlay)
+    _refuse_names(overlay, observed)
+    _refuse_underlay(overlay, observed)
+    vtep = vtep_of(overlay, observed)
+    _refuse_rivals(overlay, observed)
+    _refuse_groups(overlay, observed)
+    _refuse_routes(overlay, observed)
+    return vtep
+
+
+def _refuse_unbuilt(overlay: Overlay) -> None:
+    if overlay.membership not in {"auto", "autojoin"}:
+        raise ConfigurationError(
+            f"{overlay.membership} is not in this version: autojoin is", field="membership"
+        )
+    if overlay.family == 6:
+        raise ConfigurationError(
+            "an autojoin address takes the tunnels' own IPv6 packets to lo, whatever their source, "
+            "and no other membership is in this version: use IPv4 groups",
+            field="groups" if overlay.groups is not None else "segments",
+        )
+
+
+def _refuse_names(overlay: Overlay, observed: Observed) -> None:
+    bridge = observed.bridges.get(overlay.bridge)
+    if bridge is not None and bridge.owner != overlay.name and bridge.datapath != overlay.datapath:
+        raise ConfigurationError(
+            f"{bridge.name} exists on the {bridge.datapath} datapath: "
+            f"a patch port cannot reach it from the {overlay.datapath} datapath",
+            field="datapath",
+        )
+    tunnel = observed.bridges.get(overlay.tunnel_bridge)
+    if tunnel is not None and tunnel.owner != overlay.name:
+        whose = f"overlay {tunnel.owner}'s" if tunnel.owner else "not ours"
+        raise ConfigurationError(
+            f"{tunnel.name} exists and is {whose}: name another", field="tunnel_bridge"
+        )
+    if bridge is not None and bridge.owner not in {None, overlay.name} and bridge.fail_mode:
+        raise ConfigurationError(
+            f"{bridge.name} is the tunnel bridge of overlay {bridge.owner}", field="bridge"
+        )
+    for other in sorted(observed.overlays() - {overlay.name}):
+        if marks.number(other) == marks.number(overlay.name):
+            raise ConfigurationError(
+                f"its marks are those of overlay {other}: choose another name", field="name"
+            )
+    suffix = marks.suffix(overlay.name)
+    for name in (f"patch-int-{suffix}", f"patch-tun-{suffix}", f"vxlan-{suffix}"):
+        port = observed.ports.get(name)
+        if port is not None and port.owner != overlay.name:
+            raise ConfigurationError(
+                f"port {port.target} has the name of a port of ours and is not ours", field="name"
+            )
+
+
+def _refuse_underlay(overlay: Overlay, observed: Observed) -> None:
+    device = overlay.underlay.device
+    if device not in observed.links:
+        raise ConfigurationError(f"there is no device {device}", field="underlay.device")
+    if overlay.datapath != "netdev":
+        return
+    bridge = observed.bridges.get(device)
+    if bridge is None:
+        port = observed.ports.get(device)
+        hint = f"; {device} is a port of {port.bridge}: name that" if port else ""
+        raise ConfigurationError(
+            f"{device} is not a bridge: the userspace datapath's underlay is the bridge that holds "
+            f"the NIC{hint}",
+            field="underlay.device",
+        )
+    if bridge.datapath != "netdev":
+        raise ConfigurationError(
+            f"bridge {device} is on the {bridge.datapath} datapath, not on netdev",
+            field="underlay.device",
+        )
+
+
+def vtep_of(overlay: Overlay, observed: Observed) -> IPAddress:
+    """The outer source: the one that is named, or the device's first unicast of the family."""
+    device, named = overlay.underlay.device, overlay.underlay.vtep
+    addresses = [IPAddress(item.address) for item in observed.addresses if item.device == device]
+    usable = [
+        address
+        for address in addresses
+        if address.version == overlay.family
+        and not address.is_multicast()
+        and not (address.version == 6 and address.is_link_local())
+    ]
+    if named is None:
+        if not usable:
+            raise ConfigurationError(
+                f"{device} has no IPv{overlay.family} address to send from", field="underlay.vtep"
+            )
+        return usable[0]
+    if named not in usable:
+        raise ConfigurationError(f"{device} does not have {named}", field="underlay.vtep")
+    return named
+
+
+def _key_matters(port: Port, overlay: Overlay) -> bool:
+    key = port.option("in_key") or port.option("key") or "0"
+    return key == "flow" or key in {str(segment.vni) for segment in overlay.segments}
+
+
+def _vxlan_rivals(overlay: Overlay, observed: Observed) -> Iterator[Port]:
+    for port in observed.ports.values():
+        udp_port = port.option("dst_port") or "4789"
+        if (
+            port.type == "vxlan"
+            and port.owner != overlay.name
+            and udp_port == str(overlay.underlay.udp_port)
+            and _key_matters(port, overlay)
+        ):
+            yield port
+
+
+def _refuse_rivals(overlay: Overlay, observed: Observed) -> None:
+    udp_port = overlay.underlay.udp_port
+    for port in _vxlan_rivals(overlay, observed):
+        if port.option("remote_ip") == "flow":
+            raise ConfigurationError(
+                f"port {port.target} takes all VXLAN on UDP port {udp_port}: "
+                "one flow-based port can",
+                field="underlay.udp_port",
+            )
+    for link in observed.links.values():
+        # vxlan_sys_4789 is how the kernel datapath carries any VXLAN port of Open vSwitch.
+        if link.udp_port == udp_port and not link.name.startswith("vxlan_sys_"):
+            raise ConfigurationError(
+                f"the Linux vxlan device {link.name} holds UDP port {udp_port}",
+                field="underlay.udp_port",
+            )
+
+
+def _refuse_groups(overlay: Overlay, observed: Observed) -> None:
+    device, mine = overlay.underlay.device, marks.metric(overlay.name)
+    groups = {str(group) for group in overlay.flood_groups}
+    held = {item.address: item for item in observed.addresses if item.device == device}
+    for group in sorted(groups & held.keys()):
+        metric = held[group].metric
+        if marks.is_metric(metric) and metric != mine:
+            raise ConfigurationError(
+                f"{group} on {device} belongs to another overlay of ours: choose another group",
+                field="segments",
+            )
+        if metric != mine and not held[group].autojoin:
+            raise ConfigurationError(
+                f"{device} already has the address {group}, without autojoin, and it is not ours",
+                field="segments",
+            )
+    _refuse_too_many(overlay, observed, groups - held.keys())
+
+
+def _refuse_routes(overlay: Overlay, observed: Observed) -> None:
+    """Destination and metric are all that tells the kernel's host routes apart."""
+    groups = {str(group) for group in overlay.flood_groups}
+    for route in observed.routes:
+        marked = route.metric == marks.metric(overlay.name)
+        if marked and route.protocol != marks.PROTOCOL and route.destination in groups:
+            raise ConfigurationError(
+                f"route {route.target} metric {route.metric} is not ours and in the way",
+                field="segments",
+            )
+
+
+def _refuse_too_many(overlay: Overlay, observed: Observed, new: set[str]) -> None:
+    """All IPv4 autojoin addresses of a namespace share one socket (net->ipv4.mc_autojoin_sk)."""
+    slots = [item for item in observed.addresses if item.autojoin and ":" not in item.address]
+    groups = {str(group) for group in overlay.flood_groups}
+    mine = [item for item in slots if item.metric == marks.metric(overlay.name)]
+    leaving = [item for item in mine if item.address not in groups]
+    need = len(slots) + len(new)
+    limit = observed.limits.igmp_max_memberships
+    field = "groups" if overlay.groups is not None else "segments"
+    says = f"{len(new)} more autojoin groups, with {len(slots)} here, are {need}"
+    if leaving:
+        says += f" (the {len(leaving)} that go are let go last)"
+    if limit is not None and new and need > limit:
+        raise ConfigurationError(
+            f"{says}: the kernel holds {limit}. Set net.ipv4.igmp_max_memberships={need} "
+            "or more in this namespace, or let segments share groups (a smaller pool)",
+            field=field,
+        )
+    octets = observed.limits.optmem_max
+    if octets is not None and new and need > octets // _MEMBERSHIP_OCTETS:
+        raise ConfigurationError(
+            f"{says}: net.core.optmem_max={octets} has room for {octets // _MEMBERSHIP_OCTETS}. "
+            f"Set it to {need * _MEMBERSHIP_OCTETS} or more, or let segments share groups",
+            field=field,
+        )
+
+
+def warnings(overlay: Overlay, observed: Observed) -> list[str]:
+    """What works and is yet worth a sentence: the MTU, ports that take some peers' packets."""
+    found = overlay.warnings()
+    link = observed.links.get(overlay.underlay.device)
+    overhead = OVERHEAD[overlay.family]
+    if link is not None and link.mtu < 1500 + overhead:
+        found.append(
+            f"the MTU of {link.name} is {link.mtu}: it leaves the overlay {link.mtu - overhead}, "
+            f"less than 1500; {1500 + overhead} would do"
+        )
+    for port in _vxlan_rivals(overlay, observed):
+        remote = port.option("remote_ip")
+        if remote != "flow":
+            found.append(f"port {port.target} takes what {remote} sends: it does not reach us")
+    tunnel = observed.bridges.get(overlay.tunnel_bridge, Bridge("", ""))
+    found.extend(
+        f"port {port.target} is not ours: nothing of the pipeline serves it"
+        for port in observed.ports.values()
+        if port.bridge == tunnel.name and port.owner != overlay.name
+    )
+    return found
+
+
+def faults(overlay: Overlay, observed: Observed) -> list[str]:
+    """What was seen afterwards and must not be: ports, membership, and the tunnels' way out."""
+    found = []
+    device = overlay.underlay.device
+    for port in observed.ports.values():
+        if port.owner != overlay.name:
+            continue
+        if port.error:
+            found.append(f"port {port.target}: {port.error}")
+        elif port.ofport is None or port.ofport < 1:
+            found.append(f"port {port.target} has no OpenFlow port")
+        elif port.ofport_request is not None and port.ofport != port.ofport_request:
+            found.append(f"port {port.target} has OpenFlow port {port.ofport}, not as requested")
+    if not observed.links[device].up:
+        found.append(f"{device} is down: set it up")
+    for group in map(str, overlay.flood_groups):
+        if group not in observed.joined:
+            found.append(f"{device} is not a member of {group}")
+        way = observed.tunnels.get(group)
+        if overlay.datapath == "system" and (way is None or way.device != device):
+            found.append(f"the tunnels' packets to {group} leave by {way and way.device}")
+    return found
+
+
+def send_path(overlay: Overlay, observed: Observed, group: IPAddress) -> str:
+    """Where an ordinary program's datagram to the group goes: wire, loopback or none."""
+    way = observed.sends.get(str(group))
+    if way is None or way.device not in {overlay.underlay.device, "lo"}:
+        return "none"
+    return "loopback" if way.device == "lo" else "wire"

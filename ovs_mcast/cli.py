@@ -1,0 +1,23 @@
+"""The console script `ovs-mcast`: the commands as subcommands."""
+
+from __future__ import annotations
+
+import typer
+
+from .lab.command import lab
+from .probe.command import application as probe
+from .setup import setup
+
+
+def main() -> None:
+    """Run `ovs-mcast COMMAND …`."""
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        help="Open vSwitch VXLAN overlays over IP multicast.",
+    )
+    app.command()(setup)
+    app.command()(lab)
+    app.add_typer(probe(), name="probe")
+    app(prog_name="ovs-mcast")

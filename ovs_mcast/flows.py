@@ -1,0 +1,228 @@
+"""Segments to flows and back. Pure: text in the form that ovs-ofctl prints, nothing is run.
+
+The pipeline of the tunnel bridge (patch port 1, VXLAN port 2):
+
+| table | does |
+|---|---|
+| 0 classify | from the patch port: outer source = VTEP, group addresses to 30, else to 20; from the VXLAN port: what we sent ourselves is dropped, to our VTEP to 15, else to 10 |
+| 10 group | (VNI, group) of a segment: to 15 |
+| 15 deliver | per VNI: push the segment's VLAN, learn into 20, out of the patch port |
+| 20 unicast | learned: (VLAN, MAC) to one VTEP; no entry: to 30 |
+| 30 flood | per VLAN: pop it, set VNI and group, out of the VXLAN port |
+
+learn() is per segment and not one flow for all, so that its limit holds per segment: a flood of
+MACs in one leaves the others learning; and with delete_learned what a segment learned goes with it.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from netaddr import IPAddress
+from ovs.flow.ofp import OFPFlow
+
+from . import marks
+from .groups import ethernet_of
+from .model import Overlay, Segment
+from .state import Flow
+
+PATCH, TUNNEL = 1, 2
+CLASSIFY, GROUP, DELIVER, UNICAST, FLOOD = 0, 10, 15, 20, 30
+
+# Above what an operator's own flows on the underlay bridge usually have, below what they can have.
+UNDERLAY_PRIORITY = 64000
+_SEEN = "reg13=0/0x1"
+_MARK_SEEN = "load:0x1->NXM_NX_REG13[0],resubmit(,0)"
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The names of one address family's tunnel fields in matches and in learn()."""
+
+    src: str
+    dst: str
+    nxm_src: str
+    nxm_dst: str
+
+
+FIELDS = {
+    4: Fields("tun_src", "tun_dst", "NXM_NX_TUN_IPV4_SRC[]", "NXM_NX_TUN_IPV4_DST[]"),
+    6: Fields("tun_ipv6_src", "tun_ipv6_dst", "NXM_NX_TUN_IPV6_SRC[]", "NXM_NX_TUN_IPV6_DST[]"),
+}
+
+
+def tunnel_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
+    """Every flow of the tunnel bridge that does not come from learn()."""
+    yield from _shared_flows(overlay, vtep)
+    for segment in overlay.segments:
+        yield from segment_flows(overlay, segment, vtep)
+
+
+def _shared_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
+    names = FIELDS[vtep.version]
+    cookie = marks.cookie(overlay.name)
+    # Said once and not in each segment's flows: explicit, so that no local route of a group can
+    # send our packets to lo, and a new VTEP address changes two flows.
+    source = f"set_field:{vtep}->{names.src}"
+    rows = (
+        (CLASSIFY, 110, f"in_port={TUNNEL},dl_src=01:00:00:00:00:00/01:00:00:00:00:00", "drop",
+         "no frame comes from a group address"),
+        (CLASSIFY, 100, f"in_port={PATCH},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00",
+         f"{source},goto_table:{FLOOD}", "broadcast and multicast → flood"),
+        (CLASSIFY, 90, f"in_port={PATCH}", f"{source},goto_table:{UNICAST}",
+         "unicast → learned"),
+        (CLASSIFY, 100, f"{names.src}={vtep},in_port={TUNNEL}", "drop", "from ourselves → drop"),
+        (CLASSIFY, 90, f"{names.dst}={vtep},in_port={TUNNEL}", f"goto_table:{DELIVER}",
+         f"to VTEP {vtep} → deliver"),
+        (CLASSIFY, 80, f"in_port={TUNNEL}", f"goto_table:{GROUP}", "to a group → which one"),
+        (UNICAST, 0, "", f"goto_table:{FLOOD}", "unknown unicast → flood"),
+    )  # fmt: skip
+    for table, priority, match, actions, summary in rows:
+        yield Flow(overlay.tunnel_bridge, table, priority, match, actions, cookie, summary)
+
+
+def segment_flows(overlay: Overlay, segment: Segment, vtep: IPAddress) -> Iterator[Flow]:
+    """The three flows of one segment; their cookie names its VNI and VLAN."""
+    names = FIELDS[vtep.version]
+    vni, vlan, group = segment.vni, segment.vlan, segment.flood_group
+    cookie = marks.cookie(overlay.name, vlan=vlan, vni=vni)
+    rows = (
+        (GROUP, f"tun_id={vni:#x},{names.dst}={group}", f"goto_table:{DELIVER}",
+         f"VNI {vni} from {group}"),
+        (DELIVER, f"tun_id={vni:#x}",
+         f"push_vlan:0x8100,set_field:{0x1000 | vlan}->vlan_vid,"
+         f"{_learn(overlay, segment)},output:{PATCH}", f"VNI {vni} → vlan {vlan}"),
+        (FLOOD, f"dl_vlan={vlan}",
+         f"pop_vlan,set_field:{vni:#x}->tun_id,set_field:{group}->{names.dst},output:{TUNNEL}",
+         f"vlan {vlan} → {group}"),
+    )  # fmt: skip
+    for table, match, actions, summary in rows:
+        yield Flow(overlay.tunnel_bridge, table, 1, match, actions, cookie, summary)
+
+
+def _learn(overlay: Overlay, segment: Segment) -> str:
+    """Learn (VLAN, source MAC) → its VTEP. hard_timeout: a MAC ages from the last frame it sent."""
+    names = FIELDS[segment.flood_group.version]
+    cookie = marks.cookie(overlay.name, vlan=segment.vlan, vni=segment.vni, learned=True)
+    return (
+        f"learn(table={UNICAST},hard_timeout={overlay.aging},priority=1,delete_learned,"
+        f"cookie={cookie:#x},limit={overlay.learned_limit},"
+        f"NXM_OF_VLAN_TCI[0..11]={segment.vlan:#x},NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
+        f"load:0->NXM_OF_VLAN_TCI[],load:{segment.vni:#x}->NXM_NX_TUN_ID[],"
+        f"load:{names.nxm_src}->{names.nxm_dst},output:NXM_OF_IN_PORT[])"
+    )
+
+
+def underlay_flows(overlay: Overlay, local_mac: str) -> Iterator[Flow]:
+    """The flows of the bridge that holds the NIC, which the userspace datapath needs.
+
+    Its tunnels listen on the LOCAL port's own Ethernet address and ask ARP for the outer
+    destination: so group frames are copied to LOCAL under its address, the frame itself then going
+    its usual way (reg13 says that we saw it), and ARP for a group is answered here.
+    """
+    bridge, port = overlay.underlay.device, overlay.underlay.udp_port
+    cookie = marks.cookie(overlay.name)
+    if overlay.flood_groups:
+        yield Flow(
+            bridge, 0, UNDERLAY_PRIORITY + 1, f"udp,{_SEEN},in_port=LOCAL,tp_dst={port}",
+            _MARK_SEEN, cookie, "VXLAN from this host → its usual way",
+        )  # fmt: skip
+    for group in overlay.flood_groups:
+        mac = ethernet_of(group)
+        yield Flow(
+            bridge, 0, UNDERLAY_PRIORITY, f"udp,{_SEEN},nw_dst={group},tp_dst={port}",
+            f"clone(set_field:{local_mac}->eth_dst,LOCAL),{_MARK_SEEN}", cookie,
+            f"{group} → the tunnel",
+        )  # fmt: skip
+        yield Flow(
+            bridge, 0, UNDERLAY_PRIORITY, f"arp,in_port=LOCAL,arp_tpa={group},arp_op=1",
+            "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:2->arp_op,"
+            "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],"
+            f"set_field:{mac}->arp_sha,set_field:{group}->arp_spa,IN_PORT", cookie,
+            f"ARP for {group} → {mac}",
+        )  # fmt: skip
+
+
+_PRINTED = re.compile(
+    r"\s*cookie=(?P<cookie>0x[0-9a-f]+|\d+), (?:[^=]+=[^ ]+, )*?(?:table=(?P<table>\d+), )?"
+    r"(?:[a-z_]+=[^ ,]+, )*?(?:reset_counts )?(?P<match>[^ ]*) ?actions=(?P<actions>.*)"
+)
+_PRIORITY = re.compile(r"(?:^|,)priority=(\d+)")
+
+
+def read(bridge: str, lines: Iterable[str], expected: Iterable[Flow]) -> tuple[Flow, ...]:
+    """The flows that ovs-ofctl printed, those that mean the same as an expected one as that one.
+
+    Text that differs is compared by meaning (ovs.flow), so that versions may print differently.
+    """
+    wanted = {_text(flow): flow for flow in expected if flow.bridge == bridge}
+    printed = [flow for line in lines if (flow := _parse(bridge, line)) is not None]
+    left = dict(wanted)
+    for flow in printed:
+        left.pop(_text(flow), None)
+    by_meaning: dict[object, Flow] | None = None
+    result = []
+    for flow in printed:
+        same = wanted.get(_text(flow))
+        if same is None and left:
+            if by_meaning is None:
+                by_meaning = {_meaning(other): other for other in left.values()}
+            same = by_meaning.get(_meaning(flow))
+        result.append(same or flow)
+    return tuple(result)
+
+
+def segments_of(flows: Iterable[Flow]) -> dict[int, tuple[int, IPAddress]]:
+    """VNI → (VLAN, group) that the flood flows among these carry out."""
+    found = {}
+    for flow in flows:
+        vni, vlan = marks.segment_of(flow.cookie)
+        group = re.search(r"set_field:([0-9a-f.:]+)->tun_(?:ipv6_)?dst", flow.actions)
+        if flow.table == FLOOD and vni and group:
+            found[vni] = (vlan, IPAddress(group.group(1)))
+    return found
+
+
+def _text(flow: Flow) -> tuple[object, ...]:
+    return (flow.table, flow.priority, flow.match, flow.actions, flow.cookie)
+
+
+def _parse(bridge: str, line: str) -> Flow | None:
+    printed = _PRINTED.fullmatch(line.rstrip())
+    if printed is None:
+        return None
+    match = printed["match"]
+    priority = _PRIORITY.search(match)
+    return Flow(
+        bridge=bridge,
+        table=int(printed["table"] or 0),
+        priority=int(priority[1]) if priority else 32768,
+        match=_PRIORITY.sub("", match).strip(","),
+        actions=printed["actions"],
+        cookie=int(printed["cookie"], 0),
+    )
+
+
+def _meaning(flow: Flow) -> object:
+    """What a flow does, as a hashable value that does not depend on how it was printed."""
+    text = (
+        f"cookie={flow.cookie:#x}, table={flow.table}, priority={flow.priority}"
+        f"{',' if flow.match else ''}{flow.match} actions={flow.actions}"
+    )
+    flushes = "delete_learned," in text  # ovs.flow 4.0 cannot read this flag of learn()
+    try:
+        parsed = OFPFlow(text.replace("delete_learned,", ""))
+    except Exception:  # what ovs.flow cannot read is itself and nothing else
+        return text
+    return _frozen([flushes, parsed.info, parsed.match, parsed.actions])
+
+
+def _frozen(value: Any) -> object:
+    if isinstance(value, dict):
+        return frozenset((key, _frozen(part)) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(part) for part in value)
+    return str(value)

@@ -1,0 +1,306 @@
+"""One machine: observe, plan, apply, verify. Connects the pure core to the adapters.
+
+with ovs_mcast.connect() as host:
+    for change in host.plan(overlay):
+        print(change)
+    status = host.reconcile(overlay)
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
+
+from . import checks, flows, marks
+from .adapters import membership, vswitchd
+from .adapters.netlink import Netlink, RefusedError
+from .adapters.openflow import OpenFlow, OpenFlowError
+from .adapters.ovsdb import Ovsdb, OvsdbError
+from .errors import ApplyError, UnavailableError, VerifyError
+from .model import Overlay
+from .plan import batches, expected_flows, plan, plan_removal
+from .state import Change, Flow, Observed, Plan
+
+LOG = logging.getLogger(__name__)
+
+PATIENCE = 60.0  # seconds that a run waits for another to end
+_ROUNDS = 3  # a change of datapath takes a second look: ovs-vswitchd makes the bridge anew
+_FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStatus:
+    """How one segment is carried; ``send_path`` is an ordinary program's, not the tunnels'."""
+
+    vlan: int
+    group: str
+    joined_by: str
+    send_path: str
+
+    def to_json(self) -> dict[str, object]:
+        """The shape of the contract."""
+        return {
+            "vlan": self.vlan,
+            "group": self.group,
+            "joined_by": self.joined_by,
+            "send_path": self.send_path,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a run did and saw. ``problems`` holds faults, then warnings, which do not count."""
+
+    overlay: str
+    changes: tuple[Change, ...] = ()
+    verified: bool = False
+    segments: Mapping[int, SegmentStatus] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def __getitem__(self, vni: int) -> SegmentStatus:
+        return self.segments[vni]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the machine is not as it was before."""
+        return bool(self.changes)
+
+    def to_json(self) -> dict[str, object]:
+        """The shape of the contract for `setup --json`."""
+        return {
+            "overlay": self.overlay,
+            "changed": self.changed,
+            "changes": [change.to_json() for change in self.changes],
+            "verified": self.verified,
+            "segments": {str(vni): seen.to_json() for vni, seen in self.segments.items()},
+            "problems": list(self.problems),
+        }
+
+
+class Host:
+    """One Open vSwitch and the network namespace of the caller. Use it from one thread at a time.
+
+    ``db`` is the OVSDB remote (unix:/run/openvswitch/db.sock); the sockets of ovs-vswitchd are
+    looked for in ``rundir``, by default beside a unix: ``db``, else $OVS_RUNDIR. UnavailableError
+    if Open vSwitch does not run.
+    """
+
+    def __init__(self, db: str | None = None, *, rundir: str | Path | None = None) -> None:
+        self._rundir = Path(rundir) if rundir else _rundir_of(db)
+        with vswitchd.Vswitchd(self._rundir):
+            self._ovsdb = Ovsdb(db or f"unix:{self._rundir}/db.sock")
+        self._openflow = OpenFlow(self._rundir)
+        self._netlink = Netlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections; no thread is left."""
+        self._netlink.close()
+        self._ovsdb.close()
+
+    def observe(self, overlay: Overlay | str) -> Observed:
+        """The machine as it is now, with the flows of this overlay (or of the one so named)."""
+        name = overlay if isinstance(overlay, str) else overlay.name
+        seen = Observed(
+            bridges=self._ovsdb.bridges(),
+            ports=self._ovsdb.ports(),
+            addresses=self._netlink.addresses(),
+            routes=self._netlink.group_routes(),
+            links=self._netlink.links(),
+            limits=membership.limits(),
+        )
+        expected = () if isinstance(overlay, str) else expected_flows(overlay, seen)
+        return replace(seen, flows=tuple(self._flows(name, seen, expected)))
+
+    def _flows(self, name: str, seen: Observed, expected: Sequence[Flow]) -> Iterator[Flow]:
+        # Ours are on our own bridges and, with the userspace datapath, on an underlay's.
+        for bridge in seen.bridges.values():
+            if bridge.owner == name or bridge.datapath == "netdev":
+                try:
+                    lines = self._openflow.dump(bridge, marks.cookie(name), marks.STATIC_MASK)
+                except OpenFlowError as error:
+                    raise UnavailableError(
+                        f"ovs-vswitchd does not show its flows: {error}"
+                    ) from None
+                yield from flows.read(bridge.name, lines, expected)
+
+    def plan(self, overlay: Overlay) -> Plan:
+        """What `reconcile` would change; changes nothing. ConfigurationError as there."""
+        return plan(overlay, self.observe(overlay))
+
+    def apply(self, changes: Plan, progress: Progress | None = None) -> None:
+        """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
+        done: list[Change] = []
+        self._prime(changes)
+        for where, batch in batches(changes):
+            LOG.debug("%s: %d changes", where, len(batch))
+            try:
+                self._send(where, batch)
+            except RefusedError as error:
+                failed = [batch[position] for position, _code in error.errors]
+                done += [change for change in batch if change not in failed]
+                raise _apply_error(_why(failed[0], error), changes, done, failed) from None
+            except (OvsdbError, OpenFlowError) as error:
+                raise _apply_error(str(error), changes, done, batch) from None
+            done += batch
+            if progress is not None:
+                progress(len(done), len(changes))
+
+    def _prime(self, changes: Plan) -> None:
+        if changes.neighbours:
+            with vswitchd.Vswitchd(self._rundir) as control:
+                control.set_neighbours(changes.neighbours)
+
+    def _send(self, where: str, batch: Sequence[Change]) -> None:
+        if where == "ovsdb":
+            self._ovsdb.apply(batch)
+        elif where == "netlink":
+            self._netlink.apply(batch)
+        else:
+            self._openflow.apply(self._ovsdb.bridges()[where.removeprefix("flow ")], batch)
+
+    def verify(self, overlay: Overlay) -> Status:
+        """What is there now, read back; changes nothing."""
+        attempts = Retrying(
+            retry=retry_if_result(lambda status: not status.verified),
+            wait=wait_exponential(multiplier=0.02, max=0.25),
+            stop=stop_after_delay(_FOLLOW if overlay.datapath == "netdev" else 0),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
+        status: Status = attempts(self._verify_once, overlay)
+        return status
+
+    def _verify_once(self, overlay: Overlay) -> Status:
+        seen = self._look(overlay, self.observe(overlay))
+        left = plan(overlay, seen)
+        faults = [str(change) for change in left] + checks.faults(overlay, seen)
+        segments = {
+            segment.vni: SegmentStatus(
+                vlan=segment.vlan,
+                group=str(segment.flood_group),
+                joined_by="autojoin",
+                send_path=checks.send_path(overlay, seen, segment.flood_group),
+            )
+            for segment in overlay.segments
+        }
+        problems = (*faults, *checks.warnings(overlay, seen))
+        return Status(overlay.name, (), not faults, segments, problems)
+
+    def _look(self, overlay: Overlay, seen: Observed) -> Observed:
+        groups = overlay.flood_groups
+        if overlay.datapath == "netdev":
+            with vswitchd.Vswitchd(self._rundir) as control:
+                tunnels = control.routes()
+        else:
+            tunnels = self._netlink.look_up(groups, checks.vtep_of(overlay, seen))
+        return replace(
+            seen,
+            joined=membership.joined(overlay.underlay.device),
+            sends=self._netlink.look_up(groups),
+            tunnels=tunnels,
+        )
+
+    def reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
+        """Observe, plan, apply, verify; return what was seen.
+
+        Waits for another run on the same Open vSwitch to end. ConfigurationError before anything
+        is touched, ApplyError when a change fails, VerifyError when what is read back is not as
+        wanted. Running it again changes nothing, or converges after a failure.
+        """
+        with self._alone():
+            done = self._converge(lambda: self.plan(overlay), progress)
+            status = replace(self.verify(overlay), changes=done)
+        if not status.verified:
+            raise VerifyError(status.problems, status)
+        return status
+
+    def teardown(self, name: str, progress: Progress | None = None) -> Status:
+        """Remove everything that bears the overlay's mark, and nothing else."""
+        with self._alone():
+            done = self._converge(lambda: self.plan_teardown(name), progress)
+            left = tuple(str(change) for change in self.plan_teardown(name))
+        status = Status(name, done, not left, {}, left)
+        if left:
+            raise VerifyError(left, status)
+        return status
+
+    def plan_teardown(self, name: str) -> Plan:
+        """What `teardown` would remove; changes nothing."""
+        return plan_removal(name, self.observe(name))
+
+    def overlays(self) -> list[str]:
+        """The names of the overlays that have rows in this OVSDB."""
+        seen = Observed(bridges=self._ovsdb.bridges(), ports=self._ovsdb.ports())
+        return sorted(seen.overlays())
+
+    def _converge(
+        self, make_plan: Callable[[], Plan], progress: Progress | None
+    ) -> tuple[Change, ...]:
+        done: list[Change] = []
+        before: Plan | None = None
+        for _round in range(_ROUNDS):
+            changes = make_plan()
+            if not changes or changes == before:
+                break
+            self.apply(changes, progress)
+            done += changes
+            before = changes
+        return tuple(done)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._ovsdb.exclusive(
+            PATIENCE,
+            on_wait=lambda: LOG.warning(
+                "another run of ovs_mcast holds this Open vSwitch: waiting up to %.0f s", PATIENCE
+            ),
+        ):
+            yield
+
+
+def connect(db: str | None = None, *, rundir: str | Path | None = None) -> Host:
+    """A Host for the Open vSwitch of this machine ($OVS_RUNDIR is honoured); see Host."""
+    return Host(db, rundir=rundir)
+
+
+def _rundir_of(db: str | None) -> Path:
+    if db is not None and db.startswith("unix:"):
+        return Path(db.removeprefix("unix:")).parent
+    return vswitchd.run_directory()
+
+
+def _apply_error(
+    message: str, changes: Plan, done: Sequence[Change], failed: Sequence[Change]
+) -> ApplyError:
+    tried = {id(change) for change in (*done, *failed)}
+    pending = [change for change in changes if id(change) not in tried]
+    counts = f"{len(done)} done, {len(failed)} failed, {len(pending)} pending: run again"
+    return ApplyError(f"{message} ({counts})", done=done, failed=failed, pending=pending)
+
+
+def _why(change: Change, error: RefusedError) -> str:
+    code = error.errors[0][1]
+    message = f"{change.action} {change.kind} {change.item.target}: {error}"
+    if code == errno.ENOBUFS:
+        return f"{message}: no more autojoin groups; raise net.ipv4.igmp_max_memberships"
+    return message

@@ -1,0 +1,19 @@
+"""Several hosts on one machine, each with its own Open vSwitch, on one multicast underlay."""
+
+from __future__ import annotations
+
+from .capture import Capture
+from .machines import LinuxHost, Switch, Workload
+from .ovs_host import Host, SetupRun
+from .topology import Lab
+
+__all__ = [
+    "SETUP_ENVIRONMENT",
+    "Capture",
+    "Host",
+    "Lab",
+    "LinuxHost",
+    "SetupRun",
+    "Switch",
+    "Workload",
+]

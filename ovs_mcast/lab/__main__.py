@@ -1,0 +1,7 @@
+"""`python -m ovs_mcast.lab`."""
+
+from __future__ import annotations
+
+from .command import main
+
+main()

@@ -1,0 +1,65 @@
+"""What passes a device of the lab, decoded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from ..adapters.packets import PacketSocket
+
+_T = TypeVar("_T")
+
+
+class Capture(Generic[_T]):
+    """What was seen on a device since the capture was made, in order; a context."""
+
+    def __init__(self, packets: PacketSocket, decode: Callable[[bytes], _T | None]) -> None:
+        self._packets = packets
+        self._decode = decode
+        self._seen: list[_T] = []
+
+    def seen(self, seconds: float = 0.0) -> list[_T]:
+        """All that was seen so far, after looking on for so many seconds."""
+        for frame in self._packets.frames(seconds):
+            self._keep(frame)
+        return list(self._seen)
+
+    def wait(
+        self, number: int = 1, *, timeout: float = 5.0, where: Callable[[_T], bool] | None = None
+    ) -> list[_T]:
+        """What was seen and is wanted, once there are so many, or else after ``timeout`` s."""
+        end = time.monotonic() + timeout
+        looked_at = 0
+        wanted: list[_T] = []
+        while True:
+            fresh = self._seen[looked_at:]
+            looked_at = len(self._seen)
+            wanted += [item for item in fresh if where is None or where(item)]
+            if len(wanted) >= number:
+                return wanted
+            frame = self._packets.receive(max(0.0, end - time.monotonic()))
+            if frame is None:
+                return wanted
+            self._keep(frame)
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._packets.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _keep(self, frame: bytes) -> None:
+        item = self._decode(frame)
+        if item is not None:
+            self._seen.append(item)

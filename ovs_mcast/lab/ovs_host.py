@@ -1,0 +1,163 @@
+"""A host of the lab with an Open vSwitch of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, NamedTuple
+
+from .machines import NIC, NewWorkload, Workload, add_addresses
+from .namespace import RUNDIR, Namespace, link_batch, wait_until
+
+UNDERLAY_BRIDGE = "br-phy"
+INTEGRATION_BRIDGE = "br-int"
+
+# The checkout or site-packages that this very module came from: hosts run the same code.
+_SETUP_ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+_START_VSWITCHD = "ovs-vswitchd --pidfile --detach --no-chdir --log-file -vconsole:err"
+_START_OVSDB = (
+    f"ovsdb-server --remote=punix:{RUNDIR}/db.sock --pidfile --detach --no-chdir --log-file"
+    " -vconsole:err"
+)
+_HOST_SCRIPT = f"""
+echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore
+ovsdb-tool create
+{_START_OVSDB}
+ovs-vsctl --no-wait --timeout=20 init
+"""
+
+
+class SetupRun(NamedTuple):
+    """How the provisioning command ended on a host; ``report`` is {} if it printed no JSON."""
+
+    status: int
+    report: dict[str, Any]
+    stderr: str
+
+
+class Host(Namespace):
+    """A host with its own ovsdb-server and ovs-vswitchd.
+
+    The underlay address is on br-phy, which holds eth0 (userspace datapath); a dummy host runs
+    with ``--enable-dummy=system``, has the address on eth0, and its ports carry no frames.
+    """
+
+    def __init__(
+        self, name: str, addresses: Sequence[str], new_workload: NewWorkload, *, dummy: bool
+    ) -> None:
+        self._start_vswitchd = _START_VSWITCHD + (" --enable-dummy=system" if dummy else "")
+        super().__init__(name, f"{_HOST_SCRIPT}{self._start_vswitchd}")
+        self._new_workload = new_workload
+        self.addresses = tuple(addresses)
+        self.dummy = dummy
+        self.datapath = "system" if dummy else "netdev"
+        self.underlay = NIC if dummy else UNDERLAY_BRIDGE
+
+    @property
+    def vtep(self) -> str:
+        """The first address of the underlay device, without its prefix length."""
+        return self.addresses[0].partition("/")[0]
+
+    def start(self) -> None:
+        """Take the NIC into use: on br-phy, or as it is on a dummy host."""
+        self.run("sh", "-ec", f"ethtool -K {NIC} tx off >/dev/null; ip link set {NIC} up")
+        if not self.dummy:
+            self.vsctl(
+                *f"add-br {UNDERLAY_BRIDGE} -- set bridge {UNDERLAY_BRIDGE} datapath_type=netdev"
+                f" -- add-port {UNDERLAY_BRIDGE} {NIC}".split()
+            )
+        self._address_underlay()
+
+    def setup(self, *arguments: str, timeout: float = 120.0) -> SetupRun:
+        """Run the provisioning command here with these arguments, and ``--json``, to its end.
+
+        The lab's ``--underlay`` and ``--datapath`` are put in unless the arguments name an
+        underlay, or say where the configuration is, or need none.
+        """
+        command = self._setup_command(arguments)
+        done = self.run(*command, env=_SETUP_ENVIRONMENT, timeout=timeout, check=False)
+        try:
+            report = json.loads(done.stdout)
+        except ValueError:
+            report = {}
+        return SetupRun(done.returncode, report, done.stderr)
+
+    def start_setup(self, *arguments: str) -> Popen[str]:
+        """Start the provisioning command; for tests that end it, or run two at once."""
+        return self.popen(*self._setup_command(arguments), env=_SETUP_ENVIRONMENT)
+
+    def vsctl(self, *arguments: str) -> str:
+        """What ovs-vsctl prints; UnavailableError with its words if it fails."""
+        return self.run("ovs-vsctl", "--timeout=20", *arguments).stdout
+
+    def ofctl(self, *arguments: str) -> str:
+        """What ovs-ofctl, speaking OpenFlow 1.4, prints."""
+        return self.run("ovs-ofctl", "--protocols=OpenFlow14", *arguments).stdout
+
+    def appctl(self, *arguments: str) -> str:
+        """What ovs-appctl prints that ovs-vswitchd answers."""
+        return self.run("ovs-appctl", "--timeout=20", *arguments).stdout
+
+    def stop_vswitchd(self, signal: str = "KILL") -> None:
+        """End ovs-vswitchd, by kill -9 unless another signal is named, and see it gone."""
+        self._stop("ovs-vswitchd", signal)
+
+    def start_vswitchd(self) -> None:
+        """Start ovs-vswitchd again, and the underlay's addresses as at a host's start."""
+        self.run("sh", "-ec", self._start_vswitchd)
+        self._address_underlay()
+
+    def stop_ovsdb(self, signal: str = "KILL") -> None:
+        """End ovsdb-server, by kill -9 unless another signal is named, and see it gone."""
+        self._stop("ovsdb-server", signal)
+
+    def start_ovsdb(self) -> None:
+        """Start ovsdb-server again, with the database as it was."""
+        self.run("sh", "-ec", _START_OVSDB)
+
+    def add_workload(
+        self, *, vlan: int | None = None, vni: int | None = None, mac: str = ""
+    ) -> Workload:
+        """Plug a new workload into br-int, which is made if missing, as an access port of the VLAN.
+
+        Without a VLAN it is a trunk port. ``vni`` says what segment that is, if not the VLAN's
+        number.
+        """
+        workload = self._new_workload(self.name, vlan or 0 if vni is None else vni, mac)
+        link_batch(
+            [
+                f"link add {workload.port} type veth peer name {NIC} address {workload.mac}"
+                f" netns {workload.pid}",
+                f"link set {workload.port} mtu {workload.mtu} up",
+            ],
+            within=self,
+        )
+        workload.start()
+        self.vsctl(
+            *f"--may-exist add-br {INTEGRATION_BRIDGE}"
+            f" -- set bridge {INTEGRATION_BRIDGE} datapath_type={self.datapath}"
+            f" -- add-port {INTEGRATION_BRIDGE} {workload.port}"
+            f"{'' if vlan is None else f' tag={vlan}'}".split()
+        )
+        return workload
+
+    def _address_underlay(self) -> None:
+        device = self.underlay
+        if not self.dummy:
+            self.run("sh", "-ec", f"ethtool -K {device} tx off >/dev/null")
+        add_addresses(self, device, self.addresses)
+
+    def _stop(self, daemon: str, signal: str) -> None:
+        process = self.path(f"{RUNDIR}/{daemon}.pid").read_text().strip()
+        self.run("kill", f"-{signal}", process)
+        alive = self.path(f"/proc/{process}")
+        wait_until(lambda: not alive.exists(), f"{self.name}: {daemon} runs on", timeout=20)
+
+    def _setup_command(self, arguments: Sequence[str]) -> tuple[str, ...]:
+        own = {"--underlay", "--config", "--teardown"} & {part.split("=")[0] for part in arguments}
+        given = () if own else ("--underlay", self.underlay, "--datapath", self.datapath)
+        return (sys.executable, "-m", "ovs_mcast.setup", *given, *arguments, "--json")

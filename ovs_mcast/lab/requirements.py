@@ -1,0 +1,34 @@
+"""What a lab needs of the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from ..errors import UnavailableError
+
+# Program to the Debian package that has it.
+PROGRAMS = {
+    "ovsdb-server": "openvswitch-switch",
+    "ovs-vswitchd": "openvswitch-switch",
+    "ovs-vsctl": "openvswitch-switch",
+    "ovsdb-tool": "openvswitch-switch",
+    "ovs-ofctl": "openvswitch-switch",
+    "ovs-appctl": "openvswitch-switch",
+    "ip": "iproute2",
+    "bridge": "iproute2",
+    "ethtool": "ethtool",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "mount": "mount",
+}
+
+
+def check_requirements() -> None:
+    """UnavailableError, with the cure, unless this is root and every program is there."""
+    if os.geteuid() != 0:
+        raise UnavailableError("the lab makes namespaces and raw sockets: run it as root")
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        packages = " ".join(sorted({PROGRAMS[program] for program in missing}))
+        raise UnavailableError(f"not found: {', '.join(missing)}; apt-get install {packages}")

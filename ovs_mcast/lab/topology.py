@@ -1,0 +1,152 @@
+"""Several hosts on one machine, on one multicast-snooping switch; all gone when the lab ends.
+
+workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─┐
+workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─┤ switch (Linux bridge, IGMP snooping)
+workload ─ vxlan ──────────────────────────── eth0 ───┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from types import TracebackType
+from typing import Self, TypeVar
+
+from ..adapters.packets import PacketSocket
+from ..errors import ConfigurationError
+from .capture import Capture
+from .machines import LinuxHost, Switch, Workload
+from .namespace import Namespace
+from .ovs_host import Host
+from .requirements import check_requirements
+
+# Addresses are 10.0.0.1 to 10.0.0.250.
+HOSTS_MAX = 250
+_WORKLOAD_MTU = 1500
+# Outer IPv6, UDP, VXLAN and inner Ethernet headers, in bytes.
+_VXLAN_OVERHEAD = 70
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_Machine = TypeVar("_Machine", bound=Namespace)
+
+
+class Lab:
+    """The lab; a context, at whose end nothing is left.
+
+    ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. Ending the
+    process, by any signal, ends the lab too. What the machine lacks, be it the privilege or a
+    program, is an UnavailableError.
+    """
+
+    switch: Switch
+
+    def __init__(self, *, mtu: int = 1600) -> None:
+        self.mtu = mtu
+        self.hosts: list[Host] = []
+        self.linux_hosts: list[LinuxHost] = []
+        self.workloads: list[Workload] = []
+        self._machines: list[Namespace] = []
+        self._host_numbers = count(1)
+        self._linux_numbers = count(1)
+        self._addresses = count(1)
+        self._workload_numbers = count(1)
+
+    def __enter__(self) -> Self:
+        check_requirements()
+        try:
+            self.switch = self._started(Switch(self.mtu))
+            self.switch.wait_until_snooping()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def add_host(self, *, dummy: bool = False, addresses: Sequence[str] = ()) -> Host:
+        """A host with Open vSwitch; ``addresses`` with prefix length, else 10.0.0.N/24."""
+        return self._taken_into_use([self._new_host(dummy, addresses)])[0]
+
+    def add_hosts(self, number: int, *, dummy: bool = False) -> list[Host]:
+        """Several hosts with Open vSwitch, started at the same time."""
+        return self._taken_into_use([self._new_host(dummy) for _ in range(number)])
+
+    def add_linux_host(self, *, addresses: Sequence[str] = ()) -> LinuxHost:
+        """A host without Open vSwitch; ``addresses`` as for a host."""
+        name = f"l{next(self._linux_numbers)}"
+        host = LinuxHost(name, addresses or self._next_address(), self._new_workload)
+        self.linux_hosts.append(self._started(host))
+        self.switch.plug([host])
+        host.start()
+        return host
+
+    def capture(
+        self, machine: Namespace, device: str, decode: Callable[[bytes], _T | None]
+    ) -> Capture[_T]:
+        """All that ``decode`` makes of the frames of a device, both ways, from now on.
+
+        The switch's port to a host has the host's name. `frames.decode_vxlan` decodes VXLAN; any
+        function that answers None for what is not wanted will do.
+        """
+        return Capture(PacketSocket(device, namespace=machine.pid, outgoing=True), decode)
+
+    def close(self) -> None:
+        """End every machine of the lab; returns when all their processes have ended."""
+        for machine in self._machines:
+            machine.release()
+        while self._machines:
+            self._machines.pop().close()
+
+    def _new_host(self, dummy: bool, addresses: Sequence[str] = ()) -> Host:
+        name = f"h{next(self._host_numbers)}"
+        host = Host(name, addresses or self._next_address(), self._new_workload, dummy=dummy)
+        self.hosts.append(self._started(host))
+        return host
+
+    def _taken_into_use(self, hosts: list[Host]) -> list[Host]:
+        self.switch.plug(hosts)
+        in_parallel(Host.start, hosts)
+        return hosts
+
+    def _new_workload(self, host: str, vni: int, mac: str) -> Workload:
+        name = f"{host}-{vni}"
+        again = sum(w.host == host and w.vni == vni for w in self.workloads)
+        workload = self._started(
+            Workload(
+                f"{name}-{again + 1}" if again else name,
+                host=host,
+                vni=vni,
+                number=next(self._workload_numbers),
+                mtu=min(_WORKLOAD_MTU, self.mtu - _VXLAN_OVERHEAD),
+                mac=mac,
+            )
+        )
+        self.workloads.append(workload)
+        return workload
+
+    def _next_address(self) -> tuple[str]:
+        number = next(self._addresses)
+        if number > HOSTS_MAX:
+            raise ConfigurationError(f"the lab has addresses for {HOSTS_MAX} hosts", field="hosts")
+        return (f"10.0.0.{number}/24",)
+
+    def _started(self, machine: _Machine) -> _Machine:
+        self._machines.append(machine)
+        return machine
+
+
+def in_parallel(act: Callable[[_T], _R], on: Iterable[_T]) -> list[_R]:
+    """The results in order, each from a thread of its own; the first failure is raised."""
+    threads = ThreadPoolExecutor(max_workers=16)
+    try:
+        return list(threads.map(act, on))
+    finally:
+        # Cut short, they need no waiting for: what they run ends with its machine.
+        threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,174 @@
+"""The responder: answers the questions of `probe send` from one device until it is told to end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from selectors import EVENT_READ, DefaultSelector
+
+from netaddr import IPAddress
+
+from ..adapters.membership import Memberships, joined
+from ..adapters.packets import PacketSocket
+from ..errors import ConfigurationError, UnavailableError
+from .answer import RATE, Answerer, Counts, Now
+from .station import Station, find_groups, find_station, find_unicast
+from .wire import PORT
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a responder stands ready for."""
+
+    device: str
+    groups: tuple[IPAddress, ...]
+    sources: tuple[IPAddress, ...]
+    port: int
+
+
+def respond(
+    device: str,
+    groups: Sequence[str | IPAddress],
+    *,
+    source: str | IPAddress | None = None,
+    port: int = PORT,
+    key: bytes | None = None,
+    rate: float = RATE,
+    join: bool = True,
+    silent: bool = False,
+    once: bool = False,
+    duration: float | None = None,
+    on_ready: Callable[[Ready], None] = lambda _: None,
+) -> Counts:
+    """Answer until SIGINT or SIGTERM, for ``duration`` seconds, or ``once``; then leave the groups.
+
+    Calls ``on_ready`` when the kernel shows the memberships and questions are heard. Without
+    ``join`` it becomes a member of nothing and answers what reaches it all the same: what a switch
+    floods. Call it from the main thread. Needs CAP_NET_RAW: UnavailableError without it.
+    """
+    wanted = find_groups(groups)
+    station = find_station(device)
+    sources = _sources(station, wanted, source)
+    with ExitStack() as stack:
+        ending = stack.enter_context(_told_to_end())
+        packets = stack.enter_context(PacketSocket(device, udp_port=port))
+        for family in sources:
+            stack.enter_context(_port_taken(family, device, port))
+        memberships = stack.enter_context(Memberships(device))
+        if join:
+            memberships.join(wanted)
+            _check_joined(device, wanted)
+        answerer = Answerer(
+            station=station,
+            groups=frozenset(wanted),
+            joined=memberships.groups,
+            sources=sources,
+            started=_now(),
+            key=key,
+            rate=rate,
+            silent=silent,
+            port=port,
+        )
+        on_ready(Ready(device, wanted, tuple(sources.values()), port))
+        _serve(answerer, packets, ending, once=once, duration=duration)
+    return answerer.counts
+
+
+def _serve(
+    answerer: Answerer,
+    packets: PacketSocket,
+    ending: socket.socket,
+    *,
+    once: bool,
+    duration: float | None,
+) -> None:
+    end = None if duration is None else time.monotonic() + duration
+    with DefaultSelector() as selector:
+        selector.register(ending, EVENT_READ)
+        selector.register(packets, EVENT_READ)
+        while end is None or time.monotonic() < end:
+            ready = selector.select(None if end is None else max(0.0, end - time.monotonic()))
+            if any(key.fileobj is ending for key, _ in ready):
+                return
+            frame = _heard(packets)
+            answer = answerer.answer(frame, _now()) if frame is not None else None
+            if answer is None:
+                continue
+            # A device that is down for a moment costs an answer, not the responder.
+            with suppress(UnavailableError):
+                packets.send(answer)
+            if once and answerer.counts.answered:
+                return
+
+
+def _heard(packets: PacketSocket) -> bytes | None:
+    """The next frame; a device that goes down says so once, and may come up again."""
+    try:
+        return packets.receive()
+    except UnavailableError:
+        find_station(packets.device)
+        return None
+
+
+def _now() -> Now:
+    return Now(time.monotonic(), time.time_ns() // 1000)
+
+
+def _sources(
+    station: Station, groups: Sequence[IPAddress], named: str | IPAddress | None
+) -> dict[int, IPAddress]:
+    families = sorted({group.version for group in groups})
+    if named is None:
+        return {family: station.source(family) for family in families}
+    if len(families) > 1:
+        raise ConfigurationError("the groups are of two families: leave it out", field="source")
+    family = families[0]
+    return {family: station.source(family, find_unicast(named, "source", family))}
+
+
+def _check_joined(device: str, groups: Sequence[IPAddress]) -> None:
+    seen = joined(device)
+    missing = [str(group) for group in groups if str(group) not in seen]
+    if missing:
+        raise UnavailableError(f"the kernel shows no membership of {', '.join(missing)}")
+
+
+@contextmanager
+def _port_taken(family: int, device: str, port: int) -> Iterator[None]:
+    """Hold the UDP port, so that the kernel refuses no question by ICMP; read nothing from it."""
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    with socket.socket(kind, socket.SOCK_DGRAM) as holder:
+        try:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            if family == 6:
+                holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            holder.bind(("", port))
+        except OSError as error:
+            raise UnavailableError(
+                f"UDP port {port} on {device}: {error.strerror}; one responder serves many groups"
+            ) from error
+        yield
+
+
+@contextmanager
+def _told_to_end() -> Iterator[socket.socket]:
+    """A socket that can be read from once SIGINT or SIGTERM came."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setblocking(False)
+        before = {
+            number: signal.signal(number, lambda *_: None)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)

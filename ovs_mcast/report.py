@@ -1,0 +1,88 @@
+"""What a command tells: JSON to stdout alone, all else to stderr, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from .errors import UnavailableError
+from .host import Progress as Told
+from .state import Change
+
+_MANY = 40  # changes beyond which a reader wants counts
+_MUCH = 200  # changes beyond which a bar is worth drawing
+_CAP_NET_ADMIN = 12
+
+
+def console() -> Console:
+    """Standard error, with colour and width only where it is a terminal."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def log_to_stderr(verbose: bool) -> None:
+    """Our own log to stderr; the libraries' chatter nowhere, what they mean comes as our errors."""
+    handler = RichHandler(
+        console=console(), show_time=False, show_path=False, show_level=False, markup=False
+    )
+    ours = logging.getLogger("ovs_mcast")
+    ours.addHandler(handler)
+    ours.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    ours.propagate = False
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def write_json(value: object) -> None:
+    """One JSON document on stdout."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def say(message: str) -> None:
+    """One line for a person."""
+    console().print(message)
+
+
+def tell_changes(changes: Sequence[Change], *, verbose: bool) -> None:
+    """The changes, one a line, or their counts by kind where they are many."""
+    if len(changes) <= _MANY or verbose:
+        for change in changes:
+            say(str(change))
+        return
+    counts = Counter((change.action, change.kind) for change in changes)
+    for (action, kind), count in counts.items():
+        say(f"{action} {count} {kind}{'s' if count > 1 else ''}")
+
+
+@contextmanager
+def progress() -> Iterator[Told | None]:
+    """A bar on a terminal once there is much to do, else nothing."""
+    out = console()
+    if not out.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=out, transient=True) as bar:
+        task = bar.add_task("applying", total=None, visible=False)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=total > _MUCH)
+
+        yield told
+
+
+def require_net_admin() -> None:
+    """UnavailableError without CAP_NET_ADMIN, which addresses and routes need."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        effective = next(line for line in status if line.startswith("CapEff:"))
+    if not int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1:
+        who = "root" if os.geteuid() else "CAP_NET_ADMIN"
+        raise UnavailableError(f"this changes addresses and routes: run it as {who}")

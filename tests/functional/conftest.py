@@ -1,0 +1,36 @@
+"""What the functional tests share: an empty lab, and one with an overlay that several tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from ovs_mcast.lab import Lab
+
+from .wire import Overlay
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A lab with nothing but the switch, for one test alone."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def overlay() -> Iterator[Overlay]:
+    """An overlay that the tests of a module share, and leave as it was."""
+    with Lab() as lab:
+        yield Overlay(lab)
+
+
+_NUMBERS = count(1)
+
+
+@pytest.fixture
+def mac() -> str:
+    """An Ethernet address that nobody has used before."""
+    number = next(_NUMBERS)
+    return f"02:cc:00:00:{number >> 8:02x}:{number & 0xFF:02x}"

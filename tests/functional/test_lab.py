@@ -1,0 +1,404 @@
+"""The lab itself: it carries frames as drawn, tells the truth about them, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from subprocess import PIPE, CompletedProcess, Popen
+
+import pytest
+from typer.testing import CliRunner
+
+from ovs_mcast.errors import UnavailableError
+from ovs_mcast.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_vxlan, ethernet
+from ovs_mcast.lab import Host, Lab, SetupRun
+from ovs_mcast.lab.command import application
+from ovs_mcast.lab.reach import Stray, reach
+
+pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+
+LAB_COMMAND = (sys.executable, "-m", "ovs_mcast.lab")
+CHECKOUT = Path(__file__).resolve().parents[2]
+NAMESPACE_KINDS = ("net", "mnt", "pid")
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+def hello(source: str, destination: str = BROADCAST) -> bytes:
+    return ethernet(destination, source, ETHERTYPE_EXPERIMENTAL, b"hello")
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    """Whether it comes to hold in time."""
+    end = time.monotonic() + seconds
+    while not (answer := holds()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return answer
+
+
+# What the lab shows
+
+
+def test_every_workload_reaches_its_segment_and_no_other() -> None:
+    """The default lab, by its command: all reach all in their segment, and nothing leaks.
+
+    h1, h2, h3 (Open vSwitch) ─┐
+                               ├─ switch      VNI 100, 101 on each
+    l1 (Linux vxlan) ──────────┘
+    """
+    done = run_lab("--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"] is True
+    assert set(report["segments"]) == set(report["groups"]) == {"100", "101"}
+    assert {vni: len(pairs) for vni, pairs in report["segments"].items()} == {"100": 12, "101": 12}
+    assert set(report["hosts"]) == {"h1", "h2", "h3"}
+    assert report["seconds"] < 15
+
+
+def test_the_table_is_for_people() -> None:
+    """Without --json, stdout is a table a segment and a line that sums up.
+
+    h1 ─ switch ─ l1      VNI 100
+    """
+    done = run_lab("--hosts", "1", "--segments", "1")
+    assert done.returncode == 0, done.stderr
+    assert "VNI 100, 239.0.0.1" in done.stdout
+    assert "2 of 2 directions work, nothing leaks between segments" in done.stdout
+
+
+def test_the_switch_snoops(lab: Lab) -> None:
+    """A host that is no member of a group hears nothing of it; once it joins, it does.
+
+    l1 (239.0.0.1) ─ switch ─ l2 (nothing, then 239.0.0.1)
+    """
+    first, second = lab.add_linux_host(), lab.add_linux_host()
+    sender = first.add_segment(vni=100, group="239.0.0.1")
+    with lab.capture(second, "eth0", decode_vxlan) as wire:
+        with lab.capture(lab.switch, first.name, decode_vxlan) as sent:
+            sender.send(hello(sender.mac))
+            assert [packet.destination for packet in sent.wait()] == ["239.0.0.1"]
+        assert wire.seen(0.3) == []
+        listener = second.add_segment(vni=100, group="239.0.0.1")
+        assert within(5, lambda: lab.switch.members("239.0.0.1") == {first.name, second.name})
+        with listener.listen() as heard:
+            sender.send(hello(sender.mac))
+            assert [packet.vni for packet in wire.wait()] == [100]
+            assert heard.receive(1) == hello(sender.mac)
+
+
+def test_a_broadcast_from_each_side_is_judged_apart(lab: Lab) -> None:
+    """One side hears the other's group by another segment's membership; not the other way round.
+
+    l1 (VNI 100 in 239.0.0.1) ─ switch ─ l2 (VNI 100 in 239.0.0.2, VNI 101 in 239.0.0.1)
+    """
+    first, second = lab.add_linux_host(), lab.add_linux_host()
+    first.add_segment(vni=100, group="239.0.0.1")
+    second.add_segment(vni=100, group="239.0.0.2")
+    second.add_segment(vni=101, group="239.0.0.1")
+    heard = reach(lab.workloads, timeout=1)
+    assert {(p.sender, p.receiver): (p.broadcast, p.unicast) for p in heard.pairs} == {
+        ("l1-100", "l2-100"): (True, True),
+        ("l2-100", "l1-100"): (False, False),
+    }
+    assert not heard.ok
+
+
+def test_a_leak_between_segments_is_told(lab: Lab) -> None:
+    """A port in the wrong VLAN hears the other segment, and the lab says so.
+
+    workload (VNI 100) ─ VLAN 100 ─ br-int ─ VLAN 100 ─ workload (VNI 101)
+    """
+    host = lab.add_host()
+    host.add_workload(vlan=100)
+    host.add_workload(vlan=100, vni=101)
+    heard = reach(lab.workloads, timeout=1)
+    assert heard.leaks == (Stray("h1-100", 100, "h1-101", 101), Stray("h1-101", 101, "h1-100", 100))
+    assert heard.to_json()["ok"] is False
+
+
+def test_a_failed_setup_is_shown_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit status 1, nothing on stdout, and on stderr which host it was and what it said.
+
+    h1 ─ switch
+    """
+    failed = SetupRun(1, {}, "no room on the shelf")
+    monkeypatch.setattr(Host, "setup", lambda *_: failed)
+    done = invoke("--hosts", "1", "--segments", "1", "--linux", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "h1" in done.stderr
+    assert "no room on the shelf" in done.stderr
+
+
+# What the lab is made of
+
+
+def test_a_host_is_alone_with_its_open_vswitch(lab: Lab) -> None:
+    """Each host sees its own database, processes and underlay address, and reaches the other.
+
+    h1 (10.0.0.1 on br-phy) ─ switch ─ h2 (10.0.0.2 on br-phy)
+    """
+    first, second = lab.add_hosts(2)
+    first.vsctl("add-br", "br-mine")
+    assert first.vsctl("list-br").split() == ["br-mine", "br-phy"]
+    assert second.vsctl("list-br").split() == ["br-phy"]
+    assert first.run("pidof", "ovs-vswitchd").stdout.split() == [
+        first.path("/run/openvswitch/ovs-vswitchd.pid").read_text().strip()
+    ]
+    first.run("ping", "-c1", "-W2", second.vtep)
+
+
+def test_ovs_vswitchd_comes_back_after_kill_9(lab: Lab) -> None:
+    """Killed, nothing answers; started again, the underlay is as it was.
+
+    h1 (10.0.0.1 on br-phy) ─ switch ─ l1
+    """
+    host, other = lab.add_host(), lab.add_linux_host()
+    host.stop_vswitchd()
+    with pytest.raises(UnavailableError, match="ovs-vswitchd"):
+        host.appctl("version")
+    host.start_vswitchd()
+    host.run("ping", "-c1", "-W2", other.vtep)
+
+
+def test_the_database_comes_back_after_kill_9(lab: Lab) -> None:
+    """Killed, nothing answers; started again, it has what it had.
+
+    h1 ─ switch
+    """
+    host = lab.add_host()
+    host.stop_ovsdb()
+    with pytest.raises(UnavailableError, match=r"db\.sock"):
+        host.vsctl("list-br")
+    host.start_ovsdb()
+    assert host.vsctl("list-br").split() == ["br-phy"]
+
+
+def test_a_dummy_host_has_a_system_datapath_without_the_kernel(lab: Lab) -> None:
+    """A bridge of datapath type system gets an ofport though no kernel module is there.
+
+    h1 (10.0.0.1 on eth0, ovs-vswitchd --enable-dummy=system) ─ switch
+    """
+    host = lab.add_host(dummy=True)
+    workload = host.add_workload(vlan=100)
+    port = host.vsctl("--columns=ofport,error", "list", "interface", workload.port)
+    assert "ofport              : 1" in port
+    assert host.vsctl("get", "bridge", "br-int", "datapath_type").strip() == "system"
+    assert host.vtep in host.run("ip", "-brief", "addr", "show", "eth0").stdout
+
+
+def test_underlay_addresses_of_both_families(lab: Lab) -> None:
+    """Hosts take the addresses they are given, and IPv6 is there only where one is.
+
+    h1 (10.1.0.1, fd00::1) ─ switch ─ l1 (10.1.0.2, fd00::2)
+    """
+    host = lab.add_host(addresses=["10.1.0.1/24", "fd00::1/64"])
+    other = lab.add_linux_host(addresses=["10.1.0.2/24", "fd00::2/64"])
+    host.run("ping", "-c1", "-W2", "10.1.0.2")
+    host.run("ping", "-c1", "-W2", "fd00::2")
+    assert other.vtep == "10.1.0.2"
+    assert "inet6" not in host.run("ip", "addr", "show", "eth0").stdout
+
+
+def test_a_tagged_frame_is_heard_with_its_tag(lab: Lab) -> None:
+    """The kernel tells a frame's VLAN tag beside the frame; a listener gets it back in place.
+
+    workload ─ VLAN 100 ─ br-int ─ trunk ─ workload
+    """
+    host = lab.add_host()
+    access, trunk = host.add_workload(vlan=100), host.add_workload(vni=4095)
+    with trunk.listen(ethertype=0x0003) as heard:
+        access.send(hello(access.mac))
+        frame = ethernet(BROADCAST, access.mac, ETHERTYPE_EXPERIMENTAL, b"hello", vlan=100)
+        assert (heard.receive(2) or b"")[:23] == frame[:23]
+
+
+# What the lab refuses
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--hosts", "0"), ("--segments", "0"), ("--linux", "-1"), ("--hosts", "249", "--linux", "9")],
+)
+def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
+    """Exit status 2, and nothing on stdout."""
+    done = run_lab(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "hosts" in done.stderr or arguments[0] in done.stderr
+
+
+def test_a_missing_program_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Exit status 5, and what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = invoke()
+    assert done.returncode == 5
+    assert "ovs-vswitchd" in done.stderr
+    assert "openvswitch-switch" in done.stderr
+
+
+def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit status 5, and who to be."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    done = invoke()
+    assert done.returncode == 5
+    assert "root" in done.stderr
+
+
+# What the lab leaves behind
+
+
+class Watch:
+    """Processes and namespaces of one lab, told from all others by a mark in the environment.
+
+    A namespace that was seen is held open, or else its number could be another's at the next look.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.mark = f"LAB_WATCH={uuid.uuid4()}"
+        self.namespaces: dict[str, int] = {}
+        self.not_its = {os.readlink(f"/proc/self/ns/{kind}") for kind in NAMESPACE_KINDS}
+        self.links = set(Path("/sys/class/net").iterdir())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        name, _, value = self.mark.partition("=")
+        return {name: value, "TMPDIR": str(self.directory), "PYTHONPATH": str(CHECKOUT)}
+
+    def processes(self) -> dict[int, str]:
+        """Id and name of each; their namespaces are remembered."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self.mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                    found[int(process.name)] = (process / "comm").read_text().strip()
+                    self.remember(process)
+        return found
+
+    def remember(self, process: Path) -> None:
+        for kind in NAMESPACE_KINDS:
+            held = os.open(process / "ns" / kind, os.O_RDONLY)
+            name = f"{kind}:[{os.fstat(held).st_ino}]"
+            if name in self.namespaces or name in self.not_its:
+                os.close(held)
+            else:
+                self.namespaces[name] = held
+
+    def left(self) -> list[str]:
+        """What is still there of the lab."""
+        alive = set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                alive |= {os.readlink(process / "ns" / kind) for kind in NAMESPACE_KINDS}
+        return [
+            *map(str, self.processes().items()),
+            *(set(self.namespaces) & alive),
+            *(str(link) for link in set(Path("/sys/class/net").iterdir()) - self.links),
+            *map(str, self.directory.iterdir()),
+        ]
+
+    def close(self) -> None:
+        for held in self.namespaces.values():
+            os.close(held)
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    watch = Watch(tmp_path)
+    yield watch
+    watch.close()
+
+
+def test_nothing_is_left_after_the_end(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The very moment the context is left, by an exception too, all is gone.
+
+    h1 ─ switch ─ l1
+    """
+    for name, value in watch.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def fill_and_fail() -> None:
+        with Lab() as lab:
+            lab.add_host().add_workload(vlan=100)
+            lab.add_linux_host().add_segment(vni=100, group="239.0.0.1")
+            assert {"ovsdb-server", "ovs-vswitchd", "cat"} <= set(watch.processes().values())
+            raise LookupError("a test that fails")
+
+    with pytest.raises(LookupError):
+        fill_and_fail()
+    assert watch.left() == []
+    assert len(watch.namespaces) > 10
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("moment", ["first namespace", "Open vSwitch runs", "kept"])
+def test_nothing_is_left_after_a_signal(watch: Watch, name: str, moment: str) -> None:
+    """Whenever and however the lab is ended, kill -9 too, all is gone.
+
+    h1, h2 ─ switch ─ l1      VNI 100
+    """
+    command = [*LAB_COMMAND, "--hosts", "2", "--segments", "1", "--keep"]
+    environment = {**os.environ, **watch.environment}
+    with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment,
+               start_new_session=True, cwd=watch.directory) as process:  # fmt: skip
+        assert process.stderr is not None
+        if moment == "kept":
+            assert any("stays until Ctrl-C" in line for line in process.stderr)
+        elif moment == "Open vSwitch runs":
+            assert within(10, lambda: "ovs-vswitchd" in watch.processes().values())
+        else:
+            assert within(10, lambda: "unshare" in watch.processes().values())
+        watch.processes()
+        # As a terminal does: to all of the process group.
+        os.killpg(process.pid, signal.Signals[name])
+        status = process.wait(20)
+        said = process.stderr.read()
+    ended = {"SIGINT": 0 if moment == "kept" else 130, "SIGTERM": 143, "SIGKILL": -9}
+    assert status == ended[name]
+    assert "Traceback" not in said
+    # The kernel takes a moment where the lab was killed, or knew nothing yet of its newest child.
+    assert within(5, lambda: watch.left() == []), watch.left()
+
+
+def test_a_terminal_interrupts_the_lab_alone(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine of the lab is in the terminal's session, so Ctrl-C ends none of them by itself.
+
+    h1 ─ switch
+    """
+    for name, value in watch.environment.items():
+        monkeypatch.setenv(name, value)
+    with Lab() as lab:
+        lab.add_host()
+        sessions = {os.getsid(process) for process in watch.processes()}
+        assert len(sessions) > 1
+        assert os.getsid(0) not in sessions
+
+
+def run_lab(*arguments: str) -> CompletedProcess[str]:
+    return subprocess.run(
+        [*LAB_COMMAND, *arguments], capture_output=True, text=True, check=False, cwd=CHECKOUT
+    )
+
+
+def invoke(*arguments: str) -> CompletedProcess[str]:
+    """The command in this process, so that a test can take something away from it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = CliRunner().invoke(application(), list(arguments))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)

@@ -1,0 +1,243 @@
+"""Runs `python -m ovs_mcast.setup` on hosts of the lab without waiting for its imports each time.
+
+Each run is a process of its own, in the namespaces of its host, with its own exit status; it is
+forked from one process that has imported the package, which takes most of a second otherwise.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ovs_mcast.lab import Host
+
+_NAMESPACES = {"pid": 0x20000000, "net": 0x40000000, "mnt": 0x00020000}
+_NOBODY = 65534
+_REQUEST_OCTETS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended: its exit status (negative: the signal), and what it said where."""
+
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON document that is all of stdout."""
+        report: dict[str, Any] = json.loads(self.stdout)
+        return report
+
+    @property
+    def changes(self) -> list[str]:
+        """The changes of the report, one line each, in order."""
+        return [f"{c['action']} {c['kind']} {c['target']}" for c in self.report["changes"]]
+
+    @property
+    def problems(self) -> str:
+        """The problems of the report, in one text."""
+        return "\n".join(self.report["problems"])
+
+
+class Run:
+    """A run that was started; ``pid`` as seen from outside, its own until ``wait`` returns."""
+
+    def __init__(self, connection: socket.socket, stdout: IO[bytes], stderr: IO[bytes]) -> None:
+        self._connection, self._stdout, self._stderr = connection, stdout, stderr
+        self._started = time.monotonic()
+        connection.settimeout(60)
+        self.pid = int(connection.recv(64))
+
+    def kill(self) -> None:
+        """Kill -9; nothing happens to a run that has ended."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def said(self) -> str:
+        """What is on stderr so far."""
+        return os.pread(self._stderr.fileno(), 1 << 20, 0).decode()
+
+    def wait(self, timeout: float = 60.0) -> Result:
+        """How it ended. A traceback on stderr is never right."""
+        self._connection.settimeout(timeout)
+        try:
+            status = int(self._connection.recv(64))
+        finally:
+            self._connection.close()
+        seconds = time.monotonic() - self._started
+        texts = []
+        for file in (self._stdout, self._stderr):
+            texts.append(os.pread(file.fileno(), 1 << 24, 0).decode())
+            file.close()
+        assert "Traceback" not in texts[1], texts[1]
+        return Result(status, *texts, seconds)
+
+
+class Warm:
+    """The process that has imported the package; ``close`` ends it."""
+
+    def __init__(self) -> None:
+        import ovs_mcast  # noqa: PLC0415 - the server, of the same file, is to count its imports
+
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST_OCTETS)
+        package = Path(ovs_mcast.__file__).resolve().parents[1]
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, __file__], stdin=theirs, env=os.environ | {"PYTHONPATH": str(package)}
+            )  # fmt: skip
+
+    def start(
+        self,
+        host: Host,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        nobody: bool = False,
+        count: Path | None = None,
+        bare: bool = False,
+    ) -> Run:
+        """Start a run with ``--json``; the host's underlay and datapath are put in as by the lab.
+
+        ``nobody`` runs without privileges; ``count`` is a file for what the run cost; ``bare`` puts
+        nothing in, not even ``--json``.
+        """
+        own = {"--underlay", "--config", "--teardown"} & {a.split("=")[0] for a in arguments}
+        given = () if own or bare else ("--underlay", host.underlay, "--datapath", host.datapath)
+        request = {
+            "argv": ["ovs_mcast.setup", *given, *arguments, *([] if bare else ["--json"])],
+            "pid": host.pid,
+            "env": {"OVS_RUNDIR": "/run/openvswitch", **(env or {})},
+            "nobody": nobody,
+            "count": str(count or ""),
+        }
+        stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            descriptors = [theirs.fileno(), stdout.fileno(), stderr.fileno()]
+            socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
+        return Run(ours, stdout, stderr)
+
+    def setup(self, host: Host, *arguments: str, **options: Any) -> Result:
+        """Run to the end."""
+        return self.start(host, *arguments, **options).wait()
+
+    def close(self) -> None:
+        """End the server; runs that are under way end with their hosts."""
+        self._control.close()
+        self._server.wait(20)
+
+
+def _serve() -> dict[str, Any] | None:
+    """Fork for each request; returns the request in the process that shall carry it out."""
+    control = socket.socket(fileno=0)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(control, _REQUEST_OCTETS, 3)
+        if not data:
+            return None
+        if os.fork():
+            for descriptor in descriptors:
+                os.close(descriptor)
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        request: dict[str, Any] = json.loads(data)
+        connection = socket.socket(fileno=descriptors[0])
+        _enter(request["pid"], "pid")
+        child = os.fork()
+        if child == 0:
+            control.close()
+            connection.close()
+            os.setsid()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(descriptors[1], 1)
+            os.dup2(descriptors[2], 2)
+            return request
+        connection.send(str(child).encode())
+        # Not reaped before the other side has closed: until then the process id is this run's.
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        exited = ended.si_code == os.CLD_EXITED
+        connection.send(str(ended.si_status if exited else -ended.si_status).encode())
+        connection.recv(1)
+        os._exit(0)
+
+
+def _enter(process: int, *kinds: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    opened = {kind: os.open(f"/proc/{process}/ns/{kind}", os.O_RDONLY) for kind in kinds}
+    for kind, descriptor in opened.items():
+        if libc.setns(descriptor, _NAMESPACES[kind]) != 0:
+            raise OSError(ctypes.get_errno(), f"setns {kind}")
+        os.close(descriptor)
+
+
+def _carry_out(request: Mapping[str, Any]) -> None:
+    from ovs_mcast import setup  # noqa: PLC0415
+
+    directory = Path.cwd()
+    _enter(request["pid"], "net", "mnt")
+    os.chdir(directory)
+    os.environ.update(request["env"])
+    if request["count"]:
+        _count(Path(request["count"]))
+    if request["nobody"]:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    sys.argv = list(request["argv"])
+    setup.main()
+
+
+def _count(result: Path) -> None:
+    """At the end, write the processes that were started, and what went to the kernel and OVSDB."""
+    import atexit  # noqa: PLC0415
+
+    from ovs_mcast import host, setup  # noqa: PLC0415
+
+    hosts: list[host.Host] = []
+    processes: list[list[str]] = []
+    connect = setup.connect
+
+    def remembered(*arguments: Any, **named: Any) -> host.Host:
+        hosts.append(connect(*arguments, **named))
+        return hosts[-1]
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen":
+            processes.append([str(part) for part in arguments[1]])
+        elif event in {"os.fork", "os.forkpty", "os.system", "os.posix_spawn", "os.exec"}:
+            processes.append([event])
+
+    def tell() -> None:
+        seen = {
+            "processes": processes,
+            "batches": sum(one._netlink.batches for one in hosts),
+            "transactions": sum(one._ovsdb.transactions for one in hosts),
+        }
+        result.write_text(json.dumps(seen))
+
+    setup.connect = remembered  # type: ignore[attr-defined]
+    sys.addaudithook(heard)
+    atexit.register(tell)
+
+
+if __name__ == "__main__":
+
+
+    if wanted := _serve():
+        _carry_out(wanted)

@@ -1,0 +1,188 @@
+"""The overlay that tests share, and the words in which they say what was seen on the wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from ovs_mcast.frames import (
+    BROADCAST,
+    ETHERTYPE_EXPERIMENTAL,
+    ETHERTYPE_IPV4,
+    VXLAN_UDP_PORT,
+    decode_ethernet,
+    ethernet,
+    udp,
+    vxlan,
+)
+from ovs_mcast.lab import Capture, Host, Lab, LinuxHost, SetupRun, Workload
+from ovs_mcast.lab.topology import in_parallel
+
+GROUP_1, GROUP_2 = "239.0.0.1", "239.0.0.2"
+# Their Ethernet addresses: 01:00:5e and the low 23 bits (RFC 1112, 6.4).
+GROUP_MAC = {GROUP_1: "01:00:5e:00:00:01", GROUP_2: "01:00:5e:00:00:02"}
+TTL = 9
+
+
+@dataclass(frozen=True)
+class Net:
+    """A segment of the shared overlay."""
+
+    vni: int
+    vlan: int
+    group: str
+
+    @property
+    def option(self) -> str:
+        """What `--segment` says of it."""
+        return f"--segment={self.vni},vlan={self.vlan},group={self.group}"
+
+
+# Two with a group each; a third shares the first one's group, and has no VLAN of the VNI's number.
+NETS = {net.vni: net for net in (Net(100, 100, GROUP_1), Net(101, 101, GROUP_2),
+                                 Net(70_000, 12, GROUP_1))}  # fmt: skip
+
+
+class Overlay:
+    """The overlay that most tests look at: three hosts, three segments, a workload for each.
+
+    h1, h2 (Open vSwitch) ─┐          VNI 100 in 239.0.0.1
+                           ├─ switch  VNI 101 in 239.0.0.2
+    l1 (Linux vxlan) ──────┘          VNI 70000, VLAN 12, in 239.0.0.1 too
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.h1, self.h2 = lab.add_hosts(2)
+        self.l1 = lab.add_linux_host()
+        self._workloads: dict[tuple[str, int], Workload] = {}
+        for net in NETS.values():
+            for host in (self.h1, self.h2):
+                self._add(host.add_workload(vlan=net.vlan, vni=net.vni))
+            self._add(self.l1.add_segment(vni=net.vni, group=net.group))
+        runs = in_parallel(self.set_up, [self.h1, self.h2])
+        assert [run.status for run in runs] == [0, 0], runs
+        for group in GROUP_MAC:
+            wait_for_members(lab, group, {"h1", "h2", "l1"})
+
+    def set_up(self, host: Host) -> SetupRun:
+        """Run setup as it was run when the overlay was made."""
+        return host.setup(*(net.option for net in NETS.values()), f"--ttl={TTL}")
+
+    def __getitem__(self, where: tuple[str, int]) -> Workload:
+        return self._workloads[where]
+
+    @property
+    def workloads(self) -> list[Workload]:
+        """All nine."""
+        return list(self._workloads.values())
+
+    def vtep(self, name: str) -> str:
+        """The underlay address of a host."""
+        hosts: Sequence[Host | LinuxHost] = (self.h1, self.h2, self.l1)
+        return next(host.vtep for host in hosts if host.name == name)
+
+    def _add(self, workload: Workload) -> None:
+        self._workloads[workload.host, workload.vni] = workload
+
+
+_SERIAL = count(1)
+
+
+def frame(source: str, destination: str = BROADCAST, *, vlan: int | None = None) -> bytes:
+    """A frame unlike any other, so that one that is seen is the one that was sent."""
+    text = f"frame {next(_SERIAL)}".encode()
+    return ethernet(destination, source, ETHERTYPE_EXPERIMENTAL, text, vlan=vlan)
+
+
+def whole(seen: bytes) -> bytes | None:
+    """A frame of these tests as it is, its tag too; None for all else that is on a device."""
+    seen_as = decode_ethernet(seen)
+    return seen if seen_as and seen_as.ethertype == ETHERTYPE_EXPERIMENTAL else None
+
+
+def packet(
+    source: str,
+    destination: str,
+    vni: int,
+    inner: bytes,
+    *,
+    eth: tuple[str, str],
+    udp_port: int = VXLAN_UDP_PORT,
+) -> bytes:
+    """A VXLAN packet as it is on the underlay; ``eth`` is its source and destination there.
+
+    It has no UDP checksum, as RFC 7348 asks, so that the inner frame can be changed.
+    """
+    datagram = udp(source, destination, 50_000, udp_port, vxlan(vni, inner))
+    return ethernet(eth[1], eth[0], ETHERTYPE_IPV4, datagram[:26] + bytes(2) + datagram[28:])
+
+
+def hears(lab: Lab, workload: Workload) -> Capture[bytes]:
+    """The frames of these tests that come to a workload, or leave it, from now on."""
+    return lab.capture(workload, "eth0", whole)
+
+
+def mac_of(machine: Host | LinuxHost, device: str) -> str:
+    """The Ethernet address of a machine's device."""
+    return machine.path(f"/sys/class/net/{device}/address").read_text().strip()
+
+
+def eventually(holds: Callable[[], bool], *, seconds: float = 10) -> bool:
+    """Whether it comes to hold in time."""
+    asking = Retrying(
+        retry=retry_if_result(lambda answer: not answer),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(0.05),
+        retry_error_callback=lambda _: False,
+    )
+    return bool(asking(holds))
+
+
+def wait_for_members(lab: Lab, group: str, ports: set[str]) -> None:
+    """Wait until these ports of the switch, and no others, are those that asked for the group."""
+    assert eventually(lambda: lab.switch.members(group) == ports), lab.switch.members(group)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A flow as `ovs-ofctl dump-flows` shows it, and how often it was taken."""
+
+    table: int
+    priority: int
+    match: str
+    actions: str
+    packets: int
+    age: float
+
+
+_ROW = re.compile(
+    r"duration=(?P<age>[\d.]+)s, table=(?P<table>\d+), n_packets=(?P<packets>\d+), .*?"
+    r"priority=(?P<priority>\d+),?(?P<match>\S*) actions=(?P<actions>.*)"
+)
+
+
+def flows(host: Host, table: int, *, bridge: str = "br-mcast") -> list[Row]:
+    """The flows of one table."""
+    printed = host.ofctl("dump-flows", bridge, f"table={table}")
+    return [
+        Row(int(row["table"]), int(row["priority"]), row["match"], row["actions"],
+            int(row["packets"]), float(row["age"]))
+        for row in _ROW.finditer(printed)
+    ]  # fmt: skip
+
+
+def learned(host: Host, vlan: int, *, bridge: str = "br-mcast") -> dict[str, Row]:
+    """What a host has learned in a VLAN: a flow for each Ethernet address."""
+    return dict(_learned(flows(host, 20, bridge=bridge), vlan))
+
+
+def _learned(rows: list[Row], vlan: int) -> Iterator[tuple[str, Row]]:
+    for row in rows:
+        mac = re.fullmatch(rf"vlan_tci={vlan:#06x}/0x0fff,dl_dst=(.*)", row.match)
+        if mac:
+            yield mac[1], row

@@ -1,0 +1,350 @@
+"""Overlays, and machines that have a past: what others made, and what an earlier run left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from ovs_mcast import flows, marks
+from ovs_mcast.errors import ConfigurationError
+from ovs_mcast.model import Overlay, Segment, Underlay
+from ovs_mcast.plan import plan
+from ovs_mcast.state import (
+    Address,
+    Bridge,
+    Flow,
+    Item,
+    Limits,
+    Link,
+    Observed,
+    Port,
+    Route,
+)
+
+from . import simulate
+
+# Device → its own addresses. The bridges are of the userspace datapath and hold a NIC.
+DEVICES = {
+    "eth0": ("10.0.0.1", "10.0.0.9"),
+    "eth1": ("10.1.0.1",),
+    "br-phy": ("10.2.0.1",),
+    "br-phy2": ("10.3.0.1",),
+}
+NIC_BRIDGES = ("br-phy", "br-phy2")
+BRIDGES = ("br-int", "br-a", "br-mcast", "br-b")
+NAMES = ("default", "tenants")
+RIVAL = "rival"  # an overlay of ours, and not the one that is planned
+GROUPS = (*(f"239.0.0.{last}" for last in range(1, 7)), "239.128.0.1", "225.1.2.3")
+POOLS = ("239.1.0.0/28", "239.0.0.0/29", "239.9.9.9/32")
+
+
+class Scene(NamedTuple):
+    """An overlay that is wanted, on a machine as it is."""
+
+    overlay: Overlay
+    machine: Observed
+
+
+# Strategies are made once and not in each draw, which is where the time would go.
+_vlans = st.integers(1, 4094)
+_segments = st.lists(
+    st.tuples(
+        _vlans, st.none() | st.integers(1, (1 << 24) - 1), st.none() | st.sampled_from(GROUPS)
+    ),
+    unique_by=(lambda row: row[0], lambda row: row[1] or row[0]),
+    max_size=4,
+)
+# (bridge, tunnel bridge): the usual ones, and changes of role.
+_bridges = st.sampled_from(
+    [("br-int", "br-mcast")] * 4
+    + [("br-a", "br-mcast"), ("br-int", "br-b"), ("br-mcast", "br-a"), ("br-a", "br-int")]
+)
+_rival_bridges = st.sampled_from([("br-c", "br-rival")] * 3 + [("br-int", "br-rival")])
+_devices = st.sampled_from([("system", "eth0"), ("netdev", "br-phy"), ("system", "eth1")])
+_netdev_devices = st.sampled_from([("netdev", "br-phy"), ("netdev", "br-phy2")])
+
+
+def _overlay(
+    name: str,
+    bridges: tuple[str, str],
+    where: tuple[str, str],
+    pool: str | None,
+    rows: list[tuple[int, int | None, str | None]],
+    numbers: tuple[int, int, int, int],
+    named: bool,
+) -> Overlay:
+    ttl, udp_port, aging, limit = numbers
+    datapath, device = where
+    return Overlay(
+        name=name,
+        bridge=bridges[0],
+        tunnel_bridge=bridges[1],
+        datapath=datapath,
+        membership="autojoin" if named else "auto",
+        underlay=Underlay(
+            device=device,
+            vtep=DEVICES[device][-1] if named else None,
+            udp_port=udp_port,
+            ttl=ttl,
+        ),
+        groups=pool,
+        segments=[
+            Segment(vni=vni or vlan, vlan=vlan, group=group or (None if pool else GROUPS[vlan % 8]))
+            for vlan, vni, group in rows
+        ],
+        aging=aging,
+        learned_limit=limit,
+    )
+
+
+@cache
+def overlays(names: tuple[str, ...] = NAMES, udp_port: int = 4789) -> st.SearchStrategy[Overlay]:
+    """Valid overlays with IPv4 groups, of both datapaths, for the devices of ``bare_machine``."""
+    return st.builds(
+        _overlay,
+        st.sampled_from(names),
+        _rival_bridges if names == (RIVAL,) else _bridges,
+        _devices | _netdev_devices,
+        st.none() | st.sampled_from(POOLS),
+        _segments,
+        st.tuples(
+            st.integers(1, 255),
+            st.sampled_from([udp_port, udp_port, udp_port + 10]),
+            st.sampled_from([300, 10]),
+            st.sampled_from([4096, 5]),
+        ),
+        st.booleans(),
+    )
+
+
+def bare_machine() -> Observed:
+    """Four devices with their addresses, two of them bridges of the userspace datapath."""
+    links = {
+        name: Link(name, 1500, f"02:00:00:00:00:{index:02x}", True)
+        for index, name in enumerate(DEVICES, 1)
+    }
+    nics = {f"nic-{name}": Port(name, f"nic-{name}", "", ofport=1) for name in NIC_BRIDGES}
+    return Observed(
+        bridges={name: Bridge(name, "netdev") for name in NIC_BRIDGES},
+        ports=nics,
+        addresses=tuple(
+            Address(device, address, 24)
+            for device, addresses in DEVICES.items()
+            for address in addresses
+        ),
+        links=links | {name: Link(name, 1500, "02:00:00:00:00:ff", True) for name in nics},
+        limits=Limits(None, None),
+    )
+
+
+_metrics = st.sampled_from([None, 0, 100, 0x6D << 24 | 0x80000, 0x6C << 24])
+_device = st.sampled_from(tuple(DEVICES))
+_bridge = st.sampled_from([*NIC_BRIDGES, *BRIDGES, "br-ex"])
+_group = st.sampled_from(GROUPS)
+_cookies = st.just(0) | st.integers(0, (1 << 64) - 2).filter(lambda cookie: cookie >> 56 != 0x6D)
+
+
+def _flow_of_others(bridge: str, table: int, priority: int, port: int, cookie: int) -> Flow:
+    return Flow(bridge, table, priority, f"in_port={port}", "NORMAL", cookie)
+
+
+def learned_flow(bridge: str, vlan: int, vni: int, name: str) -> Flow:
+    """A flow that learn() made for a segment of an overlay."""
+    return Flow(
+        bridge,
+        flows.UNICAST,
+        1,
+        f"vlan_tci={vlan:#06x}/0x0fff,dl_dst=02:00:00:00:00:{vni & 0xFF:02x}",
+        "strip_vlan,load:0x64->NXM_NX_TUN_ID[],output:2",
+        marks.cookie(name, vlan=vlan, vni=vni, learned=True),
+    )
+
+
+_things_of_others: st.SearchStrategy[list[Item]] = st.lists(
+    st.one_of(
+        st.builds(Port, _bridge, st.sampled_from(["tap0", "tap1", "tap2"]), st.just("internal")),
+        st.builds(
+            _flow_of_others,
+            _bridge,
+            st.sampled_from([0, 10, 15, 20, 30, 60]),
+            st.integers(0, 65535),
+            st.integers(100, 200),
+            _cookies,
+        ),
+        st.builds(learned_flow, _bridge, _vlans, _vlans, st.sampled_from([*NAMES, RIVAL])),
+        st.builds(Route, _device, _group, st.none(), _metrics),
+        # A group joined by somebody else's autojoin is used as it is.
+        st.builds(Address, _device, _group, st.sampled_from([32, 32, 24]), st.just(True), _metrics),
+        st.builds(Address, _device, st.just("192.0.2.7"), st.integers(8, 32)),
+    ),
+    max_size=4,
+)
+
+
+def _with(machine: Observed, added: Iterable[Item]) -> Observed:
+    """The machine with what of these items has a place on it that is free."""
+    for item in added:
+        taken = {other.key for other in simulate.items(machine)}
+        if isinstance(item, Port | Flow) and item.bridge not in machine.bridges:
+            continue
+        if item.key in taken or (isinstance(item, Port) and item.name in machine.bridges):
+            continue
+        machine = simulate.having(machine, item)
+    return machine
+
+
+_sys_4789 = Link("vxlan_sys_4789", 65000, "", True, "vxlan", 4789)
+_vx8472 = Link("vx8472", 1450, "", True, "vxlan", 8472)
+_mesh = Port("br-phy", "mesh", "vxlan", (("key", "flow"), ("remote_ip", "10.0.0.7")))
+_foreign = st.tuples(
+    st.integers(0, 9), st.integers(0, 2), st.booleans(), st.booleans(), st.booleans()
+)
+
+
+@st.composite
+def foreign_machines(draw: st.DrawFn, overlay: Overlay) -> Observed:
+    """Machines on which nothing is ours, and which seldom refuse the overlay."""
+    machine = bare_machine()
+    br_int, br_ex, in_kernel, linux, mesh = draw(_foreign)
+    other = {"system": "netdev", "netdev": "system"}[overlay.datapath]
+    if br_int % 3 and (overlay.tunnel_bridge != "br-int" or br_int == 8):
+        machine = simulate.having(
+            machine, Bridge("br-int", other if br_int == 7 else overlay.datapath)
+        )
+    if br_ex:
+        machine = simulate.having(machine, Bridge("br-ex", ("system", "netdev")[br_ex - 1]))
+    more = [_sys_4789] * in_kernel + [_vx8472] * linux
+    machine = replace(machine, links={**machine.links, **{link.name: link for link in more}})
+    return _with(machine, [_mesh] * mesh + draw(_things_of_others))
+
+
+def built(overlay: Overlay, machine: Observed) -> Observed:
+    """The machine with the overlay on it; as it was where it refuses the overlay."""
+    try:
+        return simulate.after(machine, plan(overlay, machine))
+    except ConfigurationError:
+        return machine
+
+
+@st.composite
+def alterations(draw: st.DrawFn, item: Item, machine: Observed) -> Item:
+    """The item with the same key and the same mark, and something else about it."""
+    if isinstance(item, Bridge):
+        return replace(item, fail_mode="" if item.fail_mode else "secure")
+    if isinstance(item, Address):
+        return replace(item, autojoin=not item.autojoin)
+    if isinstance(item, Route):
+        return replace(item, source=None)
+    nth = draw(_nth)
+    if isinstance(item, Flow):
+        actions = f"{item.actions},output:9"
+        return replace(item, actions=actions) if nth % 2 else replace(item, cookie=item.cookie ^ 1)
+    bridges = sorted(set(machine.bridges) - {item.bridge})
+    choices = [
+        replace(item, options=(*item.options, ("x", "y"))),
+        replace(item, options=()),
+        replace(item, ofport_request=77),
+        replace(item, type="internal"),
+        replace(item, vlans=("5",)),
+        replace(item, bridge=bridges[nth % len(bridges)]),
+    ]
+    return choices[nth % len(choices)]
+
+
+def _leftovers(name: str, machine: Observed) -> list[Item]:
+    """Things that bear our mark and that no overlay wants any more."""
+    metric = marks.metric(name)
+    group = "239.77.0.1"
+    return [
+        *(Address(device, group, 32, True, metric) for device in DEVICES),
+        Route("eth0", group, None, metric, marks.PROTOCOL),
+        *(Port(bridge, f"old-{bridge}", "patch", owner=name) for bridge in sorted(machine.bridges)),
+        Bridge("br-old", "system", "secure", name),
+        *(
+            Flow(bridge, table, 5, "dl_vlan=7", "drop", marks.cookie(name, vlan=7, vni=7))
+            for bridge in _owned(name, machine)
+            for table in (0, flows.FLOOD)
+        ),
+    ]
+
+
+def _guests(name: str, machine: Observed) -> list[Item]:
+    """What others put on bridges of ours, and what was learned there."""
+    return [
+        item
+        for bridge in _owned(name, machine)
+        for item in (
+            Port(bridge, f"vm-{bridge}", "internal"),
+            Flow(bridge, 0, 7, "in_port=7", "drop", 0),
+            learned_flow(bridge, 7, 7, name),
+        )
+    ]
+
+
+def _owned(name: str, machine: Observed) -> list[str]:
+    return sorted(bridge.name for bridge in machine.bridges.values() if bridge.owner == name)
+
+
+_nth = st.integers(0, 255)
+_past = st.tuples(_nth, st.lists(st.tuples(st.booleans(), _nth), max_size=2))
+_few = st.lists(_nth, max_size=2, unique=True)
+
+
+@st.composite
+def pasts(draw: st.DrawFn, name: str, machine: Observed) -> Observed:
+    """What earlier runs for the overlay, complete or killed, and passers-by made of a machine."""
+    for earlier in draw(_earlier(name)):
+        try:
+            changes = plan(earlier, machine).changes
+        except ConfigurationError:
+            continue
+        stop, mischief = draw(_past)
+        machine = simulate.after(machine, changes[: stop % 64 if stop >= 128 else None])
+        for lose, nth in mischief:
+            mine = sorted(simulate.ours(machine, name), key=repr)
+            if mine:
+                item = mine[nth % len(mine)]
+                machine = (
+                    simulate.without(machine, item)
+                    if lose
+                    else simulate.having(machine, draw(alterations(item, machine)))
+                )
+    for kinds in (_leftovers, _guests):
+        for nth in draw(_few):
+            choices = kinds(name, machine)
+            if choices:
+                machine = _with(machine, [choices[nth % len(choices)]])
+    return machine
+
+
+@cache
+def _earlier(name: str) -> st.SearchStrategy[list[Overlay]]:
+    return st.lists(overlays((name,)), max_size=2)
+
+
+_rivals = st.none() | overlays((RIVAL,), 4800)
+
+
+@st.composite
+def scenes(draw: st.DrawFn, *, clean: bool = False) -> Scene:
+    """An overlay and a machine; ``clean`` where nothing on it is the overlay's yet."""
+    overlay = draw(overlays())
+    machine = draw(foreign_machines(overlay))
+    rival = draw(_rivals)
+    if rival is not None:
+        machine = built(rival, machine)
+    if not clean:
+        machine = draw(pasts(overlay.name, machine))
+    held = sum(address.autojoin for address in machine.addresses)
+    limit, down = draw(_limits)
+    if down:
+        machine = simulate.gone_down(machine, overlay.underlay.device)
+    igmp = None if limit is None else held + limit
+    return Scene(overlay, replace(machine, limits=Limits(igmp, 131072)))
+
+
+_limits = st.tuples(st.none() | st.integers(0, 6), st.integers(0, 7).map(lambda nth: nth == 7))

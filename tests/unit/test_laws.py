@@ -1,0 +1,326 @@
+"""The laws of the design, searched for exceptions. A machine in memory obeys the plans."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+
+from ovs_mcast.errors import ConfigurationError
+from ovs_mcast.model import Overlay, Segment
+from ovs_mcast.plan import batches, plan, plan_removal
+from ovs_mcast.state import Address, Bridge, Change, Flow, Item, Observed, Plan, Port
+
+from . import simulate
+from .simulate import after, ours, visible, whole
+from .strategies import NAMES, RIVAL, Scene, alterations, bare_machine, scenes
+
+_MANY = 300
+_ROUNDS = 3  # as many as Host.reconcile makes
+
+
+def planned(scene: Scene) -> Plan:
+    """The plan, of a scene that is not refused."""
+    try:
+        made = plan(scene.overlay, visible(scene.machine, scene.overlay.name))
+    except ConfigurationError as refusal:
+        event(f"refused: {refusal.field}")
+        assume(False)
+        raise
+    event("changes: " + ("none" if not made else "some"))
+    return made
+
+
+# Law 1
+
+
+@given(scenes())
+def test_what_was_applied_needs_no_change(scene: Scene) -> None:
+    """Law 1: planning on the machine that a plan was applied to gives an empty plan."""
+    end = after(scene.machine, planned(scene))
+    again = plan(scene.overlay, visible(end, scene.overlay.name))
+    assert not again.changes
+    assert not again.neighbours
+    assert not plan(scene.overlay, end).changes
+
+
+@given(scenes())
+def test_a_bridge_that_is_made_anew_needs_few_more_rounds(scene: Scene) -> None:
+    """Law 1 where a change of datapath costs a bridge its flows: a few rounds end it."""
+    machine = after(scene.machine, planned(scene), remake=True)
+    for _ in range(_ROUNDS - 1):
+        again = plan(scene.overlay, visible(machine, scene.overlay.name))
+        machine = after(machine, again, remake=True)
+    assert not plan(scene.overlay, visible(machine, scene.overlay.name))
+
+
+@given(scenes())
+def test_what_was_removed_needs_no_removal(scene: Scene) -> None:
+    """Law 1 for teardown: afterwards nothing bears the mark, and there is nothing to remove."""
+    name = scene.overlay.name
+    end = after(scene.machine, plan_removal(name, visible(scene.machine, name)))
+    assert not ours(visible(end, name), name)
+    assert not plan_removal(name, end)
+
+
+# Law 2
+
+
+@given(scenes(), st.data())
+def test_one_lost_item_is_repaired_and_no_more(scene: Scene, data: st.DataObject) -> None:
+    """Law 2: take one item of ours away, and the plan adds exactly what went with it."""
+    name = scene.overlay.name
+    whole_ = after(scene.machine, planned(scene))
+    lost = data.draw(st.sampled_from(sorted(ours(whole_, name), key=repr)))
+    machine = simulate.without(whole_, lost)
+    repair = plan(scene.overlay, visible(machine, name))
+    assert {change.action for change in repair} == {"add"}
+    assert _repaired(repair) == ours(whole_, name) - ours(machine, name)
+    assert len(repair) == len(_repaired(repair))
+    event(f"lost a {lost.kind}")
+
+
+@given(scenes(), st.data())
+def test_one_altered_item_is_updated_and_no_more(scene: Scene, data: st.DataObject) -> None:
+    """Law 2: alter one item of ours, and the plan is its one update."""
+    name = scene.overlay.name
+    whole_ = after(scene.machine, planned(scene))
+    right = data.draw(st.sampled_from(sorted(ours(whole_, name), key=repr)))
+    wrong = data.draw(alterations(right, whole_))
+    machine = simulate.having(whole_, wrong)
+    [repair] = plan(scene.overlay, visible(machine, name))
+    assert (repair.action, repair.item, repair.before) == ("update", right, wrong)
+    assert "differ" in repair.reason
+    event(f"altered a {right.kind}")
+
+
+def _repaired(changes: Plan) -> set[Item]:
+    return {change.item for change in changes}
+
+
+# Law 3
+
+
+@given(scenes())
+def test_nothing_of_others_is_in_a_plan_or_changed_by_it(scene: Scene) -> None:
+    """Law 3: what lacks our mark is in no plan, and after the plan it is as it was before."""
+    planned(scene)
+    made = plan(scene.overlay, scene.machine)  # all was seen, flows of others too
+    assert made == planned(scene)
+    _only_ours(made, scene.machine, scene.overlay.name)
+
+
+@given(scenes())
+def test_nothing_of_others_is_removed(scene: Scene) -> None:
+    """Law 3 for teardown, where only marks are known: whatever else is there stays."""
+    for name in (*NAMES, RIVAL, "never-built"):
+        removal = plan_removal(name, scene.machine)
+        assert all(change.action != "add" for change in removal)
+        _only_ours(removal, scene.machine, name)
+
+
+def _only_ours(made: Plan, machine: Observed, name: str) -> None:
+    mine = ours(machine, name)
+    for change in made:
+        assert change.action == "add" or (change.before or change.item) in mine
+        freed = isinstance(change.item, Bridge) and change.item.owner is None
+        assert simulate.marked(change.item, name) or (freed and change.action == "update")
+    end = after(machine, made)
+    removed = {item.name for item in mine if isinstance(item, Bridge)} - end.bridges.keys()
+    kept = {
+        item
+        for item in simulate.others(machine, name)
+        if _place(item) not in removed and not _flushed(item, machine, made)
+    }
+    freed_bridges = {
+        change.item
+        for change in made
+        if isinstance(change.item, Bridge) and change.item.owner is None
+    }
+    assert simulate.others(end, name) - freed_bridges == kept
+    assert not any(isinstance(item, Port) and _place(item) in removed for item in kept)
+    for bridge in freed_bridges:
+        assert any(isinstance(item, Port) and _place(item) == bridge.target for item in kept)
+    for port in simulate.others(machine, name):
+        assert not isinstance(port, Port) or port.bridge not in removed
+
+
+def _place(item: Item) -> str | None:
+    if isinstance(item, Port | Flow):
+        return item.bridge
+    return item.name if isinstance(item, Bridge) else item.device
+
+
+def _flushed(item: Item, machine: Observed, made: Plan) -> bool:
+    """Whether it was learned for a segment that goes: delete_learned takes it along."""
+    return isinstance(item, Flow) and any(
+        change.action == "remove"
+        and isinstance(change.item, Flow)
+        and "delete_learned" in change.item.actions
+        and change.item.bridge == item.bridge
+        and change.item.cookie | 1 << 36 == item.cookie
+        for change in made
+    )
+
+
+# Law 4
+
+_MAKING = ["bridge", "port", "address", "route", "flow"]
+_BREAKING = ["flow", "route", "address", "port", "bridge"]
+
+
+@given(scenes())
+def test_a_plan_makes_before_it_breaks(scene: Scene) -> None:
+    """Law 4: bridges, ports, addresses, routes, flows are made; the reverse is removed after."""
+    made = planned(scene).changes
+    _in_order(made)
+    _flows_in_one_bundle_per_bridge(made)
+
+
+@given(scenes())
+def test_a_removal_is_in_reverse(scene: Scene) -> None:
+    """Law 4 for teardown: flows, routes, addresses, ports and bridges last, unmarked or gone."""
+    name = scene.overlay.name
+    removal = plan_removal(name, scene.machine).changes
+    _in_order(removal)
+    _flows_in_one_bundle_per_bridge(removal)
+
+
+def _in_order(changes: tuple[Change, ...]) -> None:
+    places = [
+        _MAKING.index(change.kind)
+        if not _breaks(change) or change.kind == "flow"
+        else len(_MAKING) + _BREAKING.index(change.kind)
+        for change in changes
+    ]
+    assert places == sorted(places)
+    gone = {change.item.target for change in changes if _breaks(change) and change.kind == "bridge"}
+    for change in itertools.dropwhile(
+        lambda one: one.kind != "bridge" or not _breaks(one), changes
+    ):
+        assert not (isinstance(change.item, Address) and change.item.device in gone)
+
+
+def _breaks(change: Change) -> bool:
+    """Whether it takes something away; a mark is what the next run finds its own by."""
+    freed = isinstance(change.item, Bridge) and change.item.owner is None
+    return change.action == "remove" or freed
+
+
+def _flows_in_one_bundle_per_bridge(changes: tuple[Change, ...]) -> None:
+    flows = [change for change in changes if isinstance(change.item, Flow)]
+    runs = [(bridge, list(run)) for bridge, run in itertools.groupby(flows, key=_bridge_of)]
+    assert len({bridge for bridge, _ in runs}) == len(runs)
+    for _, run in runs:
+        removals = [change.action == "remove" for change in run]
+        assert removals == sorted(removals, reverse=True)
+
+
+def _bridge_of(change: Change) -> str:
+    assert isinstance(change.item, Flow)
+    return change.item.bridge
+
+
+@given(scenes())
+def test_batches_are_the_plan_cut_in_few_pieces(scene: Scene) -> None:
+    """Law 4: batches are the plan in its order, at most four and one for each bridge's flows."""
+    made = planned(scene)
+    cut = batches(made)
+    assert [change for _, batch in cut for change in batch] == list(made)
+    bridges = {change.item.bridge for change in made if isinstance(change.item, Flow)}
+    assert len(cut) <= 4 + len(bridges)
+    assert len(cut) == len({*enumerate(where for where, _ in cut)})
+    for where, batch in cut:
+        assert batch
+        for change in batch:
+            assert _where(change) == where
+
+
+def _where(change: Change) -> str:
+    if isinstance(change.item, Flow):
+        return f"flow {change.item.bridge}"
+    return {"bridge": "ovsdb", "port": "ovsdb"}.get(change.kind, "netlink")
+
+
+@pytest.mark.parametrize("datapath", ["system", "netdev"])
+def test_the_number_of_batches_does_not_grow_with_the_segments(datapath: str) -> None:
+    """Hundreds of segments go out in as many batches as one, for every way to change them."""
+    device = {"system": "eth0", "netdev": "br-phy"}[datapath]
+
+    def destinations(before: int, wanted: int) -> list[list[str]]:
+        machine = bare_machine()
+        if before:
+            machine = after(machine, plan(_sized(datapath, device, before), machine))
+        change = plan(_sized(datapath, device, wanted), machine)
+        removal = plan_removal("default", after(machine, change))
+        return [[where for where, _ in batches(made)] for made in (change, removal)]
+
+    assert destinations(0, 1) == destinations(0, _MANY)
+    assert destinations(1, 2) == destinations(1, _MANY)
+    assert destinations(2, 1) == destinations(_MANY, 1)
+    assert len(destinations(0, _MANY)[0]) == {"system": 3, "netdev": 4}[datapath]
+
+
+def _sized(datapath: str, device: str, count: int) -> Overlay:
+    return Overlay(
+        datapath=datapath,
+        underlay={"device": device},
+        groups="239.1.0.0/16",
+        segments=[Segment(vni=vni) for vni in range(1, count + 1)],
+    )
+
+
+# Law 5
+
+
+@given(scenes(), st.data())
+def test_an_interrupted_plan_is_taken_up_again(scene: Scene, data: st.DataObject) -> None:
+    """Law 5: killed after any change, the next run ends where the first would have ended."""
+    made = planned(scene)
+    machine = _interrupted(scene.machine, made, data)
+    rest = plan(scene.overlay, visible(machine, scene.overlay.name))
+    assert whole(after(machine, rest)) == whole(after(scene.machine, made))
+
+
+@given(scenes(), st.data())
+def test_an_interrupted_removal_is_taken_up_again(scene: Scene, data: st.DataObject) -> None:
+    """Law 5 for teardown, killed after any change."""
+    name = scene.overlay.name
+    removal = plan_removal(name, visible(scene.machine, name))
+    machine = _interrupted(scene.machine, removal, data)
+    rest = plan_removal(name, visible(machine, name))
+    assert whole(after(machine, rest)) == whole(after(scene.machine, removal))
+
+
+@given(scenes(clean=True), st.data())
+def test_an_interrupted_plan_can_be_torn_down(scene: Scene, data: st.DataObject) -> None:
+    """Law 5: from wherever building stopped, teardown gives the machine back exactly."""
+    name = scene.overlay.name
+    machine = _interrupted(scene.machine, planned(scene), data)
+    back = after(machine, plan_removal(name, visible(machine, name)))
+    assert whole(back) == whole(scene.machine)
+
+
+@given(scenes(), st.data())
+def test_a_partly_refused_netlink_batch_is_taken_up_again(
+    scene: Scene, data: st.DataObject
+) -> None:
+    """Law 5: the kernel may refuse some addresses and routes of a batch and take the others."""
+    made = planned(scene)
+    cut = batches(made)
+    partial = [index for index, (where, _) in enumerate(cut) if where == "netlink"]
+    assume(partial)
+    stop = data.draw(st.sampled_from(partial))
+    batch = data.draw(st.lists(st.sampled_from(cut[stop][1]), unique=True))
+    taken = [change for change in cut[stop][1] if change in batch]
+    done = [change for _, whole_batch in cut[:stop] for change in whole_batch] + taken
+    machine = after(scene.machine, done)
+    rest = plan(scene.overlay, visible(machine, scene.overlay.name))
+    assert whole(after(machine, rest)) == whole(after(scene.machine, made))
+
+
+def _interrupted(machine: Observed, made: Plan, data: st.DataObject) -> Observed:
+    cut = data.draw(st.integers(0, len(made)), label="changes made")
+    return after(machine, made.changes[:cut])
