@@ -11,8 +11,9 @@ from netaddr import IPAddress
 
 from . import marks
 from .errors import ConfigurationError
+from .joining import method_of, others_addresses
 from .model import Overlay
-from .state import Bridge, Observed, Port
+from .state import Bridge, Observed, Port, RoutePath
 
 # Outer IP 20 or 40, UDP 8, VXLAN 8 octets (RFC 7348, 5), and the inner frame's Ethernet 14.
 OVERHEAD = {4: 50, 6: 70}
@@ -21,7 +22,7 @@ _MEMBERSHIP_OCTETS = 48  # struct ip_mc_socklist: what one join takes of net.cor
 
 def refuse(overlay: Overlay, observed: Observed) -> IPAddress:
     """The VTEP address; ConfigurationError if this machine as it is cannot have the overlay."""
-    _refuse_unbuilt(overlay)
+    _refuse_method(overlay, observed)
     _refuse_names(overlay, observed)
     _refuse_underlay(overlay, observed)
     vtep = vtep_of(overlay, observed)
@@ -31,16 +32,28 @@ def refuse(overlay: Overlay, observed: Observed) -> IPAddress:
     return vtep
 
 
-def _refuse_unbuilt(overlay: Overlay) -> None:
-    if overlay.membership not in {"auto", "autojoin"}:
+def _refuse_method(overlay: Overlay, observed: Observed) -> None:
+    method = method_of(overlay, observed)
+    if overlay.family == 6 and overlay.datapath == "netdev":
         raise ConfigurationError(
-            f"{overlay.membership} is not in this version: autojoin is", field="membership"
-        )
-    if overlay.family == 6:
-        raise ConfigurationError(
-            "an autojoin address takes the tunnels' own IPv6 packets to lo, whatever their source, "
-            "and no other membership is in this version: use IPv4 groups",
+            "IPv6 groups on the userspace datapath are not in this version: use IPv4 groups",
             field="groups" if overlay.groups is not None else "segments",
+        )
+    if overlay.family == 6 and method == "autojoin":
+        raise ConfigurationError(
+            "an autojoin address takes the tunnels' own IPv6 packets to lo, whatever their source: "
+            "use repaired or socket",
+            field="membership",
+        )
+    if overlay.family == 6 and method == "peer":
+        raise ConfigurationError(
+            "an IPv6 address has no peer form: use repaired or socket", field="membership"
+        )
+    if overlay.datapath == "netdev" and method == "peer":
+        raise ConfigurationError(
+            "the userspace datapath receives by its own addresses, and a peer is none: "
+            "use repaired or socket",
+            field="membership",
         )
 
 
@@ -62,6 +75,12 @@ def _refuse_names(overlay: Overlay, observed: Observed) -> None:
         raise ConfigurationError(
             f"{bridge.name} is the tunnel bridge of overlay {bridge.owner}", field="bridge"
         )
+    for field, name in (("bridge", overlay.bridge), ("tunnel_bridge", overlay.tunnel_bridge)):
+        if name in observed.links and name not in observed.bridges:
+            raise ConfigurationError(
+                f"there is a device {name}, and no bridge of Open vSwitch: name another",
+                field=field,
+            )
     for other in sorted(observed.overlays() - {overlay.name}):
         if marks.number(other) == marks.number(overlay.name):
             raise ConfigurationError(
@@ -166,19 +185,28 @@ def _refuse_groups(overlay: Overlay, observed: Observed) -> None:
                 f"{group} on {device} belongs to another overlay of ours: choose another group",
                 field="segments",
             )
-        if metric != mine and not held[group].autojoin:
+        joins = method_of(overlay, observed) != "socket"
+        if metric != mine and joins and not held[group].autojoin:
             raise ConfigurationError(
                 f"{device} already has the address {group}, without autojoin, and it is not ours",
                 field="segments",
             )
-    _refuse_too_many(overlay, observed, groups - held.keys())
+    if method_of(overlay, observed) != "socket" and overlay.family == 4:
+        _refuse_too_many(overlay, observed, groups - held.keys())
 
 
 def _refuse_routes(overlay: Overlay, observed: Observed) -> None:
     """Destination and metric are all that tells the kernel's host routes apart."""
+    metric = marks.metric(overlay.name)
     groups = {str(group) for group in overlay.flood_groups}
+    by_peers = {
+        (item.device, item.address)
+        for item in observed.addresses
+        if item.local and item.metric == metric
+    }
     for route in observed.routes:
-        marked = route.metric == marks.metric(overlay.name)
+        made_by_peer = (route.device, route.destination) in by_peers
+        marked = route.metric == metric and not made_by_peer
         if marked and route.protocol != marks.PROTOCOL and route.destination in groups:
             raise ConfigurationError(
                 f"route {route.target} metric {route.metric} is not ours and in the way",
@@ -201,7 +229,8 @@ def _refuse_too_many(overlay: Overlay, observed: Observed, new: set[str]) -> Non
     if limit is not None and new and need > limit:
         raise ConfigurationError(
             f"{says}: the kernel holds {limit}. Set net.ipv4.igmp_max_memberships={need} "
-            "or more in this namespace, or let segments share groups (a smaller pool)",
+            "or more in this namespace, use --membership socket, or let segments share groups "
+            "(a smaller pool)",
             field=field,
         )
     octets = observed.limits.optmem_max
@@ -243,7 +272,7 @@ def faults(overlay: Overlay, observed: Observed) -> list[str]:
     for port in observed.ports.values():
         if port.owner != overlay.name:
             continue
-        if port.error:
+        if port.error and not _peer_is_there(port, observed):
             found.append(f"port {port.target}: {port.error}")
         elif port.ofport is None or port.ofport < 1:
             found.append(f"port {port.target} has no OpenFlow port")
@@ -251,13 +280,40 @@ def faults(overlay: Overlay, observed: Observed) -> list[str]:
             found.append(f"port {port.target} has OpenFlow port {port.ofport}, not as requested")
     if not observed.links[device].up:
         found.append(f"{device} is down: set it up")
+    theirs = others_addresses(overlay, observed)
+    ordinary = method_of(overlay, observed) != "autojoin"
+    for address in overlay.flood_groups:
+        path = send_path(overlay, observed, address)
+        if ordinary and str(address) not in theirs and path != "wire":
+            by = (observed.sends.get(str(address)) or RoutePath(None)).device
+            found.append(f"programs' datagrams to {address} leave by {by or 'no device'}")
+    found.extend(
+        f"{item.target} is tentative: duplicate address detection goes on"
+        for item in observed.addresses
+        if item.tentative and item.metric == marks.metric(overlay.name)
+    )
     for group in map(str, overlay.flood_groups):
         if group not in observed.joined:
             found.append(f"{device} is not a member of {group}")
         way = observed.tunnels.get(group)
-        if overlay.datapath == "system" and (way is None or way.device != device):
-            found.append(f"the tunnels' packets to {group} leave by {way and way.device}")
+        if way is None or way.device != device:
+            leave = way.device if way and way.device else "no device"
+            found.append(f"the tunnels' packets to {group} leave by {leave}")
     return found
+
+
+def _peer_is_there(port: Port, observed: Observed) -> bool:
+    """A patch port is judged by its peer.
+
+    ovs-vswitchd writes "No usable peer" when it looks while the peer is being moved, and does not
+    take it back before its next change of configuration.
+    """
+    peer = observed.ports.get(port.option("peer"))
+    if port.type != "patch" or peer is None or peer.option("peer") != port.name:
+        return False
+    ends = [observed.bridges.get(end.bridge) for end in (port, peer)]
+    same = None not in ends and len({end.datapath for end in ends if end}) == 1
+    return same and (peer.ofport or 0) > 0
 
 
 def send_path(overlay: Overlay, observed: Observed, group: IPAddress) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +19,17 @@ from typing import Self
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
-from . import checks, flows, marks
+from . import checks, flows, marks, trial
 from .adapters import membership, vswitchd
 from .adapters.netlink import Netlink, RefusedError
 from .adapters.openflow import OpenFlow, OpenFlowError
 from .adapters.ovsdb import Ovsdb, OvsdbError
 from .errors import ApplyError, UnavailableError, VerifyError
+from .joining import decided, method_of
+from .keeper import Keeper, KeeperError
 from .model import Overlay
 from .plan import batches, expected_flows, plan, plan_removal
-from .state import Change, Flow, Observed, Plan
+from .state import Change, Decision, Flow, Membership, Observed, Plan
 
 LOG = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Status:
     verified: bool = False
     segments: Mapping[int, SegmentStatus] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    decision: Decision | None = None
 
     def __getitem__(self, vni: int) -> SegmentStatus:
         return self.segments[vni]
@@ -84,6 +87,7 @@ class Status:
             "verified": self.verified,
             "segments": {str(vni): seen.to_json() for vni, seen in self.segments.items()},
             "problems": list(self.problems),
+            "decision": None if self.decision is None else self.decision.to_json(),
         }
 
 
@@ -129,8 +133,17 @@ class Host:
             links=self._netlink.links(),
             limits=membership.limits(),
         )
+        seen = replace(seen, decision=_decision_of(name, seen), held=self._held(name))
         expected = () if isinstance(overlay, str) else expected_flows(overlay, seen)
         return replace(seen, flows=tuple(self._flows(name, seen, expected)))
+
+    def _held(self, name: str) -> Membership | None:
+        keeper = self._keeper(name)
+        found = keeper.look()
+        return None if found is None else keeper.held(membership.joined(found.device))
+
+    def _keeper(self, name: str) -> Keeper:
+        return Keeper(self._rundir, name)
 
     def _flows(self, name: str, seen: Observed, expected: Sequence[Flow]) -> Iterator[Flow]:
         # Ours are on our own bridges and, with the userspace datapath, on an underlay's.
@@ -146,7 +159,7 @@ class Host:
 
     def plan(self, overlay: Overlay) -> Plan:
         """What `reconcile` would change; changes nothing. ConfigurationError as there."""
-        return plan(overlay, self.observe(overlay))
+        return self.compare(overlay)[1]
 
     def apply(self, changes: Plan, progress: Progress | None = None) -> None:
         """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
@@ -155,12 +168,12 @@ class Host:
         for where, batch in batches(changes):
             LOG.debug("%s: %d changes", where, len(batch))
             try:
-                self._send(where, batch)
+                self._send(changes.overlay, where, batch)
             except RefusedError as error:
                 failed = [batch[position] for position, _code in error.errors]
                 done += [change for change in batch if change not in failed]
                 raise _apply_error(_why(failed[0], error), changes, done, failed) from None
-            except (OvsdbError, OpenFlowError) as error:
+            except (OvsdbError, OpenFlowError, KeeperError) as error:
                 raise _apply_error(str(error), changes, done, batch) from None
             done += batch
             if progress is not None:
@@ -171,40 +184,86 @@ class Host:
             with vswitchd.Vswitchd(self._rundir) as control:
                 control.set_neighbours(changes.neighbours)
 
-    def _send(self, where: str, batch: Sequence[Change]) -> None:
+    def _send(self, name: str, where: str, batch: Sequence[Change]) -> None:
         if where == "ovsdb":
             self._ovsdb.apply(batch)
         elif where == "netlink":
             self._netlink.apply(batch)
+        elif where == "keeper":
+            self._keep(name, batch)
         else:
-            self._openflow.apply(self._ovsdb.bridges()[where.removeprefix("flow ")], batch)
+            name = where.removeprefix("flow ")
+            bridge = self._ovsdb.bridges().get(name)
+            if bridge is None:
+                raise OpenFlowError(f"{name}: the bridge is gone")
+            self._openflow.apply(bridge, batch)
+
+    def _keep(self, name: str, batch: Sequence[Change]) -> None:
+        for change in batch:
+            if change.action == "remove":
+                self._keeper(name).end()
+            elif isinstance(change.item, Membership):
+                self._keeper(name).replace(change.item)
+
+    def hold(self, overlay: Overlay, ready: Callable[[], None]) -> None:
+        """Hold the groups in this process, in place of the keeper, until somebody ends it.
+
+        Returns at once, after ``ready``, when no socket is needed to hold them.
+        """
+        with ExitStack() as alone:
+            alone.enter_context(self._alone())
+            held = self._held(overlay.name)
+            if held is None:
+                ready()
+                return
+
+            def taken_over() -> None:
+                alone.close()
+                ready()
+
+            try:
+                self._keeper(overlay.name).hold(held, taken_over)
+            except KeeperError as error:
+                raise UnavailableError(str(error)) from None
 
     def verify(self, overlay: Overlay) -> Status:
         """What is there now, read back; changes nothing."""
+        return self._verify(overlay)
+
+    def _verify(self, overlay: Overlay, *looks: tuple[Observed, Plan]) -> Status:
+        """``looks`` are taken first: the machine as seen since its last change, what is left."""
+        fresh = iter(looks)
         attempts = Retrying(
             retry=retry_if_result(lambda status: not status.verified),
             wait=wait_exponential(multiplier=0.02, max=0.25),
             stop=stop_after_delay(_FOLLOW if overlay.datapath == "netdev" else 0),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-        status: Status = attempts(self._verify_once, overlay)
+        status: Status = attempts(
+            lambda: self._verify_once(overlay, *(next(fresh, None) or self.compare(overlay)))
+        )
         return status
 
-    def _verify_once(self, overlay: Overlay) -> Status:
-        seen = self._look(overlay, self.observe(overlay))
-        left = plan(overlay, seen)
+    def compare(self, overlay: Overlay) -> tuple[Observed, Plan]:
+        """The machine as it is, and what `reconcile` would change of it."""
+        seen = self.observe(overlay)
+        return seen, plan(overlay, seen)
+
+    def _verify_once(self, overlay: Overlay, seen: Observed, left: Plan) -> Status:
+        seen = self._look(overlay, seen)
+        method = method_of(overlay, seen)
         faults = [str(change) for change in left] + checks.faults(overlay, seen)
         segments = {
             segment.vni: SegmentStatus(
                 vlan=segment.vlan,
                 group=str(segment.flood_group),
-                joined_by="autojoin",
+                joined_by=method,
                 send_path=checks.send_path(overlay, seen, segment.flood_group),
             )
             for segment in overlay.segments
         }
         problems = (*faults, *checks.warnings(overlay, seen))
-        return Status(overlay.name, (), not faults, segments, problems)
+        return Status(overlay.name, (), not faults, segments, problems, seen.decision)
 
     def _look(self, overlay: Overlay, seen: Observed) -> Observed:
         groups = overlay.flood_groups
@@ -228,8 +287,18 @@ class Host:
         wanted. Running it again changes nothing, or converges after a failure.
         """
         with self._alone():
-            done = self._converge(lambda: self.plan(overlay), progress)
-            status = replace(self.verify(overlay), changes=done)
+            decision = self._decide(overlay)
+            done: tuple[Change, ...] = ()
+            for _round in range(_ROUNDS):
+                changes, seen, left = self._converge(
+                    lambda: self._observe_with(overlay, decision),
+                    lambda seen: plan(overlay, seen),
+                    progress,
+                )
+                done += changes
+                status = replace(self._verify(overlay, (seen, left)), changes=done)
+                if status.verified or not self.plan(overlay):
+                    break
         if not status.verified:
             raise VerifyError(status.problems, status)
         return status
@@ -237,12 +306,31 @@ class Host:
     def teardown(self, name: str, progress: Progress | None = None) -> Status:
         """Remove everything that bears the overlay's mark, and nothing else."""
         with self._alone():
-            done = self._converge(lambda: self.plan_teardown(name), progress)
-            left = tuple(str(change) for change in self.plan_teardown(name))
+            done, _seen, changes = self._converge(
+                lambda: self.observe(name), lambda seen: plan_removal(name, seen), progress
+            )
+            self._keeper(name).end()
+            left = tuple(str(change) for change in changes)
         status = Status(name, done, not left, {}, left)
         if left:
             raise VerifyError(left, status)
         return status
+
+    def _observe_with(self, overlay: Overlay, decision: Decision | None) -> Observed:
+        seen = self.observe(overlay)
+        return replace(seen, decision=decision) if decision else seen
+
+    def _decide(self, overlay: Overlay) -> Decision | None:
+        """What `auto` makes of this underlay: looked at once, then kept in external_ids."""
+        if overlay.membership != "auto" or not overlay.flood_groups:
+            return None
+        seen = self.observe(overlay)
+        vtep = checks.refuse(overlay, seen)
+        if decided(overlay, seen):
+            return seen.decision
+        decision = trial.decide(overlay, seen, vtep, self._netlink)
+        LOG.info("auto: %s: %s", decision.method, decision.evidence)
+        return decision
 
     def plan_teardown(self, name: str) -> Plan:
         """What `teardown` would remove; changes nothing."""
@@ -254,18 +342,23 @@ class Host:
         return sorted(seen.overlays())
 
     def _converge(
-        self, make_plan: Callable[[], Plan], progress: Progress | None
-    ) -> tuple[Change, ...]:
+        self,
+        observe: Callable[[], Observed],
+        make_plan: Callable[[Observed], Plan],
+        progress: Progress | None,
+    ) -> tuple[tuple[Change, ...], Observed, Plan]:
+        """Apply until nothing differs or gets better: done, what is there, what is left."""
         done: list[Change] = []
         before: Plan | None = None
-        for _round in range(_ROUNDS):
-            changes = make_plan()
-            if not changes or changes == before:
+        for rounds_left in reversed(range(_ROUNDS + 1)):
+            seen = observe()
+            changes = make_plan(seen)
+            if not changes or changes == before or not rounds_left:
                 break
             self.apply(changes, progress)
             done += changes
             before = changes
-        return tuple(done)
+        return tuple(done), seen, changes
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -276,6 +369,11 @@ class Host:
             ),
         ):
             yield
+
+
+def _decision_of(name: str, seen: Observed) -> Decision | None:
+    ours = (bridge for bridge in seen.bridges.values() if bridge.owner == name and bridge.notes)
+    return next((Decision.from_notes(bridge.notes) for bridge in ours), None)
 
 
 def connect(db: str | None = None, *, rundir: str | Path | None = None) -> Host:

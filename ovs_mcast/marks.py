@@ -12,6 +12,7 @@ One 19-bit number stands for the overlay's name wherever a mark has no room for 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 EXTERNAL_ID = "ovs-mcast"
 PROTOCOL = 109  # RTA protocol and IFA_PROTO; not in iproute2's rt_protos
@@ -22,6 +23,7 @@ OVERLAY_MASK = 0xFF << 56 | 0x7FFFF << 37
 STATIC_MASK = OVERLAY_MASK | _LEARNED
 
 
+@lru_cache(maxsize=64)
 def number(overlay: str) -> int:
     """The 19-bit number of an overlay's name."""
     return int.from_bytes(hashlib.sha256(overlay.encode()).digest()[:4], "big") & 0x7FFFF

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from netaddr import IPAddress, IPNetwork
@@ -231,10 +232,10 @@ class Overlay(_Value):
         known = self.underlay.vtep or self.groups
         return known.version if known is not None else 4
 
-    @property
-    def flood_groups(self) -> list[IPAddress]:
+    @cached_property
+    def flood_groups(self) -> tuple[IPAddress, ...]:
         """Every group of the overlay once, in order."""
-        return sorted({segment.flood_group for segment in self.segments})
+        return tuple(sorted({segment.flood_group for segment in self.segments}, key=int))
 
     def warnings(self) -> list[str]:
         """What is allowed and yet worth a sentence: groups that share an Ethernet address."""

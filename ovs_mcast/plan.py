@@ -12,14 +12,30 @@ from itertools import groupby
 
 from netaddr import IPAddress
 
-from . import flows, marks
+from . import flows, joining, marks
 from .checks import refuse
 from .errors import ConfigurationError
 from .groups import ethernet_of
 from .model import Overlay
-from .state import Address, Bridge, Change, Flow, Item, Key, Neighbour, Observed, Plan, Port, Route
+from .state import (
+    Address,
+    Bridge,
+    Change,
+    Flow,
+    Item,
+    Key,
+    Membership,
+    Neighbour,
+    Observed,
+    Options,
+    Plan,
+    Port,
+    Route,
+)
 
-_RANK = {kind: rank for rank, kind in enumerate(("bridge", "port", "address", "route", "flow"))}
+# Sockets join before an address of the same group is changed, which lets go of it for a moment.
+_ORDER = ("bridge", "port", "membership", "address", "route", "flow")
+_RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
 def plan(overlay: Overlay, observed: Observed) -> Plan:
@@ -30,8 +46,15 @@ def plan(overlay: Overlay, observed: Observed) -> Plan:
     """
     vtep = refuse(overlay, observed)
     desired = {item.key: item for item in wanted(overlay, observed, vtep)}
-    changes = _ordered(_difference(overlay.name, desired, observed))
-    return Plan(overlay.name, changes, _neighbours(overlay, changes))
+    changes = list(_difference(overlay.name, desired, observed))
+    changing = [
+        change.item
+        for change in changes
+        if isinstance(change.item, Address) and change.action != "remove"
+    ]
+    for route in joining.local_routes(overlay, observed, changing):
+        changes.append(Change("remove", route, "it takes what programs send to lo"))
+    return Plan(overlay.name, _ordered(changes), _neighbours(overlay, changes))
 
 
 def plan_removal(name: str, observed: Observed) -> Plan:
@@ -63,7 +86,7 @@ def wanted(overlay: Overlay, observed: Observed, vtep: IPAddress) -> Iterator[It
     """The items that make up the overlay on this machine."""
     yield from _bridges(overlay, observed)
     yield from _ports(overlay, vtep)
-    yield from _memberships(overlay, observed, vtep)
+    yield from joining.items(overlay, observed, vtep)
     yield from wanted_flows(overlay, observed, vtep)
 
 
@@ -78,7 +101,10 @@ def _bridges(overlay: Overlay, observed: Observed) -> Iterator[Bridge]:
     existing = observed.bridges.get(overlay.bridge)
     if existing is None or existing.owner == overlay.name:
         yield Bridge(overlay.bridge, overlay.datapath, owner=overlay.name)
-    yield Bridge(overlay.tunnel_bridge, overlay.datapath, "secure", overlay.name)
+    notes: Options = ()
+    if overlay.membership == "auto" and joining.decided(overlay, observed) and observed.decision:
+        notes = observed.decision.to_notes()
+    yield Bridge(overlay.tunnel_bridge, overlay.datapath, "secure", overlay.name, notes)
 
 
 def _ports(overlay: Overlay, vtep: IPAddress) -> Iterator[Port]:
@@ -102,51 +128,33 @@ def _ports(overlay: Overlay, vtep: IPAddress) -> Iterator[Port]:
     )  # fmt: skip
 
 
-def _memberships(
-    overlay: Overlay, observed: Observed, vtep: IPAddress
-) -> Iterator[Address | Route]:
-    device, metric = overlay.underlay.device, marks.metric(overlay.name)
-    not_ours = {
-        (address.device, address.address)
-        for address in observed.addresses
-        if not is_ours(address, overlay.name)
-    }
-    for group in map(str, overlay.flood_groups):
-        if (device, group) not in not_ours:
-            bits = 32 if vtep.version == 4 else 128
-            yield Address(device, group, bits, True, metric, marks.PROTOCOL)
-        if observed.links[device].up:  # the kernel takes a device's routes when it goes down
-            yield Route(device, group, str(vtep), metric, marks.PROTOCOL)
-
-
 def is_ours(item: Item, name: str) -> bool:
     """Whether an observed item bears the overlay's mark; only such items are ever changed."""
     if isinstance(item, Bridge | Port):
         return item.owner == name
     if isinstance(item, Flow):
         return marks.is_cookie(item.cookie, name) and not marks.is_learned(item.cookie)
+    if isinstance(item, Membership):
+        return True  # found through the overlay's own keeper
     return item.metric == marks.metric(name) and item.protocol in {None, marks.PROTOCOL}
 
 
 def _ours(name: str, observed: Observed) -> dict[Key, Item]:
     seen: Iterable[Iterable[Item]] = (
         observed.bridges.values(), observed.ports.values(), observed.addresses,
-        observed.routes, observed.flows,
+        observed.routes, observed.flows, () if observed.held is None else (observed.held,),
     )  # fmt: skip
     return {item.key: item for items in seen for item in items if is_ours(item, name)}
 
 
 def _difference(name: str, desired: Mapping[Key, Item], observed: Observed) -> Iterator[Change]:
     ours = _ours(name, observed)
-    stale = _patch_error(ours.values())
     for key, item in desired.items():
         before = ours.get(key)
         if before is None:
             yield Change("add", item, "missing")
         elif before != item:
             yield Change("update", item, _differs(before, item), before)
-        elif stale and isinstance(item, Port) and item.type == "patch":
-            yield Change("update", item, stale, before)
     unwanted = [item for key, item in ours.items() if key not in desired]
     gone = {item.name for item in unwanted if isinstance(item, Bridge)}
     for item in unwanted:
@@ -154,28 +162,23 @@ def _difference(name: str, desired: Mapping[Key, Item], observed: Observed) -> I
             kept = _others_on(item.name, name, observed)
             if kept:
                 gone.discard(item.name)
-                freed = Bridge(item.name, item.datapath, item.fail_mode)
-                yield Change("update", freed, f"kept, it holds {', '.join(kept)}", item)
+                names = ", ".join(port.name for port in kept)
+                left = Bridge(item.name, item.datapath, item.fail_mode, _heir(kept))
+                yield Change("update", left, f"kept, it holds {names}", item)
                 continue
         if not (isinstance(item, Flow) and item.bridge in gone):
             yield Change("remove", item, "not wanted")
 
 
-def _patch_error(ours: Iterable[Item]) -> str:
-    """What is said of a patch port of ours. Open vSwitch keeps it after the peer is back.
-
-    Both ends made anew in one transaction are free of it.
-    """
-    errors = (item.error for item in ours if isinstance(item, Port) and item.type == "patch")
-    return next((error for error in errors if error), "")
+def _others_on(bridge: str, name: str, observed: Observed) -> list[Port]:
+    ports = (port for port in observed.ports.values() if port.bridge == bridge)
+    return sorted((port for port in ports if port.owner != name), key=lambda port: port.name)
 
 
-def _others_on(bridge: str, name: str, observed: Observed) -> list[str]:
-    return sorted(
-        port.name
-        for port in observed.ports.values()
-        if port.bridge == bridge and port.owner != name
-    )
+def _heir(kept: Iterable[Port]) -> str | None:
+    """Who has a bridge of ours next: another overlay, if all that it holds is of others of ours."""
+    owners = [port.owner for port in kept]
+    return None if None in owners else min(owner for owner in owners if owner is not None)
 
 
 def _differs(before: Item, after: Item) -> str:
@@ -190,6 +193,8 @@ def _differs(before: Item, after: Item) -> str:
 
 def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
     bridges: dict[str, int] = {}
+    changes = list(changes)
+    routes = any(change.kind == "route" and change.action == "add" for change in changes)
 
     def place(change: Change) -> tuple[int, int, int]:
         rank = _RANK[change.kind]
@@ -197,6 +202,11 @@ def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
             # One bundle per bridge, where removal comes first: it may be of the same match.
             nth = bridges.setdefault(change.item.bridge, len(bridges))
             return (rank, nth, change.action != "remove")
+        if isinstance(change.item, Route) and change.item.table == "local":
+            return (_RANK["route"], 1, 0)  # a repair: right after the address that made it
+        if isinstance(change.item, Address) and change.action == "remove" and change.item.local:
+            # The peer form takes its route along, which has the place of the one that comes.
+            return (_RANK["address"], 1, 0) if routes else (2 * len(_RANK) - rank, 0, 0)
         return (2 * len(_RANK) - rank if change.action == "remove" else rank, 0, 0)
 
     return tuple(sorted(changes, key=place))
@@ -205,7 +215,8 @@ def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
 def batches(plan: Plan) -> list[tuple[str, tuple[Change, ...]]]:
     """The plan cut, in its order, into what goes out at once, each with where it goes.
 
-    ``ovsdb`` is one transaction, ``netlink`` one batch, ``flow BRIDGE`` one bundle of that bridge.
+    ``ovsdb`` is one transaction, ``netlink`` one batch, ``keeper`` one process replaced, ``flow
+    BRIDGE`` one bundle of that bridge.
     Their number does not depend on the number of segments.
     """
     return [(where, tuple(group)) for where, group in groupby(plan.changes, key=_destination)]
@@ -214,4 +225,6 @@ def batches(plan: Plan) -> list[tuple[str, tuple[Change, ...]]]:
 def _destination(change: Change) -> str:
     if isinstance(change.item, Flow):
         return f"flow {change.item.bridge}"
+    if isinstance(change.item, Membership):
+        return "keeper"
     return "ovsdb" if isinstance(change.item, Bridge | Port) else "netlink"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .errors import UnavailableError
@@ -30,9 +30,8 @@ def console() -> Console:
 
 def log_to_stderr(verbose: bool) -> None:
     """Our own log to stderr; the libraries' chatter nowhere, what they mean comes as our errors."""
-    handler = RichHandler(
-        console=console(), show_time=False, show_path=False, show_level=False, markup=False
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("ovs_mcast")
     ours.addHandler(handler)
     ours.setLevel(logging.DEBUG if verbose else logging.WARNING)
@@ -42,8 +41,8 @@ def log_to_stderr(verbose: bool) -> None:
 
 def write_json(value: object) -> None:
     """One JSON document on stdout."""
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    sys.stdout.flush()
 
 
 def say(message: str) -> None:
@@ -86,3 +85,11 @@ def require_net_admin() -> None:
     if not int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1:
         who = "root" if os.geteuid() else "CAP_NET_ADMIN"
         raise UnavailableError(f"this changes addresses and routes: run it as {who}")
+
+
+def notify_ready() -> None:
+    """Tell systemd, if it asked to be told, that the service is ready (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.sendto(b"READY=1", address.replace("@", "\0", 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +11,13 @@ import typer
 
 from . import report
 from .arguments import Choice
-from .errors import ApplyError, ConfigurationError, OvsMcastError, VerifyError
+from .errors import ApplyError, OvsMcastError, VerifyError
 from .host import Host, Status, connect
+from .joining import UNDECIDED, decided
 from .model import Overlay
+from .state import Change
+
+LOG = logging.getLogger(__name__)
 
 _DRY_RUN_FOUND_CHANGES = 4
 _SHAPE = "VNI[,group=G][,vlan=V]"
@@ -58,7 +64,7 @@ def setup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change.")] = False,
     teardown: Annotated[bool, typer.Option("--teardown", help="Remove all that is ours.")] = False,
     hold: Annotated[
-        bool, typer.Option("--hold", help="Stay while sockets hold groups; none do yet.")
+        bool, typer.Option("--hold", help="Stay, and hold in this process what sockets hold.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say every change.")] = False,
@@ -82,13 +88,17 @@ def setup(
         if dry_run and not status.changed and not status.verified:
             code = VerifyError.exit_status
     except OvsMcastError as error:
-        status, code = _failed(choice, error), error.exit_status
+        status, code = _failed(run.name, error), error.exit_status
     except KeyboardInterrupt:
         message = "interrupted: run it again, it goes on from what is there"
         status, code = Status(run.name, problems=(message,)), ApplyError.exit_status
+    except Exception as error:
+        LOG.debug("unexpected", exc_info=True)
+        message = f"a defect of ovs_mcast, please report it with -v: {error!r}"
+        status, code = Status(run.name, problems=(message,)), ApplyError.exit_status
     _tell(status, code, as_json=json_, verbose=verbose, dry_run=dry_run)
     if hold and code == 0 and not teardown and not dry_run:
-        report.say("the kernel holds the groups: nothing to hold in the foreground")
+        code = run.hold()
     raise typer.Exit(code)
 
 
@@ -109,9 +119,11 @@ class _Run:
                 return host.reconcile(overlay, bar)
 
     def _would_build(self, host: Host, overlay: Overlay) -> Status:
-        changes = host.plan(overlay)
+        seen, changes = host.compare(overlay)
         if not changes:
             return host.verify(overlay)
+        if overlay.membership == "auto" and not decided(overlay, seen):
+            report.say(f"auto has not looked at this underlay yet: shown as for {UNDECIDED}")
         return Status(overlay.name, changes.changes)
 
     def teardown(self) -> Status:
@@ -127,22 +139,31 @@ class _Run:
                 report.say(f"nothing is marked {self.name}; --name: {', '.join(others)}")
             return status
 
+    def hold(self) -> int:
+        """Stay while sockets hold groups; SIGTERM and Ctrl-C end it in order."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with self._host() as host:
+                host.hold(self._choice.overlay(), report.notify_ready)
+        except KeyboardInterrupt:
+            report.say("no longer holding the groups")
+        except OvsMcastError as error:
+            report.say(str(error))
+            return error.exit_status
+        return 0
+
     def _host(self) -> Host:
         if not self._dry_run:
             report.require_net_admin()
         return connect(self._db)
 
 
-def _failed(choice: Choice, error: OvsMcastError) -> Status:
-    name = choice.name or "default"
+def _failed(name: str, error: OvsMcastError) -> Status:
     if isinstance(error, VerifyError) and isinstance(error.status, Status):
         return error.status
-    if isinstance(error, ApplyError):
-        done = tuple(change for change in error.done)
-        return Status(name, done, problems=(str(error),))  # type: ignore[arg-type]
-    if isinstance(error, ConfigurationError):
-        return Status(name, problems=(str(error),))
-    return Status(name, problems=(str(error),))
+    done = error.done if isinstance(error, ApplyError) else ()
+    changes = tuple(change for change in done if isinstance(change, Change))
+    return Status(name, changes, problems=(str(error),))
 
 
 def _tell(status: Status, code: int, *, as_json: bool, verbose: bool, dry_run: bool) -> None:

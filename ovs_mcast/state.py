@@ -18,13 +18,17 @@ LOCAL = 65534  # OFPP_LOCAL: the port of a bridge that is its own Linux device
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A bridge of Open vSwitch; ``owner`` is the overlay that made it, None if it is not ours."""
+    """A bridge of Open vSwitch; ``owner`` is the overlay that made it, None if it is not ours.
+
+    ``notes`` are what we wrote down in its external_ids, under names that begin with ovs-mcast-.
+    """
 
     kind: ClassVar[str] = "bridge"
     name: str
     datapath: str
     fail_mode: str = ""
     owner: str | None = None
+    notes: Options = ()
     protocols: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -97,7 +101,11 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address of a device. ``metric`` carries our mark (marks.py)."""
+    """An address of a device, for us a group. ``metric`` carries our mark (marks.py).
+
+    ``local`` is set for the peer form, which `ip` refuses and netlink takes: the unicast address
+    that the group is the peer of, so that no local route is made for the group.
+    """
 
     kind: ClassVar[str] = "address"
     device: str
@@ -105,7 +113,9 @@ class Address:
     prefixlen: int
     autojoin: bool = False
     metric: int | None = None
+    local: str | None = None
     protocol: int | None = field(default=None, compare=False)
+    tentative: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> Key:
@@ -116,33 +126,60 @@ class Address:
     def target(self) -> str:
         """What a reader calls it, as `ip address` prints it."""
         joins = " autojoin" if self.autojoin else ""
-        return f"{self.address}/{self.prefixlen} dev {self.device}{joins}"
+        local = f"{self.local} peer " if self.local else ""
+        return f"{local}{self.address}/{self.prefixlen} dev {self.device}{joins}"
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A host route of table main; ``metric`` carries our mark, ``source`` is the preferred one."""
+    """A host route; ``metric`` carries our mark, ``source`` is the preferred one.
+
+    In table ``local`` it is the one that an address makes for itself.
+    """
 
     kind: ClassVar[str] = "route"
     device: str
     destination: str
     source: str | None
     metric: int | None = None
+    table: Literal["main", "local"] = "main"
     protocol: int | None = field(default=None, compare=False)
 
     @property
     def key(self) -> Key:
         """Destination and metric tell routes apart; the device, because we may change it."""
-        return (self.kind, self.device, self.destination, str(self.metric))
+        return (self.kind, self.table, self.device, self.destination, str(self.metric))
 
     @property
     def target(self) -> str:
         """What a reader calls it, as `ip route` prints it."""
+        if self.table == "local":
+            return f"local {self.destination} dev {self.device} table local"
         source = f" src {self.source}" if self.source else ""
         return f"{self.destination} dev {self.device}{source}"
 
 
-Item = Bridge | Port | Flow | Address | Route
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Groups of a device that the sockets of a keeper hold, one keeper for each overlay."""
+
+    kind: ClassVar[str] = "membership"
+    device: str
+    groups: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        """One keeper serves the whole of an overlay."""
+        return (self.kind,)
+
+    @property
+    def target(self) -> str:
+        """What a reader calls it."""
+        groups = self.groups[0] if len(self.groups) == 1 else f"{len(self.groups)} groups"
+        return f"{groups} dev {self.device} by sockets"
+
+
+Item = Bridge | Port | Flow | Address | Route | Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +210,42 @@ class Limits:
     optmem_max: int | None = 131072
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The membership that `auto` chose for a device and address family, and on what evidence."""
+
+    method: str
+    device: str
+    family: int
+    evidence: str
+
+    def to_notes(self) -> Options:
+        """As it is written down in external_ids of the tunnel bridge."""
+        return (
+            ("ovs-mcast-evidence", self.evidence),
+            ("ovs-mcast-membership", self.method),
+            ("ovs-mcast-underlay", f"{self.device} IPv{self.family}"),
+        )
+
+    def to_json(self) -> dict[str, str]:
+        """As `setup --json` shows it."""
+        return {
+            "method": self.method,
+            "underlay": f"{self.device} IPv{self.family}",
+            "evidence": self.evidence,
+        }
+
+    @classmethod
+    def from_notes(cls, notes: Options) -> Decision | None:
+        """What was written down, or None if it cannot be read."""
+        found = dict(notes)
+        device, _, family = found.get("ovs-mcast-underlay", "").rpartition(" IPv")
+        method = found.get("ovs-mcast-membership", "")
+        if family not in {"4", "6"} or not device or method not in {"autojoin", "socket"}:
+            return None
+        return cls(method, device, int(family), found.get("ovs-mcast-evidence", ""))
+
+
 def _empty() -> Mapping[str, RoutePath]:
     return MappingProxyType({})
 
@@ -181,6 +254,8 @@ def _empty() -> Mapping[str, RoutePath]:
 class Observed:
     """One machine as it was seen: every bridge, port, device and address, and our flows and routes.
 
+    ``routes`` are those to groups in tables main and local. ``held`` is what the overlay's keeper
+    holds, as /proc confirms it. ``decision`` is what `auto` chose before, or has just found.
     ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
     ``sends`` and ``tunnels`` are the route look-ups per group as an ordinary program and as the
     tunnel would send (explicit source).
@@ -194,6 +269,8 @@ class Observed:
     links: Mapping[str, Link] = field(default_factory=dict)
     limits: Limits = Limits()
     joined: frozenset[str] = frozenset()
+    held: Membership | None = None
+    decision: Decision | None = None
     sends: Mapping[str, RoutePath] = field(default_factory=_empty)
     tunnels: Mapping[str, RoutePath] = field(default_factory=_empty)
 

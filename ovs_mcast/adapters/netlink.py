@@ -1,4 +1,4 @@
-"""Links, addresses, routes and route look-ups of this network namespace, through pyroute2.
+"""Links, addresses, routes and route look-ups of this network namespace.
 
 Decides nothing: hands over what the kernel says, and sends what it is given in one batch.
 """
@@ -8,33 +8,28 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from functools import lru_cache
 
 from netaddr import IPAddress
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
-from pyroute2.netlink.rtnl import (
-    RTM_DELADDR,
-    RTM_DELROUTE,
-    RTM_GETADDR,
-    RTM_GETLINK,
-    RTM_GETROUTE,
-    RTM_NEWADDR,
-    RTM_NEWROUTE,
-)
-from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_MCAUTOJOIN, ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_MCAUTOJOIN, IFA_F_TENTATIVE
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from ..errors import UnavailableError
 from ..state import Address, Change, Link, Route, RoutePath
+from . import rtnetlink
+from .rtnetlink import Answer, attributes, number
 
-_MAIN = 254
-_SCOPE_LINK, _SCOPE_HOST = 253, 254
-_UNICAST = 1
-_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _RECEIVE_OCTETS = 64 << 20  # the answers of the largest batch, which the kernel queues at once
+_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
+
+# linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VXLAN_PORT = 1, 2, 15
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_RT_PRIORITY, _IFA_PROTO = 1, 2, 8, 9, 11
+_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
 
 
 class RefusedError(Exception):
@@ -50,7 +45,6 @@ class Netlink:
 
     def __init__(self) -> None:
         self.batches = 0
-        self._marshal = MarshalRtnl()
         self._sequence = 0
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -68,19 +62,21 @@ class Netlink:
 
     def links(self) -> dict[str, Link]:
         """Every device by name."""
-        request = _request(ifinfmsg(), RTM_GETLINK, NLM_F_DUMP, {"family": socket.AF_UNSPEC}, [])
-        return {link.name: link for link in map(_link, self._exchange([request]))}
+        found = map(_link, self._exchange([rtnetlink.dump_request(RTM_GETLINK)]))
+        return {link.name: link for link in found}
 
     def addresses(self) -> tuple[Address, ...]:
         """Every address of every device, IPv4 and IPv6, in the kernel's order."""
-        request = _request(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP, {"family": socket.AF_UNSPEC}, [])
-        return tuple(_address(message) for message in self._exchange([request]))
+        name = lru_cache(_name)
+        request = rtnetlink.dump_request(RTM_GETADDR)
+        return tuple(_address(answer, name) for answer in self._exchange([request]))
 
     def group_routes(self) -> tuple[Route, ...]:
-        """The host routes to groups in table main that leave by one device."""
-        request = _request(rtmsg(), RTM_GETROUTE, NLM_F_DUMP, {"family": socket.AF_UNSPEC}, [])
+        """The host routes to groups in tables main and local, each with its one device."""
+        name = lru_cache(_name)
+        request = rtnetlink.dump_request(RTM_GETROUTE)
         return tuple(
-            route for message in self._exchange([request]) for route in _group_route(message)
+            route for answer in self._exchange([request]) for route in _group_route(answer, name)
         )
 
     def look_up(
@@ -90,21 +86,14 @@ class Netlink:
 
         The same look-up as `ip route get GROUP [from SOURCE]`.
         """
+        name = lru_cache(_name)
         found = {str(group): RoutePath(None) for group in groups}
-        requests = []
-        for group in groups:
-            bits = 32 if group.version == 4 else 128
-            header = {"family": _FAMILY[group.version], "dst_len": bits}
-            attributes = [("RTA_DST", str(group))]
-            if source is not None:
-                header["src_len"] = bits
-                attributes.append(("RTA_SRC", str(source)))
-            requests.append(_request(rtmsg(), RTM_GETROUTE, 0, header, attributes))
-        for message in self._exchange(requests, tolerate=lambda _index, _code: True):
-            device = message.get_attr("RTA_OIF")
-            found[str(message.get_attr("RTA_DST"))] = RoutePath(
-                socket.if_indextoname(device) if device else None,
-                message.get_attr("RTA_PREFSRC"),
+        requests = [rtnetlink.look_up_request(group, source) for group in groups]
+        for answer in self._exchange(requests, tolerate=lambda _index, _code: True):
+            values = attributes(answer.body, 12)
+            device = number(values.get(_RTA_OIF))
+            found[rtnetlink.address(values.get(_RTA_DST)) or ""] = RoutePath(
+                name(device) if device else None, rtnetlink.address(values.get(_RTA_PREFSRC))
             )
         return found
 
@@ -113,41 +102,35 @@ class Netlink:
 
         What is there already, or gone already, is as wanted.
         """
-        requests: list[Any] = []
-        owners: list[int] = []
+        requests: list[bytearray] = []
+        makes: list[tuple[int, bool]] = []
         for position, change in enumerate(changes):
-            made = list(_requests(change))
-            requests.extend(made)
-            owners.extend([position] * len(made))
-        gone = {errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV}
+            for new, request in _requests(change):
+                requests.append(request)
+                makes.append((position, new))
 
         def tolerate(index: int, code: int) -> bool:
-            kind = requests[index]["header"]["type"]
-            if kind in {RTM_NEWADDR, RTM_NEWROUTE}:
-                return code == errno.EEXIST
-            return code in gone
+            return code == errno.EEXIST if makes[index][1] else code in _GONE
 
         try:
             self._exchange(requests, tolerate=tolerate)
         except RefusedError as refused:
-            raise RefusedError([(owners[index], code) for index, code in refused.errors]) from None
+            errors = [(makes[index][0], code) for index, code in refused.errors]
+            raise RefusedError(errors) from None
 
     def _exchange(
-        self, requests: Sequence[Any], tolerate: Callable[[int, int], bool] | None = None
-    ) -> list[Any]:
+        self, requests: Sequence[bytearray], tolerate: Callable[[int, int], bool] | None = None
+    ) -> list[Answer]:
         """Send all requests in one datagram and gather the answers; RefusedError for errors."""
         if not requests:
             return []
         self.batches += 1
         first = self._sequence + 1
-        data = bytearray()
         for request in requests:
             self._sequence += 1
-            request["header"]["sequence_number"] = self._sequence
-            request.encode()
-            data += request.data
+            rtnetlink.set_sequence(request, self._sequence)
         try:
-            self._socket.send(data)
+            self._socket.send(b"".join(requests))
             return self._answers(first, self._sequence, tolerate or (lambda _index, _code: False))
         except OSError as error:
             if error.errno in {errno.EPERM, errno.EACCES}:
@@ -156,145 +139,104 @@ class Netlink:
                 ) from None
             raise
 
-    def _answers(self, first: int, last: int, tolerate: Callable[[int, int], bool]) -> list[Any]:
+    def _answers(self, first: int, last: int, tolerate: Callable[[int, int], bool]) -> list[Answer]:
         waiting = set(range(first, last + 1))
-        answers: list[Any] = []
+        found: list[Answer] = []
         errors: list[tuple[int, int]] = []
         while waiting:
-            for message in self._marshal.parse(self._socket.recv(1 << 20)):
-                header = message["header"]
-                sequence, kind = header["sequence_number"], header["type"]
-                if sequence not in waiting:
+            for answer in rtnetlink.answers(self._socket.recv(1 << 20)):
+                if answer.sequence not in waiting:
                     continue
-                if kind in {2, 3}:  # NLMSG_ERROR (also an acknowledgement), NLMSG_DONE
-                    waiting.discard(sequence)
-                    code = abs(message["error"]) if kind == 2 else 0
-                    if code and not tolerate(sequence - first, code):
-                        errors.append((sequence - first, code))
-                    continue
-                answers.append(message)
-                if not header["flags"] & 2:  # not NLM_F_MULTI: the one answer of a look-up
-                    waiting.discard(sequence)
+                if not answer.ends:
+                    found.append(answer)
+                if answer.ends or not answer.multi:  # or the one answer of a look-up
+                    waiting.discard(answer.sequence)
+                if answer.code and not tolerate(answer.sequence - first, answer.code):
+                    errors.append((answer.sequence - first, answer.code))
         if errors:
             raise RefusedError(errors)
-        return answers
+        return found
 
 
-def _request(
-    message: Any, kind: int, flags: int, header: dict[str, int], attributes: list[tuple[str, Any]]
-) -> Any:
-    message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | flags
-    for name, value in header.items():
-        message[name] = value
-    message["attrs"] = attributes
-    return message
-
-
-def _requests(change: Change) -> Iterator[Any]:
+def _requests(change: Change) -> Iterator[tuple[bool, bytearray]]:
     """A replaced item is removed first: the kernel replaces neither autojoin nor a device."""
-    make = _address_request if isinstance(change.item, Address) else _route_request
     if change.action == "remove":
-        yield make(change.item, False)
+        yield False, _request(change.item, new=False)
         return
     if change.before is not None:
-        yield make(change.before, False)
-    yield make(change.item, True)
+        yield False, _request(change.before, new=False)
+    yield True, _request(change.item, new=True)
 
 
-def _address_request(item: Any, new: bool) -> Any:
-    address = IPAddress(item.address)
-    attributes: list[tuple[str, Any]] = [
-        ("IFA_LOCAL", item.address),
-        ("IFA_ADDRESS", item.address),
-    ]
-    if new:
-        attributes.append(("IFA_FLAGS", IFA_F_MCAUTOJOIN if item.autojoin else 0))
-        if item.metric is not None:
-            attributes.append(("IFA_RT_PRIORITY", item.metric))
-        if item.protocol is not None:
-            attributes.append(("IFA_PROTO", item.protocol))
-    header = {
-        "family": _FAMILY[address.version],
-        "prefixlen": item.prefixlen,
-        "index": _index(item.device),
-        # Not global: a group must not become the preferred source of on-link routes.
-        "scope": _SCOPE_HOST if address.version == 4 else 0,
-    }
-    flags = NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if new else 0)
-    return _request(ifaddrmsg(), RTM_NEWADDR if new else RTM_DELADDR, flags, header, attributes)
+def _request(item: object, *, new: bool) -> bytearray:
+    if isinstance(item, Address):
+        return rtnetlink.address_request(item, new=new)
+    if isinstance(item, Route):
+        return rtnetlink.route_request(item, new=new)
+    raise TypeError(f"{item} is neither an address nor a route")
 
 
-def _route_request(item: Any, new: bool) -> Any:
-    group = IPAddress(item.destination)
-    attributes: list[tuple[str, Any]] = [
-        ("RTA_DST", item.destination),
-        ("RTA_OIF", _index(item.device)),
-        ("RTA_TABLE", _MAIN),
-    ]
-    if item.metric is not None:
-        attributes.append(("RTA_PRIORITY", item.metric))
-    if item.source is not None:
-        attributes.append(("RTA_PREFSRC", item.source))
-    header = {
-        "family": _FAMILY[group.version],
-        "dst_len": 32 if group.version == 4 else 128,
-        "table": _MAIN,
-        "proto": item.protocol or 0,
-        "scope": _SCOPE_LINK if group.version == 4 else 0,
-        "type": _UNICAST,
-    }
-    flags = NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if new else 0)
-    return _request(rtmsg(), RTM_NEWROUTE if new else RTM_DELROUTE, flags, header, attributes)
-
-
-def _index(device: str) -> int:
+def _name(index: int) -> str:
     try:
-        return socket.if_nametoindex(device)
+        return socket.if_indextoname(index)
     except OSError:
-        return 1 << 30  # no such device: the kernel answers ENODEV for its request alone
+        return f"if{index}"  # gone since the kernel named it
 
 
-def _link(message: Any) -> Link:
-    info = message.get_attr("IFLA_LINKINFO")
-    kind = info.get_attr("IFLA_INFO_KIND") if info else None
-    udp_port = None
+def _link(answer: Answer) -> Link:
+    (flags,) = struct.unpack_from("=I", answer.body, 8)
+    values = attributes(answer.body, 16)
+    info = attributes(values.get(_IFLA_LINKINFO, b""), 0)
+    kind = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+    port = None
     if kind == "vxlan":
-        data = info.get_attr("IFLA_INFO_DATA")
-        udp_port = data.get_attr("IFLA_VXLAN_PORT") if data else None
+        port = attributes(info.get(_IFLA_INFO_DATA, b""), 0).get(_IFLA_VXLAN_PORT)
     return Link(
-        name=message.get_attr("IFLA_IFNAME"),
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        up=bool(message["flags"] & IFF_UP),
-        kind=kind or "",
-        udp_port=udp_port,
+        name=values[_IFLA_IFNAME].rstrip(b"\0").decode(),
+        mtu=number(values.get(_IFLA_MTU)) or 0,
+        mac=values.get(_IFLA_ADDRESS, b"").hex(":"),
+        up=bool(flags & IFF_UP),
+        kind=kind,
+        udp_port=int.from_bytes(port, "big") if port else None,
     )
 
 
-def _address(message: Any) -> Address:
-    flags = message.get_attr("IFA_FLAGS") or message["flags"]
+def _address(answer: Answer, name: Callable[[int], str]) -> Address:
+    _family, prefixlen, flags, _scope, index = struct.unpack_from("=BBBBI", answer.body)
+    values = attributes(answer.body, 8)
+    flags = number(values.get(_IFA_FLAGS)) or flags
+    address = rtnetlink.address(values.get(_IFA_ADDRESS)) or ""
+    local = rtnetlink.address(values.get(_IFA_LOCAL)) or address
+    # A point-to-point address has the peer in IFA_ADDRESS; it is an address of ours if a group.
+    is_peer = local != address and IPAddress(address).is_multicast()
     return Address(
-        device=socket.if_indextoname(message["index"]),
-        address=message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"),
-        prefixlen=message["prefixlen"],
+        device=name(index),
+        address=address if is_peer else local,
+        prefixlen=prefixlen,
         autojoin=bool(flags & IFA_F_MCAUTOJOIN),
-        metric=message.get_attr("IFA_RT_PRIORITY"),
-        protocol=message.get_attr("IFA_PROTO"),
+        metric=number(values.get(_IFA_RT_PRIORITY)),
+        local=local if is_peer else None,
+        protocol=number(values.get(_IFA_PROTO)),
+        tentative=bool(flags & IFA_F_TENTATIVE),
     )
 
 
-def _group_route(message: Any) -> Iterable[Route]:
-    destination, device = message.get_attr("RTA_DST"), message.get_attr("RTA_OIF")
-    table = message.get_attr("RTA_TABLE") or message["table"]
-    if table != _MAIN or not device or not destination:
+def _group_route(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
+    _family, bits, _, _, table, protocol, _scope, kind = struct.unpack_from("=8B", answer.body)
+    values = attributes(answer.body, 12)
+    destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))
+    table = number(values.get(_RTA_TABLE)) or table
+    main = (table, kind) == (rtnetlink.TABLES["main"], rtnetlink.UNICAST)
+    local = (table, kind) == (rtnetlink.TABLES["local"], rtnetlink.LOCAL)
+    if not (main or local) or destination is None or not device or bits != 8 * len(destination):
         return
-    group = IPAddress(destination)
-    if message["dst_len"] == (32 if group.version == 4 else 128) and group.is_multicast():
-        yield Route(
-            device=socket.if_indextoname(device),
-            destination=destination,
-            source=message.get_attr("RTA_PREFSRC"),
-            metric=message.get_attr("RTA_PRIORITY"),
-            protocol=message["proto"] or None,
-        )
+    if destination[0] != 0xFF if len(destination) == 16 else destination[0] >> 4 != 0xE:
+        return  # not a group
+    yield Route(
+        device=name(device),
+        destination=rtnetlink.address(destination) or "",
+        source=rtnetlink.address(values.get(_RTA_PREFSRC)),
+        metric=number(values.get(_RTA_PRIORITY)),
+        table="local" if local else "main",
+        protocol=protocol or None,
+    )

@@ -5,7 +5,7 @@ Knows no VNI. Marks are ``external_ids:ovs-mcast`` of Bridge and Port rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..marks import EXTERNAL_ID
 from ..state import Bridge, Change, Port
 
 _LOCK = "ovs_mcast"
+_NOTE = f"{EXTERNAL_ID}-"
 _COLUMNS = {
     "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg"],
     "Bridge": ["name", "datapath_type", "fail_mode", "protocols", "external_ids", "ports"],
@@ -95,7 +96,7 @@ class Ovsdb:
             raise UnavailableError(
                 f"Open vSwitch at {self.remote} took no change in {self._timeout:.0f} s: try again"
             ) from None
-        except Exception as error:
+        except RuntimeError as error:  # what ovsdbapp makes of the server's refusal
             raise OvsdbError(str(error)) from error
 
     @contextmanager
@@ -186,10 +187,6 @@ class _Changes(command.BaseCommand):  # type: ignore[misc]
                 bridges[item.bridge].delvalue("ports", row)
                 ports.pop(item.name)
             return
-        if row is not None and before is not None and item.type == "patch":
-            # Made anew: an error of ovs-vswitchd about the peer stays with the row.
-            bridges[before.bridge].delvalue("ports", row)
-            row = None
         if row is None:
             row = ports[item.name] = self._insert_port(txn, item.name, item.type)
             bridges[item.bridge].addvalue("ports", row)
@@ -213,6 +210,7 @@ def _write_bridge(row: Any, item: Any) -> None:
     row.datapath_type = item.datapath
     row.fail_mode = item.fail_mode or []
     _write_owner(row, item.owner)
+    _write_notes(row, dict(item.notes))
 
 
 def _write_port(row: Any, item: Port) -> None:
@@ -222,6 +220,14 @@ def _write_port(row: Any, item: Port) -> None:
     interface.ofport_request = [] if item.ofport_request is None else item.ofport_request
     row.tag, row.trunks, row.vlan_mode = [], [], []
     _write_owner(row, item.owner)
+
+
+def _write_notes(row: Any, notes: Mapping[str, str]) -> None:
+    for key in row.external_ids:
+        if key.startswith(_NOTE) and key not in notes:
+            row.delkey("external_ids", key)
+    for key, value in notes.items():
+        row.setkey("external_ids", key, value)
 
 
 def _write_owner(row: Any, owner: str | None) -> None:
@@ -237,6 +243,7 @@ def _bridge(row: Any) -> Bridge:
         datapath=row.datapath_type or "system",
         fail_mode=_optional(row.fail_mode) or "",
         owner=row.external_ids.get(EXTERNAL_ID),
+        notes=tuple(sorted(item for item in row.external_ids.items() if item[0].startswith(_NOTE))),
         protocols=tuple(row.protocols),
     )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable
+import socket
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-from ovs.unixctl.client import UnixctlClient
+from typing import Self
 
 from ..errors import UnavailableError
 from ..state import Neighbour, RoutePath
@@ -18,6 +20,8 @@ _ROUTE = re.compile(
     r"(?:Cached|User): (?P<host>[0-9a-f.:]+)/(?:32|128) (?:MARK \S+ )?dev (?P<device>\S+)"
     r"(?: GW \S+)?(?: SRC (?P<source>\S+))?"
 )
+_DECODER = json.JSONDecoder()
+_PATIENCE = 30.0  # seconds that one answer may take
 DEFAULT_RUNDIR = "/var/run/openvswitch"
 
 
@@ -37,10 +41,14 @@ class Vswitchd:
             raise UnavailableError(missing) from None
         except PermissionError:
             raise UnavailableError(f"reading {rundir} needs privileges: run as root") from None
-        error, client = UnixctlClient.create(str(rundir / f"ovs-vswitchd.{pid}.ctl"))
-        if error:
-            raise UnavailableError(missing)
-        self._client: Any = client
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(_PATIENCE)
+        self._received = ""
+        try:
+            self._socket.connect(str(rundir / f"ovs-vswitchd.{pid}.ctl"))
+        except OSError:
+            self._socket.close()
+            raise UnavailableError(missing) from None
 
     def __enter__(self) -> Self:
         return self
@@ -51,22 +59,51 @@ class Vswitchd:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._client.close()
+        self._socket.close()
 
     def call(self, command: str, *arguments: str) -> str:
-        """One command, as `ovs-appctl` gives it; UnavailableError if the connection breaks."""
-        code, error, result = self._client.transact(command, list(arguments))
-        if code or error:
-            raise UnavailableError(f"ovs-vswitchd: {command}: {error or os.strerror(code)}")
-        return str(result or "")
+        """One command, as `ovs-appctl` gives it; UnavailableError if it is not carried out."""
+        return self._calls([(command, *arguments)])[0]
+
+    def _calls(self, commands: Sequence[tuple[str, ...]]) -> list[str]:
+        """Many commands, asked in one go and answered in their order (JSON-RPC, ovs-appctl(8))."""
+        asked = "".join(
+            json.dumps({"id": number, "method": command[0], "params": command[1:]})
+            for number, command in enumerate(commands)
+        )
+        sender = threading.Thread(target=self._send, args=(asked.encode(),))
+        sender.start()
+        try:
+            return [self._answer(command[0]) for command in commands]
+        except (OSError, ValueError) as error:
+            raise UnavailableError(f"ovs-vswitchd does not answer: {error}") from None
+        finally:
+            sender.join()
+
+    def _send(self, asked: bytes) -> None:
+        with suppress(OSError):  # whoever reads the answers is told
+            self._socket.sendall(asked)
+
+    def _answer(self, command: str) -> str:
+        while True:
+            with suppress(json.JSONDecodeError):
+                answer, end = _DECODER.raw_decode(self._received)
+                self._received = self._received[end:].lstrip()
+                break
+            part = self._socket.recv(1 << 20)
+            if not part:
+                raise ValueError("it closed the connection")
+            self._received += part.decode(errors="replace")
+        if answer.get("error"):
+            raise UnavailableError(f"ovs-vswitchd: {command}: {answer['error']}")
+        return str(answer.get("result") or "")
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
         """Let the userspace datapath know the Ethernet addresses of outer destinations.
 
         They age out after 900 s without use, and go when ovs-vswitchd ends (`tnl/neigh/show`).
         """
-        for neighbour in neighbours:
-            self.call("tnl/neigh/set", neighbour.bridge, neighbour.group, neighbour.mac)
+        self._calls([("tnl/neigh/set", one.bridge, one.group, one.mac) for one in neighbours])
 
     def routes(self) -> dict[str, RoutePath]:
         """Host routes of Open vSwitch's own table, by which the userspace datapath sends."""

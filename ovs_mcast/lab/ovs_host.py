@@ -66,9 +66,11 @@ class Host(Namespace):
         """Take the NIC into use: on br-phy, or as it is on a dummy host."""
         self.run("sh", "-ec", f"ethtool -K {NIC} tx off >/dev/null; ip link set {NIC} up")
         if not self.dummy:
+            mtu = self.path(f"/sys/class/net/{NIC}/mtu").read_text().strip()
             self.vsctl(
                 *f"add-br {UNDERLAY_BRIDGE} -- set bridge {UNDERLAY_BRIDGE} datapath_type=netdev"
-                f" -- add-port {UNDERLAY_BRIDGE} {NIC}".split()
+                f" -- add-port {UNDERLAY_BRIDGE} {NIC}"
+                f" -- set interface {UNDERLAY_BRIDGE} mtu_request={mtu}".split()
             )
         self._address_underlay()
 

@@ -16,7 +16,7 @@ from ..adapters.membership import Memberships, joined
 from ..adapters.packets import PacketSocket
 from ..errors import ConfigurationError, UnavailableError
 from .answer import RATE, Answerer, Counts, Now
-from .station import Station, find_groups, find_station, find_unicast
+from .station import DAY, Station, check_number, find_groups, find_station, find_unicast
 from .wire import PORT
 
 
@@ -50,6 +50,10 @@ def respond(
     ``join`` it becomes a member of nothing and answers what reaches it all the same: what a switch
     floods. Call it from the main thread. Needs CAP_NET_RAW: UnavailableError without it.
     """
+    check_number(port, "port", 1, 65535)
+    check_number(rate, "rate", 0.1, 1_000_000)
+    if duration is not None:
+        check_number(duration, "duration", 0, 365 * DAY)
     wanted = find_groups(groups)
     station = find_station(device)
     sources = _sources(station, wanted, source)

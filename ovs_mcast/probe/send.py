@@ -22,7 +22,7 @@ from ..frames import decode_ethernet, decode_udp
 from ..groups import ethernet_of
 from .ordinary import UNICAST_TTL, OrdinarySocket
 from .result import Reachability, Sender
-from .station import Station, find_group, find_station, find_unicast
+from .station import DAY, Station, check_number, find_group, find_station, find_unicast
 from .tally import Tally
 from .wire import PORT, Kind, Message, Reason, Way, parse
 
@@ -47,6 +47,11 @@ def send(
     Needs CAP_NET_RAW: UnavailableError without it. Absence is a value, no exception. Interrupted
     from the keyboard, it returns what came until then.
     """
+    check_number(count, "count", 1, 100_000)
+    check_number(interval, "interval", 0.001, DAY)
+    check_number(timeout, "timeout", 0, DAY)
+    check_number(ttl, "ttl", 1, 255)
+    check_number(port, "port", 1, 65535)
     destination = find_group(group)
     station = find_station(device)
     family = destination.version

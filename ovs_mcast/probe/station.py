@@ -14,6 +14,7 @@ from ..frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethernet, udp
 from ..groups import check_group, check_vtep, parse_address
 from ..state import Address, Link
 
+DAY = 86_400.0  # seconds
 Ports = tuple[int, int]  # source and destination port
 
 
@@ -112,3 +113,9 @@ def find_groups(values: Sequence[object]) -> tuple[IPAddress, ...]:
     if not groups:
         raise ConfigurationError("name at least one", field="group")
     return groups
+
+
+def check_number(value: float, field: str, least: float, most: float) -> None:
+    """ConfigurationError that names the field unless the value is within; NaN never is."""
+    if not least <= value <= most:
+        raise ConfigurationError(f"{value:g} is not between {least:g} and {most:g}", field=field)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ovs_mcast.lab import Host
@@ -33,9 +36,9 @@ if [ -S "$OVS_RUNDIR"/ovs-vswitchd.$(cat "$OVS_RUNDIR"/ovs-vswitchd.pid).ctl ]; 
 fi
 true
 """
-_FLOW = re.compile(r" *(cookie=\S+) duration=([\d.]+)s, table=.*?n_packets=(\d+), n_bytes=\d+, (.*)")
+_FLOW = re.compile(r" *(cookie=\S+) duration=([\d.]+)s, .*n_packets=(\d+), n_bytes=\d+, (.*)")
 # What moves by itself; the neighbour caches are not looked at at all.
-_VOLATILE_COLUMNS = {"next_cfg", "cur_cfg", "statistics"}
+_VOLATILE_COLUMNS = {"next_cfg", "cur_cfg", "statistics", "link_resets"}
 _VOLATILE_KEYS = {"valid_life_time", "preferred_life_time"}
 
 
@@ -79,10 +82,10 @@ class Node:
     def flow_stats(self, bridge: str) -> dict[str, tuple[float, int]]:
         """Age in seconds and packets of each flow."""
         return {
-            found[0].split("duration")[0] + found[4]: (float(found[2]), int(found[3]))
+            f"{found[1]} {found[4]}": (float(found[2]), int(found[3]))
             for line in self.host.ofctl("dump-flows", bridge).splitlines()
             if (found := _FLOW.match(line))
-        } 
+        }
 
 
 def state(host: Host) -> State:
@@ -166,3 +169,10 @@ def _steady(item: Any) -> Any:
     return item
 
 
+def wrapper(directory: Path, program: str, script: str) -> str:
+    """A PATH with a program that first runs a shell script, then is what it is."""
+    real = shutil.which(program)
+    path = directory / program
+    path.write_text(f'#!/bin/sh\n{script}\nexec {real} "$@"\n')
+    path.chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}"

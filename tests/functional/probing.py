@@ -6,6 +6,7 @@ import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, TypeVar
 
+from netaddr import IPAddress
+
+from ovs_mcast.adapters.membership import Memberships
 from ovs_mcast.frames import UdpDatagram, decode_udp
 from ovs_mcast.lab import Lab, LinuxHost
 from ovs_mcast.lab.namespace import Namespace
@@ -58,6 +62,17 @@ def answering(host: Namespace, *groups: str, **named: Any) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def holding(host: Namespace, group: str) -> Iterator[None]:
+    """A process that is a member of the group on the host's eth0, to the end of the context."""
+    with _forked(host, _hold, group) as here:
+        assert here.poll(_SECONDS), f"not joined after {_SECONDS} s"
+        said = here.recv()
+        if isinstance(said, BaseException):
+            raise said
+        yield
+
+
 def command(host: Namespace, *arguments: str, **environment: str) -> CompletedProcess[str]:
     """`python -m ovs_mcast.probe …` on the host."""
     done = host.run(
@@ -94,9 +109,9 @@ def probes(frame: bytes) -> UdpDatagram | None:
     return datagram
 
 
-def three_hosts(lab: Lab) -> tuple[LinuxHost, LinuxHost, LinuxHost]:
-    """Hosts l1, l2 and l3: 10.0.0.1, 10.0.0.2, 10.0.0.3."""
-    return lab.add_linux_host(), lab.add_linux_host(), lab.add_linux_host()
+def hosts(lab: Lab, number: int) -> list[LinuxHost]:
+    """Hosts l1, l2 and so on, which are 10.0.0.1, 10.0.0.2 and so on."""
+    return [lab.add_linux_host() for _ in range(number)]
 
 
 def _respond(there: Connection, groups: list[str], **named: Any) -> None:
@@ -106,11 +121,18 @@ def _respond(there: Connection, groups: list[str], **named: Any) -> None:
     respond("eth0", groups, on_ready=ready, **named)
 
 
+def _hold(there: Connection, group: str) -> None:
+    with Memberships("eth0") as held:
+        held.join([IPAddress(group)])
+        there.send(None)
+        signal.pause()
+
+
 @contextmanager
 def _forked(
     machine: Namespace, function: Callable[..., Any], *arguments: Any, **named: Any
 ) -> Iterator[Connection]:
-    """Its end of a pipe; ``_respond`` gets the other end, any other function's result goes in."""
+    """Its end of a pipe; what stays gets the other end, what returns has its result put in."""
     forking = multiprocessing.get_context("fork")
     here, there = forking.Pipe()
 
@@ -118,7 +140,7 @@ def _forked(
         here.close()
         try:
             _enter(machine.pid)
-            if function is _respond:
+            if function in {_respond, _hold}:
                 function(there, *arguments, **named)
             else:
                 there.send(function(*arguments, **named))

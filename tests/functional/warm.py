@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -98,9 +99,10 @@ class Warm:
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST_OCTETS)
         package = Path(ovs_mcast.__file__).resolve().parents[1]
         with theirs:
+            environment = os.environ | {"PYTHONPATH": str(package)}
             self._server = subprocess.Popen(
-                [sys.executable, __file__], stdin=theirs, env=os.environ | {"PYTHONPATH": str(package)}
-            )  # fmt: skip
+                [sys.executable, __file__], stdin=theirs, env=environment
+            )
 
     def start(
         self,
@@ -111,13 +113,16 @@ class Warm:
         count: Path | None = None,
         bare: bool = False,
     ) -> Run:
-        """Start a run with ``--json``; the host's underlay and datapath are put in as by the lab.
+        """Start a run with ``--json``; the host's underlay and datapath are put in, and autojoin.
 
         ``nobody`` runs without privileges; ``count`` is a file for what the run cost; ``bare`` puts
         nothing in, not even ``--json``.
         """
-        own = {"--underlay", "--config", "--teardown"} & {a.split("=")[0] for a in arguments}
-        given = () if own or bare else ("--underlay", host.underlay, "--datapath", host.datapath)
+        named = {argument.partition("=")[0] for argument in arguments}
+        given: tuple[str, ...] = ()
+        if not bare and not named & {"--underlay", "--config", "--teardown"}:
+            given = ("--underlay", host.underlay, "--datapath", host.datapath)
+            given += () if "--membership" in named else ("--membership", "autojoin")
         request = {
             "argv": ["ovs_mcast.setup", *given, *arguments, *([] if bare else ["--json"])],
             "pid": host.pid,
@@ -125,7 +130,7 @@ class Warm:
             "nobody": nobody,
             "count": str(count or ""),
         }
-        stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        stdout, stderr = _unnamed_file(), _unnamed_file()
         ours, theirs = socket.socketpair()
         with theirs:
             descriptors = [theirs.fileno(), stdout.fileno(), stderr.fileno()]
@@ -140,6 +145,10 @@ class Warm:
         """End the server; runs that are under way end with their hosts."""
         self._control.close()
         self._server.wait(20)
+
+
+def _unnamed_file() -> IO[bytes]:
+    return os.fdopen(os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR, 0o600), "r+b")
 
 
 def _serve() -> dict[str, Any] | None:
@@ -236,8 +245,11 @@ def _count(result: Path) -> None:
     atexit.register(tell)
 
 
+_IMPORTS = ("ovs_mcast.lab.command", "ovs_mcast.setup", "encodings.ascii", "rich.markup")
+
 if __name__ == "__main__":
-
-
+    for module in _IMPORTS:
+        import_module(module)
+    gc.freeze()  # or each run's collections would copy all that was imported
     if wanted := _serve():
         _carry_out(wanted)

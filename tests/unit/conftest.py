@@ -1,6 +1,6 @@
 """How the properties are searched: without a clock, and in CI the same cases each time.
 
-HYPOTHESIS_PROFILE=thorough searches for as long as it takes.
+HYPOTHESIS_PROFILE=thorough searches for as long as it takes, quick shows the first that it finds.
 """
 
 from __future__ import annotations
@@ -19,4 +19,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("thorough", settings.get_profile("unit"), max_examples=2000)
+settings.register_profile(
+    "quick", settings.get_profile("unit"), phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))

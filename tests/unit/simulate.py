@@ -17,6 +17,7 @@ from ovs_mcast.state import (
     Flow,
     Item,
     Link,
+    Membership,
     Observed,
     Port,
     Route,
@@ -37,6 +38,7 @@ def marked(item: Item, name: str) -> bool:
         return item.owner == name
     if isinstance(item, Flow):
         return item.cookie >> 36 == (_MARK << 19 | marks.number(name)) << 1
+    assert not isinstance(item, Membership), "no sockets in this machine"
     return item.metric == (_MARK << 24 | marks.number(name)) and item.protocol in {None, 109}
 
 
@@ -207,7 +209,8 @@ class _State:
             rivals = [
                 route
                 for route in self._routes.values()
-                if (route.destination, route.metric) == (item.destination, item.metric)
+                if (route.table, route.destination, route.metric)
+                == (item.table, item.destination, item.metric)
             ]
             self._need(not rivals, change, "RTNETLINK answers: File exists")
 

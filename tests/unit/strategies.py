@@ -84,7 +84,7 @@ def _overlay(
         bridge=bridges[0],
         tunnel_bridge=bridges[1],
         datapath=datapath,
-        membership="autojoin" if named else "auto",
+        membership="autojoin",
         underlay=Underlay(
             device=device,
             vtep=DEVICES[device][-1] if named else None,
@@ -243,6 +243,7 @@ def alterations(draw: st.DrawFn, item: Item, machine: Observed) -> Item:
     if isinstance(item, Flow):
         actions = f"{item.actions},output:9"
         return replace(item, actions=actions) if nth % 2 else replace(item, cookie=item.cookie ^ 1)
+    assert isinstance(item, Port)
     bridges = sorted(set(machine.bridges) - {item.bridge})
     choices = [
         replace(item, options=(*item.options, ("x", "y"))),
@@ -261,7 +262,7 @@ def _leftovers(name: str, machine: Observed) -> list[Item]:
     group = "239.77.0.1"
     return [
         *(Address(device, group, 32, True, metric) for device in DEVICES),
-        Route("eth0", group, None, metric, marks.PROTOCOL),
+        Route("eth0", group, None, metric, protocol=marks.PROTOCOL),
         *(Port(bridge, f"old-{bridge}", "patch", owner=name) for bridge in sorted(machine.bridges)),
         Bridge("br-old", "system", "secure", name),
         *(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -26,11 +27,12 @@ G1, G2 = "239.0.0.1", "239.0.0.2"
 
 def overlay_of(
     *groups: str, device: str = "eth0", vtep: str | None = None, udp_port: int = 4789,
-    **values: str,
+    membership: str = "autojoin", **values: Any,
 ) -> Overlay:  # fmt: skip
     return Overlay(
         underlay=Underlay(device=device, vtep=vtep, udp_port=udp_port),
         segments=[Segment(vni=vni, group=group) for vni, group in enumerate(groups, 100)],
+        membership=membership,
         **values,
     )
 
@@ -60,10 +62,9 @@ def group_address(group: str, device: str = "eth0", *, autojoin: bool = True,
 
 
 REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
-    ("other membership", overlay_of(G1, membership="socket"), on(), "membership", "socket"),
-    ("IPv6 groups", overlay_of("ff05::1"), on(), "segments", "IPv4"),
-    ("IPv6 pool", Overlay(underlay=Underlay(device="eth0"), groups="ff05::/64"), on(),
-     "groups", "IPv4"),
+    ("IPv6 groups", overlay_of("ff05::1"), on(), "membership", "IPv6"),
+    ("IPv6 pool", Overlay(underlay=Underlay(device="eth0"), groups="ff05::/64",
+                          membership="autojoin"), on(), "membership", "IPv6"),
     ("no such device", overlay_of(G1, device="eth9"), on(), "underlay.device", "eth9"),
     ("no address", overlay_of(G1, device="eth9"), linked(Link("eth9", 1500, "", True)),
      "underlay.vtep", "eth9 has no IPv4 address"),
@@ -103,7 +104,7 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
      on(group_address(G1, metric=MINE), Address("eth0", G1, 24)), "segments", G1),
     ("plain group address first", ONE,
      on(Address("eth0", G1, 24), group_address(G1, metric=MINE)), "segments", G1),
-    ("route with our metric", ONE, on(Route("eth0", G1, None, MINE, 4)), "segments", G1),
+    ("route with our metric", ONE, on(Route("eth0", G1, None, MINE, protocol=4)), "segments", G1),
 ]  # fmt: skip
 
 
@@ -140,9 +141,9 @@ ACCEPTED: list[tuple[str, Overlay, Observed]] = [
      on(vxlan(remote_ip="flow", key="flow", owner="default"))),
     ("group joined by others", ONE, on(group_address(G1))),
     ("group on another device", ONE, on(group_address(G1, "eth1", autojoin=False))),
-    ("other route to the group", ONE, on(Route("eth0", G1, None, 100, 4))),
-    ("our route", ONE, on(Route("eth0", G1, "10.0.0.1", MINE, 109))),
-    ("our metric on another group", ONE, on(Route("eth0", G2, None, MINE, 4))),
+    ("other route to the group", ONE, on(Route("eth0", G1, None, 100, protocol=4))),
+    ("our route", ONE, on(Route("eth0", G1, "10.0.0.1", MINE, protocol=109))),
+    ("our metric on another group", ONE, on(Route("eth0", G2, None, MINE, protocol=4))),
     ("second address named", overlay_of(G1, vtep="10.0.0.9"), on()),
 ]  # fmt: skip
 
@@ -282,6 +283,7 @@ def test_a_limit_names_the_pool_where_there_is_one() -> None:
     """With a pool it is its size that can be changed."""
     overlay = Overlay(
         underlay=Underlay(device="eth0"),
+        membership="autojoin",
         groups="239.1.0.0/20",
         segments=[Segment(vni=vni) for vni in range(1, 4)],
     )

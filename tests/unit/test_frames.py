@@ -95,5 +95,6 @@ def test_only_vxlan_is_decoded_as_vxlan() -> None:
 
 @pytest.mark.parametrize("text", ["", "02:00:00:00:00", "02:00:00:00:00:00:00", "nonsense"])
 def test_what_is_not_an_ethernet_address_is_refused(text: str) -> None:
+    """Too few octets, too many, and what is no number at all are a ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011
         frames.mac_bytes(text)

@@ -123,28 +123,30 @@ def test_nothing_of_others_is_removed(scene: Scene) -> None:
 
 def _only_ours(made: Plan, machine: Observed, name: str) -> None:
     mine = ours(machine, name)
-    for change in made:
-        assert change.action == "add" or (change.before or change.item) in mine
-        freed = isinstance(change.item, Bridge) and change.item.owner is None
-        assert simulate.marked(change.item, name) or (freed and change.action == "update")
     end = after(machine, made)
     removed = {item.name for item in mine if isinstance(item, Bridge)} - end.bridges.keys()
-    kept = {
+    for change in made:
+        assert change.action == "add" or (change.before or change.item) in mine
+        assert simulate.marked(change.item, name) or _handed_on(change)
+    guests = [item for item in simulate.others(machine, name) if isinstance(item, Port)]
+    assert not any(port.bridge in removed for port in guests)
+    handed_on = {change.item for change in made if _handed_on(change)}
+    for bridge in handed_on:
+        owners = {port.owner for port in guests if port.bridge == bridge.target}
+        assert isinstance(bridge, Bridge)
+        assert bridge.owner in owners
+        assert bridge.owner is None or None not in owners
+    assert simulate.others(end, name) - handed_on == {
         item
         for item in simulate.others(machine, name)
-        if _place(item) not in removed and not _flushed(item, machine, made)
+        if _place(item) not in removed and not _flushed(item, made)
     }
-    freed_bridges = {
-        change.item
-        for change in made
-        if isinstance(change.item, Bridge) and change.item.owner is None
-    }
-    assert simulate.others(end, name) - freed_bridges == kept
-    assert not any(isinstance(item, Port) and _place(item) in removed for item in kept)
-    for bridge in freed_bridges:
-        assert any(isinstance(item, Port) and _place(item) == bridge.target for item in kept)
-    for port in simulate.others(machine, name):
-        assert not isinstance(port, Port) or port.bridge not in removed
+
+
+def _handed_on(change: Change) -> bool:
+    """Whether a bridge of ours is kept for those whose ports it holds."""
+    item, before = change.item, change.before
+    return isinstance(item, Bridge) and isinstance(before, Bridge) and item.owner != before.owner
 
 
 def _place(item: Item) -> str | None:
@@ -153,7 +155,7 @@ def _place(item: Item) -> str | None:
     return item.name if isinstance(item, Bridge) else item.device
 
 
-def _flushed(item: Item, machine: Observed, made: Plan) -> bool:
+def _flushed(item: Item, made: Plan) -> bool:
     """Whether it was learned for a segment that goes: delete_learned takes it along."""
     return isinstance(item, Flow) and any(
         change.action == "remove"
@@ -205,8 +207,7 @@ def _in_order(changes: tuple[Change, ...]) -> None:
 
 def _breaks(change: Change) -> bool:
     """Whether it takes something away; a mark is what the next run finds its own by."""
-    freed = isinstance(change.item, Bridge) and change.item.owner is None
-    return change.action == "remove" or freed
+    return change.action == "remove" or _handed_on(change)
 
 
 def _flows_in_one_bundle_per_bridge(changes: tuple[Change, ...]) -> None:
@@ -266,6 +267,7 @@ def test_the_number_of_batches_does_not_grow_with_the_segments(datapath: str) ->
 def _sized(datapath: str, device: str, count: int) -> Overlay:
     return Overlay(
         datapath=datapath,
+        membership="autojoin",
         underlay={"device": device},
         groups="239.1.0.0/16",
         segments=[Segment(vni=vni) for vni in range(1, count + 1)],

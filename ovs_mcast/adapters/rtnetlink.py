@@ -1,0 +1,213 @@
+"""rtnetlink messages, coded and decoded (rtnetlink(7)); pure, nothing is sent here.
+
+Requests are coded by pyroute2, once for each shape of item: a batch of thousands is the same bytes
+with another group in them. Answers are decoded here: thousands of routes come back at once, and
+only a few attributes of each are wanted.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from netaddr import IPAddress
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELROUTE,
+    RTM_GETROUTE,
+    RTM_NEWADDR,
+    RTM_NEWROUTE,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_MCAUTOJOIN, IFA_F_NODAD, ifaddrmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from ..state import Address, Route
+
+TABLES = {"main": 254, "local": 255}
+UNICAST, LOCAL = 1, 2  # RTN_UNICAST, RTN_LOCAL
+_SCOPE_LINK, _SCOPE_HOST = 253, 254
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_NO_DEVICE = 1 << 30  # the kernel answers ENODEV for this request alone
+_ERROR, _DONE, _MULTI = 2, 3, 2  # NLMSG_ERROR, NLMSG_DONE, NLM_F_MULTI
+
+# Stands in a template for the group, in bytes that nothing else of a request can have.
+_PLACEHOLDERS = {4: IPAddress("239.255.77.109"), 6: IPAddress("ff1e:6f76:736d:6361:7374::ef")}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One message from the kernel; ``code`` is an errno, 0 for an acknowledgement."""
+
+    kind: int
+    sequence: int
+    body: bytes
+    multi: bool
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing more comes for its request: an error, an acknowledgement, the end."""
+        return self.kind in {_ERROR, _DONE}
+
+    @property
+    def code(self) -> int:
+        """The errno of an error, 0 for all else."""
+        return -int.from_bytes(self.body[:4], "little", signed=True) if self.kind == _ERROR else 0
+
+
+def answers(data: bytes) -> Iterator[Answer]:
+    """The messages of one datagram."""
+    offset = 0
+    while offset + 16 <= len(data):
+        length, kind, flags, sequence = struct.unpack_from("=IHHI", data, offset)
+        yield Answer(kind, sequence, data[offset + 16 : offset + length], bool(flags & _MULTI))
+        offset += length + 3 & ~3
+
+
+def attributes(body: bytes, offset: int) -> dict[int, bytes]:
+    """Attributes by number, after a header of ``offset`` octets; nested ones as they came."""
+    found = {}
+    while offset + 4 <= len(body):
+        length, kind = struct.unpack_from("=HH", body, offset)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = body[offset + 4 : offset + length]
+        offset += length + 3 & ~3
+    return found
+
+
+def number(value: bytes | None) -> int | None:
+    """An attribute as a number in the host's byte order; None if it is not there."""
+    return None if value is None else int.from_bytes(value, "little")
+
+
+def address(value: bytes | None) -> str | None:
+    """An attribute as an IP address in text; None if it is not there."""
+    if value is None:
+        return None
+    return socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
+
+
+def dump_request(kind: int) -> bytearray:
+    """Everything of one kind, of all address families."""
+    return bytearray(struct.pack("=IHHIIB3x", 20, kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0, 0))
+
+
+def look_up_request(group: IPAddress, source: IPAddress | None) -> bytearray:
+    """A route look-up, as `ip route get GROUP [from SOURCE]`."""
+    return _with_group(_look_up_template(group.version, str(source) if source else ""), group)
+
+
+def address_request(item: Address, *, new: bool) -> bytearray:
+    """Make or remove an address; ``local`` set makes it the peer of that one."""
+    group = IPAddress(item.address)
+    template = _address_template(
+        group.version, item.device, item.prefixlen, item.autojoin, item.metric, item.local,
+        item.protocol, new,
+    )  # fmt: skip
+    return _with_group(template, group)
+
+
+def route_request(item: Route, *, new: bool) -> bytearray:
+    """Make or remove a host route."""
+    group = IPAddress(item.destination)
+    template = _route_template(
+        group.version, item.device, item.source, item.metric, item.table, item.protocol, new
+    )
+    return _with_group(template, group)
+
+
+def set_sequence(request: bytearray, sequence: int) -> None:
+    """Number a request; the kernel's answers bear the number."""
+    struct.pack_into("=I", request, 8, sequence)
+
+
+def _with_group(template: bytes, group: IPAddress) -> bytearray:
+    return bytearray(template.replace(_PLACEHOLDERS[group.version].packed, group.packed))
+
+
+@lru_cache(maxsize=8)
+def _look_up_template(version: int, source: str) -> bytes:
+    bits = 32 if version == 4 else 128
+    header = {"family": _FAMILY[version], "dst_len": bits}
+    values: list[tuple[str, Any]] = [("RTA_DST", str(_PLACEHOLDERS[version]))]
+    if source:
+        header["src_len"] = bits
+        values.append(("RTA_SRC", source))
+    return _encoded(rtmsg(), RTM_GETROUTE, 0, header, values)
+
+
+@lru_cache(maxsize=32)
+def _address_template(
+    version: int, device: str, prefixlen: int, autojoin: bool, metric: int | None,
+    local: str | None, protocol: int | None, new: bool,
+) -> bytes:  # fmt: skip
+    group = str(_PLACEHOLDERS[version])
+    values: list[tuple[str, Any]] = [("IFA_LOCAL", local or group), ("IFA_ADDRESS", group)]
+    if new:
+        # Nobody else can have the address of a group: there is nothing for DAD to detect.
+        flags = IFA_F_NODAD if version == 6 else 0
+        values.append(("IFA_FLAGS", flags | (IFA_F_MCAUTOJOIN if autojoin else 0)))
+        values += _given(IFA_RT_PRIORITY=metric, IFA_PROTO=protocol)
+    header = {
+        "family": _FAMILY[version],
+        "prefixlen": prefixlen,
+        "index": _index(device),
+        # Not global: a group must not become the preferred source of on-link routes.
+        "scope": _SCOPE_HOST if version == 4 and not local else 0,
+    }
+    return _encoded(ifaddrmsg(), RTM_NEWADDR if new else RTM_DELADDR, _how(new), header, values)
+
+
+@lru_cache(maxsize=32)
+def _route_template(
+    version: int, device: str, source: str | None, metric: int | None, table: str,
+    protocol: int | None, new: bool,
+) -> bytes:  # fmt: skip
+    values: list[tuple[str, Any]] = [
+        ("RTA_DST", str(_PLACEHOLDERS[version])),
+        ("RTA_OIF", _index(device)),
+        ("RTA_TABLE", TABLES[table]),
+    ]
+    values += _given(RTA_PRIORITY=metric, RTA_PREFSRC=source)
+    scope = _SCOPE_HOST if table == "local" else _SCOPE_LINK
+    header = {
+        "family": _FAMILY[version],
+        "dst_len": 32 if version == 4 else 128,
+        "table": TABLES[table],
+        "proto": protocol or 0,
+        "scope": scope if version == 4 else 0,
+        "type": LOCAL if table == "local" else UNICAST,
+    }
+    return _encoded(rtmsg(), RTM_NEWROUTE if new else RTM_DELROUTE, _how(new), header, values)
+
+
+def _how(new: bool) -> int:
+    return int(NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if new else 0))
+
+
+def _given(**values: object) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in values.items() if value is not None]
+
+
+def _encoded(
+    message: Any, kind: int, flags: int, header: dict[str, int], values: list[tuple[str, Any]]
+) -> bytes:
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | flags
+    for name, value in header.items():
+        message[name] = value
+    message["attrs"] = values
+    message.encode()
+    return bytes(message.data)
+
+
+def _index(device: str) -> int:
+    try:
+        return socket.if_nametoindex(device)
+    except OSError:
+        return _NO_DEVICE

@@ -1,0 +1,212 @@
+"""The process that holds socket memberships after `setup` has returned: found, replaced, ended.
+
+One per overlay. It is reached through a unix socket beside those of Open vSwitch; a new one joins
+before the old one is told to let go, so that no group is left in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from netaddr import IPAddress
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
+
+from . import holder
+from .adapters.membership import Memberships
+from .errors import UnavailableError
+from .state import Membership
+
+_PATIENCE = 5.0
+
+
+class KeeperError(Exception):
+    """The groups could not be joined, or the process that shall hold them did not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A keeper that answered: its process and what it joined."""
+
+    pid: int
+    device: str
+    index: int
+    groups: tuple[str, ...]
+
+
+class Keeper:
+    """The keeper of one overlay, if one runs; ``rundir`` is where Open vSwitch has its sockets."""
+
+    def __init__(self, rundir: Path, overlay: str) -> None:
+        self._path = rundir / f"ovs-mcast-{overlay}.keeper"
+
+    def look(self) -> Found | None:
+        """What the running keeper says that it holds; None if none runs."""
+        caller = self._connect()
+        return None if caller is None else _say(caller, b"look")
+
+    def held(self, joined: frozenset[str]) -> Membership | None:
+        """What it truly holds: of the groups it joined those that the device is a member of.
+
+        A device that was removed and made again is another device, of which nothing is held.
+        """
+        found = self.look()
+        if found is None:
+            return None
+        with suppress(OSError):
+            if socket.if_nametoindex(found.device) == found.index:
+                held = tuple(group for group in found.groups if group in joined)
+                return Membership(found.device, held)
+        return Membership(found.device, ())
+
+    def replace(self, membership: Membership) -> None:
+        """Start a process that holds the groups, then end the one that did. KeeperError if not."""
+        with self._successor(membership) as (listener, held, take_over):
+            _start(listener, held, membership)
+            take_over()
+
+    def hold(self, membership: Membership, ready: Callable[[], None]) -> None:
+        """Hold the groups in this very process until somebody says `end`; KeeperError if not.
+
+        ``ready`` is called once the groups are held and the process that did has ended.
+        """
+        with self._successor(membership) as (listener, _held, take_over):
+            take_over()
+            inode = self._path.stat().st_ino
+            ready()
+            try:
+                holder.serve(listener, _description(membership), os.geteuid())
+            finally:
+                with suppress(FileNotFoundError):
+                    if self._path.stat().st_ino == inode:
+                        self._path.unlink()
+
+    def end(self) -> None:
+        """End the keeper, if one runs, and leave no file of it."""
+        caller = self._connect()
+        if caller is not None:
+            _end(caller)
+        self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _successor(
+        self, membership: Membership
+    ) -> Iterator[tuple[socket.socket, Memberships, Callable[[], None]]]:
+        """Memberships that hold the groups, one that listens, and what makes them the keeper's.
+
+        Until `take_over` is called the running keeper is the one that is found.
+        """
+        before = self._connect()
+        held = Memberships(membership.device)
+        path = self._path.with_suffix(".new")
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            held.join(map(IPAddress, membership.groups))
+            listener.bind(str(path))
+            os.chmod(path, 0o600)
+            listener.listen()
+
+            def take_over() -> None:
+                path.rename(self._path)
+                if before is not None:
+                    _end(before)
+
+            yield listener, held, take_over
+        except UnavailableError as error:
+            raise KeeperError(str(error)) from None
+        finally:
+            held.close()
+            listener.close()
+            path.unlink(missing_ok=True)
+
+    def _connect(self) -> socket.socket | None:
+        caller = socket.socket(socket.AF_UNIX)
+        caller.settimeout(_PATIENCE)
+        try:
+            caller.connect(str(self._path))
+        except OSError:
+            caller.close()
+            return None
+        return caller
+
+
+def _start(listener: socket.socket, held: Memberships, membership: Membership) -> None:
+    """A process of its own session, which inherits the sockets and outlives us."""
+    program = [sys.executable, "-I", "-S", holder.__file__, str(listener.fileno())]
+    process = subprocess.Popen(
+        program,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[listener.fileno(), *held.descriptors],
+        start_new_session=True,
+        env={},
+        cwd="/",
+    )
+    given, said, complaint = process.stdin, process.stdout, process.stderr
+    assert given is not None
+    assert said is not None
+    assert complaint is not None
+    with given, said, complaint:
+        given.write(_description(membership))
+        given.close()
+        ready = said.readline() == b"ready\n"
+        words = [] if ready else complaint.read().decode(errors="replace").split("\n")
+    process.wait()  # the program forks: what holds the sockets is not our child
+    if ready:
+        return
+    words = [word for word in words if word.strip()]
+    raise KeeperError(f"the keeper did not start: {words[-1] if words else 'no reason given'}")
+
+
+def _description(membership: Membership) -> bytes:
+    index = socket.if_nametoindex(membership.device)
+    said = {"device": membership.device, "index": index, "groups": membership.groups}
+    return json.dumps(said).encode()
+
+
+def _say(caller: socket.socket, word: bytes) -> Found | None:
+    """What a keeper answers; None if it ends before it has."""
+    said = bytearray()
+    with caller:
+        try:
+            caller.sendall(word)
+            while part := caller.recv(1 << 16):
+                said += part
+            found = json.loads(said)
+            return Found(
+                int(found["pid"]), str(found["device"]), int(found["index"]), tuple(found["groups"])
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _end(caller: socket.socket) -> None:
+    """Tell a keeper to end, and wait until its process has."""
+    found = _say(caller, b"end")
+    if found is None:
+        return
+    attempts = Retrying(
+        retry=retry_if_result(lambda there: there),
+        wait=wait_exponential(multiplier=0.002, max=0.05),
+        stop=stop_after_delay(_PATIENCE),
+        retry_error_callback=lambda _state: None,
+    )
+    attempts(_alive, found.pid)
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process still has its sockets: a zombie has none."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in {"Z", "X"}

@@ -1,0 +1,69 @@
+"""The trial of `auto`: autojoin on one group, a look at the send path, and the group taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, count
+
+from netaddr import IPAddress
+
+from . import joining
+from .adapters.netlink import Netlink, RefusedError
+from .model import Overlay, Segment
+from .probe import send_path
+from .state import Change, Decision, Observed
+
+
+def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, netlink: Netlink) -> Decision:
+    """Which method this underlay takes, on evidence: the packets of an ordinary program.
+
+    Autojoin is tried with one group, and its address is taken away again. Where ordinary sends to
+    it did not reach the wire, sockets shall hold the groups.
+    """
+    device, family = overlay.underlay.device, overlay.family
+    group, changes = _trial(overlay, seen, vtep)
+    try:
+        with _in_place(changes, netlink):
+            path = send_path(device, str(group))
+    except RefusedError as error:
+        return Decision("socket", device, family, f"autojoin of {group}: {error}")
+    method = "autojoin" if path.verdict == "wire" else "socket"
+    evidence = f"autojoin of {group}: an ordinary datagram reaches {path.verdict}: {path.cause}"
+    return Decision(method, device, family, evidence)
+
+
+def _trial(overlay: Overlay, seen: Observed, vtep: IPAddress) -> tuple[IPAddress, list[Change]]:
+    """A group that the device does not have as an address, and the changes that try it.
+
+    An address that is there may have been repaired, and would show what autojoin does not do. Where
+    all of the overlay's are there, the trial is of one beside them that nobody sends to.
+    """
+    there = {item.address for item in seen.addresses if item.device == overlay.underlay.device}
+    groups = overlay.flood_groups
+    candidates = chain(groups, (groups[0] ^ bits for bits in count(1)))
+    group = next(group for group in candidates if str(group) not in there)
+    wanted = Overlay(
+        name=overlay.name,
+        bridge=overlay.bridge,
+        tunnel_bridge=overlay.tunnel_bridge,
+        datapath=overlay.datapath,
+        membership="autojoin",
+        underlay=overlay.underlay,
+        segments=[Segment(vni=1, group=group)],
+    )
+    routes = {route.key for route in seen.routes}
+    return group, [
+        Change("add", item, "to see what it does to the send path")
+        for item in joining.items(wanted, seen, vtep)
+        if item.key not in routes
+    ]
+
+
+@contextmanager
+def _in_place(changes: list[Change], netlink: Netlink) -> Iterator[None]:
+    try:
+        netlink.apply(changes)
+        yield
+    finally:
+        netlink.apply([Change("remove", change.item, change.reason) for change in changes[::-1]])

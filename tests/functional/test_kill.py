@@ -1,0 +1,84 @@
+"""kill -9 of setup and teardown at any moment: the next run converges, and teardown leaves nothing.
+
+h1: br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.functional.machine import Node, State, difference, wrapper
+from tests.functional.warm import Result, Run
+
+pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytest_plugins = ("tests.functional.hosts",)
+
+ONE = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
+OTHER = (
+    "--segment", "100,group=239.0.0.3,vlan=9", "--segment", "102,group=239.0.0.2",
+    "--udp-port", "4790", "--tunnel-bridge", "br-t", "--bridge", "br-x",
+)  # fmt: skip
+SEED = 20250101
+KILLS = 10  # of each kind
+
+
+def killed_after(run: Run, seconds: float) -> Result:
+    """The run, ended by kill -9 after so long, unless it was faster."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(min(0.005, max(0.0, end - time.monotonic())))
+    run.kill()
+    return run.wait()
+
+
+def assert_converges(node: Node, before: State, *arguments: str) -> None:
+    """The next run ends well, all is there, and after teardown all is gone."""
+    node.built(*arguments)
+    assert node.setup("--dry-run", *arguments).status == 0
+    node.torn_down()
+    assert difference(before, node.state()) == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["from nothing", "to another", "teardown"])
+def test_at_a_random_moment(node: Node, kind: str) -> None:
+    """Moments spread over the length of a run by a seed: building, changing, tearing down."""
+    before = node.state()
+    dice = random.Random(f"{SEED} {kind}")
+    if kind != "from nothing":
+        node.built(*ONE)
+    arguments = {"from nothing": ONE, "to another": OTHER, "teardown": ("--teardown",)}[kind]
+    length = node.built(*arguments).seconds
+    node.torn_down()
+    cut_short = 0
+    for number in range(KILLS):
+        if kind != "from nothing":
+            node.built(*ONE)
+        moment = length * (number + dice.random()) / KILLS
+        result = killed_after(node.start(*arguments), moment)
+        cut_short += result.status == -9
+        if kind == "teardown":
+            node.torn_down()
+            assert difference(before, node.state()) == [], f"killed after {moment:.3f} s"
+        else:
+            assert_converges(node, before, *arguments)
+    assert cut_short > KILLS // 2, "runs were over before they were killed"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", range(1, 9))
+def test_while_ovs_ofctl_runs(node: Node, tmp_path: Path, call: int, when: str) -> None:
+    """kill -9 by its own ovs-ofctl, before or after the Nth call of it has done its work."""
+    before = node.state()
+    count, real = tmp_path / "calls", "$(command -v /usr/bin/ovs-ofctl || command -v ovs-ofctl)"
+    ours = "kill -9 $PPID; exit 1" if when == "before" else f'{real} "$@"; kill -9 $PPID; exit 1'
+    path = wrapper(
+        tmp_path, "ovs-ofctl", f'echo >>{count}; [ $(wc -l <{count}) = {call} ] && {{ {ours}; }}'
+    )  # fmt: skip
+    result = node.setup(*ONE, env={"PATH": path})
+    assert result.status in ({-9} if call < 5 else {-9, 0})
+    assert_converges(node, before, *ONE)

@@ -1,0 +1,497 @@
+"""`probe send` and `probe respond`: whom a group reaches through a switch, and each fault by name.
+
+The switch is a Linux bridge; what it does to packets is done by traffic control on its ports. The
+sequence number's last octet is the 68th of the IPv4 packet.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from select import select
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+from ovs_mcast.adapters.packets import PacketSocket
+from ovs_mcast.errors import UnavailableError
+from ovs_mcast.frames import BROADCAST, ETHERTYPE_IPV4, UdpDatagram, ethernet, udp
+from ovs_mcast.lab import Lab, LinuxHost
+from ovs_mcast.lab.namespace import Namespace, link_batch, wait_until
+from ovs_mcast.probe import PORT
+from ovs_mcast.probe.wire import Kind, parse
+from tests.functional.probing import (
+    CHECKOUT,
+    answering,
+    ask,
+    command,
+    command_json,
+    hosts,
+    probes,
+    sh,
+)
+
+pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+
+GROUP = "239.0.0.1"
+ODD = "match u8 1 1 at 67"
+ONE, TWO, THREE = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+@contextmanager
+def member(lab: Lab, host: LinuxHost, **named: Any) -> Iterator[None]:
+    """A responder that has joined, and the switch knows it."""
+    with answering(host, GROUP, **named):
+        wait_until(lambda: host.name in lab.switch.members(GROUP), "never joined", timeout=5)
+        yield
+
+
+def filter_ingress(switch: Namespace, port: str, match: str, action: str) -> None:
+    """What the switch does to UDP that comes in by a port: `drop`, or `mirror to PORT`."""
+    if action == "drop":
+        # act_gact, which drops, is not in every kernel: redirect into a cable without an end.
+        link_batch(["link add hole type veth peer name end", "link set hole up"], within=switch)
+        action = "mirred egress redirect dev hole"
+    else:
+        action = f"mirred egress mirror dev {action.removeprefix('mirror to ')}"
+    sh(
+        switch,
+        f"tc qdisc add dev {port} ingress",
+        f"tc filter add dev {port} ingress protocol ip u32 match ip protocol 17 0xff"
+        f" {match} action {action}",
+    )
+
+
+def answers_of(said: dict[str, Any], host: str) -> tuple[Any, ...]:
+    one = said["responders"][host]
+    return one["received"], one["unicast"]["received"], one["duplicates"], one["out_of_order"]
+
+
+# What reaches whom
+
+
+def test_members_answer_and_nobody_else_hears(lab: Lab) -> None:
+    """With a querier, the switch snoops: the member answers all, and nothing reaches the other.
+
+    l1 asks ─ switch (snooping, querier) ┬ l2 (member)
+                                         └ l3 (listens, joined nothing)
+    """
+    one, two, three = hosts(lab, 3)
+    with (
+        member(lab, two),
+        answering(three, GROUP, join=False),
+        lab.capture(lab.switch, three.name, probes) as wire,
+    ):
+        status, said = command_json(
+            one, "send", "--device", "eth0", "--group", GROUP, "--expect", TWO, "--count", "7"
+        )
+        assert status == 0
+        assert (said["sent"], said["problems"], said["missing"]) == (7, [], [])
+        assert list(said["responders"]) == [TWO]
+        assert answers_of(said, TWO) == (7, 7, 0, 0)
+        answer = said["responders"][TWO]
+        assert (answer["lost"], answer["lost_after_first"], answer["ttl_distance"]) == (0, 0, 0)
+        times = answer["rtt_ms"]
+        assert 0 < times["min"] <= times["avg"] <= times["max"] < 1000
+        assert answer["conclusion"] == f"{TWO}: all 7 questions to the group were answered once"
+        assert wire.seen() == []
+        # Asked for by name, the other answers by unicast, and says that it is no member.
+        said = ask(one, GROUP, expect=[THREE])
+    assert answers_of(said, THREE) == (0, 10, 0, 0)
+    assert said["missing"] == [THREE]
+    assert said["responders"][THREE]["conclusion"].startswith(f"{THREE} has not joined {GROUP}")
+
+
+def test_without_a_querier_everybody_hears(lab: Lab) -> None:
+    """The switch floods where nobody queries: the probe says that it reaches one that never joined.
+
+    l1 asks ─ switch (snooping, no querier) ┬ l2 (member)
+                                            └ l3 (listens, joined nothing)
+    """
+    one, two, three = hosts(lab, 3)
+    sh(lab.switch, "ip link set br0 type bridge mcast_querier 0")
+    with member(lab, two), answering(three, GROUP, join=False):
+        said = ask(one, GROUP)
+    assert answers_of(said, TWO) == answers_of(said, THREE) == (10, 10, 0, 0)
+    assert "is no member: it is flooded" in said["responders"][THREE]["conclusion"]
+    assert "no member" not in said["responders"][TWO]["conclusion"]
+
+
+def test_without_a_querier_a_switch_that_does_not_flood_reaches_nobody(lab: Lab) -> None:
+    """The same on a switch that prunes what it knows nothing of: members too hear nothing.
+
+    l1 asks ─ switch (snooping, no querier, floods no group) ─ l2 (member)
+    """
+    one, two = hosts(lab, 2)
+    sh(lab.switch, f"bridge link set dev {two.name} mcast_flood off")
+    with member(lab, two):
+        assert answers_of(ask(one, GROUP), TWO) == (10, 10, 0, 0)
+        sh(lab.switch, "ip link set br0 type bridge mcast_querier 0")
+        said = ask(one, GROUP, expect=[TWO])
+    assert answers_of(said, TWO) == (0, 10, 0, 0)
+    assert said["responders"][TWO]["conclusion"].startswith("multicast is not forwarded to")
+
+
+def test_ipv6(lab: Lab) -> None:
+    """Questions and answers over IPv6, with a key, to a member.
+
+    l1 (fd00::1) asks ff05::7 ─ switch ─ l2 (fd00::2, member)
+    """
+    one = lab.add_linux_host(addresses=["fd00::1/64"])
+    two = lab.add_linux_host(addresses=["fd00::2/64"])
+    with answering(two, "ff05::7", key=b"k"):
+        said = ask(one, "ff05::7", expect=["fd00::2"], key=b"k")
+    assert answers_of(said, "fd00::2") == (10, 10, 0, 0)
+    assert said["responders"]["fd00::2"]["joined"] is True
+
+
+# Faults
+
+
+def test_a_pruned_port(lab: Lab) -> None:
+    """Only the group is cut off: unicast to the same host answers, and the probe says which it is.
+
+    l1 asks ─ switch ┬ (pruned) l2 (member)
+                     └ l3 (member)
+    """
+    one, two, three = hosts(lab, 3)
+    with member(lab, two), member(lab, three):
+        sh(lab.switch, f"bridge mdb del dev br0 port {two.name} grp {GROUP}")
+        status, said = command_json(
+            one, "send", "--device", "eth0", "--group", GROUP, "--expect", TWO, "--expect", THREE,
+            "--interval", "0.01",
+        )  # fmt: skip
+    assert (status, said["missing"]) == (3, [TWO])
+    assert answers_of(said, TWO) == (0, 5, 0, 0)
+    assert answers_of(said, THREE) == (5, 5, 0, 0)
+    assert said["responders"][TWO]["conclusion"] == (
+        f"multicast is not forwarded to {TWO}: unicast answers, the group does not, "
+        "and none of its questions arrived there"
+    )
+
+
+def test_lost_on_the_way_there(lab: Lab) -> None:
+    """Every other question is dropped by the switch, and told apart from a lost answer.
+
+    l1 asks ─ (drops odd questions to the group) switch ─ l2 (member)
+    """
+    one, two = hosts(lab, 2)
+    filter_ingress(lab.switch, one.name, f"match ip dst {GROUP} {ODD}", "drop")
+    with member(lab, two):
+        said = ask(one, GROUP)["responders"][TWO]
+    assert (said["received"], said["lost"], said["lost_after_first"]) == (5, 5, 5)
+    assert (said["lost_there"], said["lost_back"], said["unicast"]["lost"]) == (5, 0, 0)
+    assert "5 of 10 questions to the group were lost: 5 on the way there" in said["conclusion"]
+
+
+def test_lost_on_the_way_back(lab: Lab) -> None:
+    """Every other answer is dropped: the responder's own count says that its question arrived.
+
+    l1 asks ─ switch (drops odd answers) ─ l2 (member)
+    """
+    one, two = hosts(lab, 2)
+    filter_ingress(lab.switch, two.name, f"match ip dst {ONE} {ODD}", "drop")
+    with member(lab, two):
+        said = ask(one, GROUP)["responders"][TWO]
+    assert (said["received"], said["lost"], said["unicast"]["lost"]) == (5, 5, 5)
+    assert (said["lost_there"], said["lost_back"]) == (0, 5)
+    assert "0 on the way there, 5 on the way back" in said["conclusion"]
+
+
+def test_the_first_lost(lab: Lab) -> None:
+    """What is lost before the first answer is counted apart.
+
+    l1 asks ─ (drops questions 0 and 1) switch ─ l2 (member)
+    """
+    one, two = hosts(lab, 2)
+    first_two = f"match ip dst {GROUP} match u8 0 0xfe at 67"
+    filter_ingress(lab.switch, one.name, first_two, "drop")
+    with member(lab, two):
+        said = ask(one, GROUP)["responders"][TWO]
+    assert (said["received"], said["lost"], said["lost_after_first"]) == (8, 2, 0)
+    assert "the first 2 of 10 were lost, none after" in said["conclusion"]
+
+
+@pytest.mark.parametrize("what", ["questions", "answers"])
+def test_duplicated(lab: Lab, what: str) -> None:
+    """A mirror on the switch doubles packets one way, and the probe says which way.
+
+    l1 asks ─ (mirrors to l2) switch (or mirrors to l1) ─ l2 (member)
+    """
+    one, two = hosts(lab, 2)
+    if what == "questions":
+        filter_ingress(lab.switch, one.name, f"match ip dst {GROUP}", f"mirror to {two.name}")
+    else:
+        filter_ingress(lab.switch, two.name, f"match ip dst {ONE}", f"mirror to {one.name}")
+    with member(lab, two):
+        said = ask(one, GROUP)["responders"][TWO]
+    assert (said["received"], said["lost"], said["duplicates"]) == (10, 0, 10)
+    came = "10 questions to the group came there" if what == "questions" else "10 answers came back"
+    assert f"{came} more than once" in said["conclusion"]
+
+
+def test_the_network_down_or_no_responder(lab: Lab) -> None:
+    """A host that is cut off and one where nothing listens are told apart, and status 3.
+
+    l1 asks ─ switch ┬ (port down) l2
+                     └ l3, without a responder
+    """
+    one, two, _ = hosts(lab, 3)
+    sh(lab.switch, f"ip link set {two.name} down")
+    said = ask(one, GROUP, expect=[TWO, THREE])
+    assert answers_of(said, TWO) == answers_of(said, THREE) == (0, 0, 0, 0)
+    assert "the network to it is down" in said["responders"][TWO]["conclusion"]
+    assert said["responders"][THREE]["conclusion"] == (
+        f"{THREE} is there, and no responder listens on it"
+    )
+    assert said["missing"] == [TWO, THREE]
+
+
+def test_the_rate_limit_is_told(lab: Lab) -> None:
+    """Answers that the responder itself holds back are not blamed on the network.
+
+    l1 asks ten times at once ─ switch ─ l2 (member, 4 answers at most at once)
+    """
+    one, two = hosts(lab, 2)
+    with member(lab, two, rate=4):
+        said = ask(one, GROUP, interval=0.001)["responders"][TWO]
+    assert said["received"] < 10
+    assert said["withheld"] == said["lost"]
+    assert (said["lost_there"], said["lost_back"]) == (0, 0)
+    assert "held back by its rate limit" in said["conclusion"]
+
+
+def test_an_ordinary_socket_beside_frames_of_our_own(lab: Lab) -> None:
+    """The sender's own routing is at fault: raw reaches all, an ordinary socket nobody.
+
+    l1 (autojoin hijack) asks ─ switch ─ l2 (member)
+    """
+    one, two = hosts(lab, 2)
+    sh(one, f"ip route add {GROUP} dev eth0", f"ip addr add {GROUP}/32 dev eth0 autojoin")
+    with member(lab, two):
+        assert answers_of(ask(one, GROUP, expect=[TWO]), TWO) == (10, 10, 0, 0)
+        said = ask(one, GROUP, expect=[TWO], sender="socket")
+        assert answers_of(said, TWO) == (0, 10, 0, 0)
+        assert any("this host's routing is at fault" in line for line in said["problems"])
+        sh(one, f"ip route del local {GROUP} dev eth0 table local")
+        assert answers_of(ask(one, GROUP, sender="socket"), TWO) == (10, 10, 0, 0)
+        sh(one, f"ip route del {GROUP} dev eth0")
+        said = ask(one, GROUP, expect=[TWO], sender="socket")
+    assert "Network is unreachable" in said["problems"][0]
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "reason", "words"),
+    [
+        (b"right", b"wrong", "key_differs", "its key is another"),
+        (None, b"right", "key_needed", "it asks for a key"),
+        (b"right", None, "key_unknown", "it was started without a key"),
+    ],
+)
+def test_a_wrong_key(
+    lab: Lab, ours: bytes | None, theirs: bytes | None, reason: str, words: str
+) -> None:
+    """A responder with another key refuses, which is no answer, and is not taken for a fault.
+
+    l1 (one key) asks ─ switch ─ l2 (member, another key)
+    """
+    one, two = hosts(lab, 2)
+    with member(lab, two, key=theirs):
+        said = ask(one, GROUP, expect=[TWO], key=ours)
+    assert (answers_of(said, TWO), said["missing"]) == ((0, 0, 0, 0), [TWO])
+    assert said["responders"][TWO]["refused"] == reason
+    assert words in said["responders"][TWO]["conclusion"]
+
+
+def test_a_silent_responder_says_nothing_of_the_key(lab: Lab) -> None:
+    """Where even a refusal is too much, the sender says that nothing answers with this key.
+
+    l1 (one key) asks ─ switch ─ l2 (member, another key, silent)
+    """
+    one, two = hosts(lab, 2)
+    with (
+        member(lab, two, key=b"theirs", silent=True),
+        lab.capture(lab.switch, two.name, probes) as wire,
+    ):
+        said = ask(one, GROUP, expect=[TWO], key=b"ours")
+        assert {datagram.source for datagram in wire.seen()} == {ONE}
+    assert "no responder with this key runs there" in said["responders"][TWO]["conclusion"]
+
+
+def test_a_recorded_question_is_not_answered_again(lab: Lab) -> None:
+    """With a key, what was heard on the wire and sent again gets no answer.
+
+    l1 (key) asks ─ switch ─ l2 (member, key)
+                      └ frames recorded here are sent again
+    """
+    one, two = hosts(lab, 2)
+    with (
+        member(lab, two, key=b"k"),
+        lab.capture(lab.switch, two.name, lambda frame: frame) as recorder,
+    ):
+        ask(one, GROUP, key=b"k", count=1)
+        question = next(frame for frame in recorder.wait(4) if is_question(probes(frame)))
+        with (
+            PacketSocket("eth0", namespace=one.pid) as packets,
+            lab.capture(lab.switch, two.name, probes) as wire,
+        ):
+            packets.send(question)
+            # One that may be answered comes after it, and its answer is the first.
+            ask(one, GROUP, key=b"k", count=1)
+            answers = [datagram for datagram in wire.wait(5) if datagram.source == TWO]
+    runs = [message.run for message in map(parse, (one.payload for one in answers)) if message]
+    recorded = parse((probes(question) or answers[0]).payload)
+    assert runs
+    assert recorded is not None
+    assert recorded.run not in runs
+
+
+def is_question(datagram: UdpDatagram | None) -> bool:
+    message = parse(datagram.payload) if datagram is not None else None
+    return message is not None and message.kind is Kind.QUESTION
+
+
+# The responder as a command
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_responder_ends_in_order(lab: Lab, name: str) -> None:
+    """Told to end, it leaves the group, says what it did, and exits with status 0.
+
+    l1 asks ─ switch ─ l2 (member)
+    """
+    one, two = hosts(lab, 2)
+    with responder(two, "--group", GROUP, "--key-file", "/run/key") as process:
+        assert GROUP in two.run("ip", "maddr", "show", "dev", "eth0").stdout
+        wait_until(lambda: two.name in lab.switch.members(GROUP), "never joined", timeout=5)
+        done = command(
+            one, "send", "--device", "eth0", "--group", GROUP, "--count", "3", "--expect", TWO,
+            OVS_MCAST_PROBE_KEY="secret",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        inside = int(two.run("pidof", "-s", "-x", "ovs-mcast-test").stdout)
+        two.run("kill", f"-{name}", str(inside))
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert (
+            process.stderr.read() == "ended: 6 answered, 0 refused, 0 held back by the rate limit\n"
+        )
+    assert GROUP not in two.run("ip", "maddr", "show", "dev", "eth0").stdout
+
+
+def test_one_answer_and_a_time(lab: Lab) -> None:
+    """--once ends after one answer, --duration after a time; a second one finds the port taken.
+
+    l1 asks ─ switch ─ l2 (member)
+    """
+    one, two = hosts(lab, 2)
+    with responder(two, "--group", GROUP, "--key-file", "/run/key", "--once") as process:
+        done = command(two, "respond", "--device", "eth0", "--group", GROUP)
+        assert (done.returncode, done.stdout) == (5, "")
+        assert f"UDP port {PORT} on eth0: Address already in use" in done.stderr
+        wait_until(lambda: two.name in lab.switch.members(GROUP), "never joined", timeout=5)
+        said = ask(one, GROUP, key=b"secret", count=1, expect=[TWO])
+        assert answers_of(said, TWO) == (1, 0, 0, 0)
+        assert process.wait(10) == 0
+    done = command(two, "respond", "--device", "eth0", "--group", GROUP, "--duration", "0.1")
+    assert done.returncode == 0
+    assert "ended: 0 answered" in done.stderr
+
+
+@contextmanager
+def responder(host: LinuxHost, *arguments: str) -> Iterator[Popen[str]]:
+    """The command, from when it says that it is ready."""
+    host.run("sh", "-c", f"echo secret >/run/key; ln -sf {sys.executable} /run/ovs-mcast-test")
+    process = host.popen(
+        "/run/ovs-mcast-test", "-m", "ovs_mcast.probe", "respond", "--device", "eth0", *arguments,
+        env={"PYTHONPATH": ":".join([str(CHECKOUT), *sys.path])},
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        assert select([process.stderr], [], [], 20)[0], "not ready"
+        line = process.stderr.readline()
+        assert re.fullmatch(rf"ready: {GROUP} on eth0, from {TWO}, UDP port {PORT}\n", line), line
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+# What a socket hears
+
+
+def test_a_socket_for_one_udp_port(lab: Lab) -> None:
+    """The kernel's filter keeps the port's datagrams, of both families, and nothing else.
+
+    l1: near ─ far
+    """
+    one = lab.add_linux_host()
+    link_batch(
+        ["link add near type veth peer name far", "link set near up", "link set far up"], within=one
+    )
+    payload = b"to be heard"
+    plain = udp(ONE, TWO, 9, PORT, payload)
+    six = udp("fd00::1", "fd00::2", 9, PORT, payload)
+
+    def frame(packet: bytes, ethertype: int = ETHERTYPE_IPV4) -> bytes:
+        return ethernet(BROADCAST, "02:00:00:00:00:01", ethertype, packet)
+
+    unwanted = [
+        frame(udp(ONE, TWO, PORT, 9, payload)),
+        frame(plain[:6] + b"\x00\x01" + plain[8:]),  # a later fragment
+        frame(plain[:9] + b"\x06" + plain[10:]),  # TCP
+        frame(plain, 0x88B5),
+        frame(six[:6] + b"\x06" + six[7:], 0x86DD),
+        frame(udp("fd00::1", "fd00::2", PORT, 9, payload), 0x86DD),
+        frame(b""),
+    ]
+    with_option = bytes([0x46]) + plain[1:20] + b"\x01\x01\x01\x00" + plain[20:]
+    wanted = [frame(plain), frame(with_option), frame(six, 0x86DD)]
+    with (
+        PacketSocket("far", namespace=one.pid, udp_port=PORT) as heard,
+        PacketSocket("far", namespace=one.pid, udp_port=PORT, outgoing=True, incoming=False) as out,
+        PacketSocket("near", namespace=one.pid) as packets,
+    ):
+        for one_frame in [*unwanted, *wanted, frame(udp(ONE, TWO, 9, PORT, b"the last"))]:
+            packets.send(one_frame)
+        got = []
+        while (got_one := heard.receive(5)) and b"the last" not in got_one:
+            got.append(got_one)
+        assert out.receive() is None
+    assert got == wanted
+
+
+def test_a_device_that_goes_down_is_survived(lab: Lab) -> None:
+    """A responder outlives its device's link, and answers again when it is back.
+
+    l1 asks ─ switch ─ l2 (member; eth0 down, and up)
+    """
+    one, two = hosts(lab, 2)
+    with member(lab, two):
+        sh(two, "ip link set eth0 down", "ip link set eth0 up")
+        wait_until(
+            lambda: "state forwarding" in port_state(lab, two), "the port stays down", timeout=5
+        )
+        wait_until(lambda: two.name in lab.switch.members(GROUP), "never joined", timeout=5)
+        assert answers_of(ask(one, GROUP), TWO) == (10, 10, 0, 0)
+        sh(one, "ip link set eth0 down")
+        with pytest.raises(UnavailableError, match="eth0: Network is down"):
+            ask(one, GROUP)
+
+
+def port_state(lab: Lab, host: LinuxHost) -> str:
+    return lab.switch.run("bridge", "link", "show", "dev", host.name).stdout

@@ -1,0 +1,162 @@
+"""The command line of the probe: what it refuses, with which field and which exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from netaddr import IPAddress
+from typer.testing import CliRunner
+
+from ovs_mcast.adapters.fib import FibRoute
+from ovs_mcast.errors import UnavailableError
+from ovs_mcast.probe import command
+from ovs_mcast.probe.answer import Counts
+from ovs_mcast.probe.result import Reachability
+from ovs_mcast.probe.verdict import Evidence, judge
+
+ON_LO = ("--device", "lo", "--group", "239.0.0.1")
+NO_DEVICE = ("--device", "nosuchdevice", "--group", "239.0.0.1")
+
+
+def invoke(*arguments: str) -> CompletedProcess[str]:
+    """The command in this process; an exception that came out of it is a traceback."""
+    result = CliRunner().invoke(command.application(), list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("path", *NO_DEVICE), "device: there is no device nosuchdevice"),
+        (("path", *ON_LO), "device: lo is not an Ethernet device"),
+        (("path", "--device", "lo", "--group", "10.0.0.1"), "group: 10.0.0.1 is not a multicast"),
+        (("path", "--device", "lo", "--group", "x"), "group: 'x' is not an IP address"),
+        (
+            ("path", "--device", "lo", "--group", "ff02::1"),
+            "group: ff02::1: IPv6 multicast scope 2",
+        ),
+        (("path", *ON_LO, "--port", "0"), "--port"),
+        (("path", "--device", "lo"), "--group"),
+        (("respond", "--device", "lo"), "--group"),
+        (("respond", *NO_DEVICE), "device"),
+        (("respond", *ON_LO, "--rate", "0"), "--rate"),
+        (("respond", *ON_LO, "--key", ""), "key: an empty key is none"),
+        (("respond", *ON_LO, "--key-file", "/nonexistent"), "key-file: /nonexistent: No such file"),
+        (("respond", *ON_LO, "--key", "k", "--key-file", "f"), "key: --key-file says it"),
+        (("send", *NO_DEVICE), "device"),
+        (("send", *ON_LO, "--sender", "pigeon"), "sender: 'pigeon' is neither raw nor socket"),
+        (("send", *ON_LO, "--count", "0"), "--count"),
+        (("send", *ON_LO, "--ttl", "256"), "--ttl"),
+        (("send", *ON_LO, "--interval", "0"), "--interval"),
+        (("send", *ON_LO, "--interval", "nan"), "--interval"),
+        (("send", *ON_LO, "--timeout", "inf"), "timeout: inf is not between 0 and 86400"),
+        (("respond", *ON_LO, "--rate", "nan"), "--rate"),
+        (("respond", *ON_LO, "--duration", "inf"), "duration"),
+    ],
+)
+def test_bad_arguments(arguments: tuple[str, ...], field: str) -> None:
+    """Exit status 2, the field is named, and nothing is on stdout."""
+    done = invoke(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert field in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UnavailableError("no raw socket on eth0: Operation not permitted"), 5),
+        (OSError(24, "Too many open files"), 5),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_are_sentences(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int
+) -> None:
+    """A missing privilege is status 5 and one line; an interruption is 130; never a traceback."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command, "send_path", fail)
+    done = invoke("path", *NO_DEVICE)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert len(done.stderr.splitlines()) == (status == 5)
+
+
+def evidence(seen: Sequence[str]) -> Evidence:
+    group, route = IPAddress("239.0.0.1"), FibRoute("239.0.0.0", 8, "eth0", "main")
+    return Evidence(group, "eth0", ("eth0", "lo"), frozenset(seen), taken=route)
+
+
+@pytest.mark.parametrize(("seen", "status"), [(["eth0"], 0), (["lo"], 3), ([], 3)])
+def test_the_verdict_is_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, seen: list[str], status: int
+) -> None:
+    """0 on the wire, 3 elsewhere; where stdout is no terminal, it is JSON and nothing else."""
+    monkeypatch.setattr(command, "send_path", lambda *_, **__: judge(evidence(seen)))
+    for arguments in (("path", *NO_DEVICE), ("path", *NO_DEVICE, "--json")):
+        done = invoke(*arguments)
+        assert done.returncode == status
+        assert json.loads(done.stdout)["evidence"]["packets"]["eth0"] == int("eth0" in seen)
+
+
+def test_on_a_terminal_it_is_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verdict, the cause and the cure on stderr, nothing on stdout."""
+    monkeypatch.setattr(command, "_as_json", lambda asked: asked)
+    monkeypatch.setattr(command, "send_path", lambda *_, **__: judge(evidence(["lo"])))
+    done = invoke("path", *NO_DEVICE)
+    assert done.stdout == ""
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        "239.0.0.1 on eth0",
+        "cause",
+        "cure",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "key"),
+    [
+        ((), None, None),
+        ((), "from the environment", b"from the environment"),
+        (("--key", "given"), "from the environment", b"given"),
+        (("--key-file", "FILE"), "from the environment", b"from a file"),
+    ],
+)
+def test_where_the_key_comes_from(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    environment: str | None,
+    key: bytes | None,
+) -> None:
+    """From an option, a file without its line's end, or the environment; options go first."""
+    found: dict[str, Any] = {}
+
+    def respond(*_: object, **named: object) -> Counts:
+        found.update(named)
+        return Counts()
+
+    file = tmp_path / "key"
+    file.write_text("from a file\n")
+    monkeypatch.delenv("OVS_MCAST_PROBE_KEY", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("OVS_MCAST_PROBE_KEY", environment)
+    monkeypatch.setattr(command, "respond", respond)
+    given = [str(file) if one == "FILE" else one for one in arguments]
+    done = invoke("respond", *NO_DEVICE, *given)
+    assert (done.returncode, found["key"]) == (0, key)
+
+
+def test_what_was_interrupted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 130, with all that came until then."""
+    found = Reachability("239.0.0.1", "eth0", "10.0.0.1", "raw", 3, {}, interrupted=True)
+    monkeypatch.setattr(command, "send", lambda *_, **__: found)
+    done = invoke("send", *NO_DEVICE)
+    assert done.returncode == 130
+    assert json.loads(done.stdout)["sent"] == 3

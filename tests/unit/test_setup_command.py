@@ -1,0 +1,158 @@
+"""`ovs-mcast setup` where it ends before a machine is touched: exit status, JSON, stderr."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from ovs_mcast.setup import setup
+
+ONE = ["--underlay", "eth0", "--segment", "100,group=239.0.0.1"]
+
+
+def run(*arguments: str) -> Result:
+    """The command as it is started, but within this process."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(setup)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def nowhere(tmp_path: Path) -> list[str]:
+    """The options for an Open vSwitch that does not run."""
+    return ["--db", f"unix:{tmp_path}/db.sock"]
+
+
+BAD: list[tuple[str, list[str], str]] = [
+    ("nothing", [], "--underlay"),
+    ("no underlay", ["--segment", "100"], "--underlay"),
+    ("no segment", ["--underlay", "eth0"], "--segment"),
+    ("segment not a number", ["--underlay", "eth0", "--segment", "x"], "--segment"),
+    ("segment key", ["--underlay", "eth0", "--segment", "1,colour=red"], "--segment"),
+    ("no group", ["--underlay", "eth0", "--segment", "100"], "segments.0.group"),
+    ("unicast group", ["--underlay", "eth0", "--segment", "1,group=10.0.0.1"], "segments.0.group"),
+    ("VNI", ["--underlay", "eth0", "--segment", "0"], "segments.0.vni"),
+    ("VLAN twice", [*ONE, "--segment", "5,vlan=100,group=239.0.0.2"], "segments.1.vlan"),
+    ("device", ["--underlay", "a/b", "--segment", "1,group=239.0.0.1"], "underlay.device"),
+    ("TTL", [*ONE, "--ttl", "0"], "underlay.ttl"),
+    ("UDP port", [*ONE, "--udp-port", "65536"], "underlay.udp_port"),
+    ("VTEP", [*ONE, "--vtep", "239.0.0.1"], "underlay.vtep"),
+    ("datapath", [*ONE, "--datapath", "dpdk"], "datapath"),
+    ("membership", [*ONE, "--membership", "igmp"], "membership"),
+    ("same bridges", [*ONE, "--bridge", "br-mcast"], "tunnel_bridge"),
+    ("no file", ["--config", "/nonexistent/overlay.yaml"], "--config"),
+    ("file and option", ["--config", "/nonexistent/overlay.yaml", "--ttl", "3"], "--ttl"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [pytest.param(arguments, says, id=name) for name, arguments, says in BAD]
+)
+def test_bad_arguments_end_with_status_2(arguments: list[str], says: str) -> None:
+    """The field is named on stderr, nothing is on stdout, and no Open vSwitch was looked for."""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [pytest.param(arguments, says, id=name) for name, arguments, says in BAD]
+)
+def test_bad_arguments_in_json(arguments: list[str], says: str) -> None:
+    """With --json stdout is one document of the contract's shape, which says nothing changed."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 2
+    told = json.loads(result.stdout)
+    assert {"overlay", "changed", "changes", "verified", "segments", "problems"} <= set(told)
+    assert (told["changed"], told["changes"], told["verified"]) == (False, [], False)
+    assert told["segments"] == {}
+    [problem] = told["problems"]
+    assert problem.startswith(f"{says}: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--ttl", "many"], ["--colour", "red"], ["--segment"], ["--udp-port", "4789.5"], ["extra"]],
+)
+def test_usage_errors_end_with_status_2(arguments: list[str]) -> None:
+    """What is no option at all is told on stderr too, with or without --json."""
+    for more in ([], ["--json"]):
+        result = run(*more, *arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr
+
+
+def test_a_file_that_says_too_little(tmp_path: Path) -> None:
+    """A mistake in the file is told by its key."""
+    path = tmp_path / "overlay.yaml"
+    path.write_text("underlay: {device: eth0}\nsegments: [{vni: 5000, group: 239.0.0.1}]\n")
+    result = run("--config", str(path))
+    assert result.exit_code == 2
+    assert "segments.0.vlan" in result.stderr
+
+
+def told(result: Result) -> dict[str, Any]:
+    found = json.loads(result.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("command", [ONE, ["--teardown"], [*ONE, "--dry-run"],
+                                     ["--teardown", "--dry-run"]])  # fmt: skip
+def test_without_open_vswitch_the_status_is_5(tmp_path: Path, command: list[str]) -> None:
+    """Building, teardown and looking alike: try again later, with one sentence of what to do."""
+    result = run(*command, *nowhere(tmp_path))
+    assert result.exit_code == 5
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_without_open_vswitch_one_is_told_to_start_it(tmp_path: Path) -> None:
+    """Who only looks needs no privilege, and is told what is missing and where."""
+    result = run("--teardown", "--dry-run", *nowhere(tmp_path))
+    assert "start openvswitch-switch" in result.stderr
+    assert str(tmp_path) in result.stderr
+
+
+def test_without_open_vswitch_in_json(tmp_path: Path) -> None:
+    """The JSON names the overlay, on stdout, and has the sentence as its problem."""
+    result = run("--teardown", "--json", "--name", "tenants", *nowhere(tmp_path))
+    assert result.exit_code == 5
+    assert told(result)["overlay"] == "tenants"
+    assert len(told(result)["problems"]) == 1
+
+
+def test_json_names_the_overlay_of_the_file(tmp_path: Path) -> None:
+    """A failure is told under the name that the file gives, not under the default's."""
+    path = tmp_path / "overlay.yaml"
+    path.write_text(
+        "name: tenants\nunderlay: {device: eth0}\nsegments: [{vni: 5, group: 239.0.0.1}]\n"
+    )
+    for more in ([], ["--teardown"], ["--dry-run"]):
+        result = run("--config", str(path), "--json", *more, *nowhere(tmp_path))
+        assert result.exit_code == 5
+        assert told(result)["overlay"] == "tenants"
+
+
+def test_teardown_needs_no_configuration(tmp_path: Path) -> None:
+    """No underlay and no segment are asked for: what is ours is marked."""
+    result = run("--teardown", *nowhere(tmp_path))
+    assert "--underlay" not in result.stderr
+    assert result.exit_code == 5
+
+
+def test_help_tells_the_exit_statuses() -> None:
+    """The help is on stdout and says what the exit status means."""
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "Exit status" in result.stdout
+    for option in ("--config", "--segment", "--teardown", "--dry-run", "--json", "--hold"):
+        assert option in result.stdout
