@@ -11,6 +11,8 @@ import yaml
 from .errors import ConfigurationError
 from .model import Overlay
 
+_DIGITS = 20  # more than any number of the configuration has
+
 # libyaml, where PyYAML has it: thousands of segments in a tenth of the time.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -65,7 +67,7 @@ class Choice:
 
     def _from_file(self, path: Path) -> Overlay:
         for name in self.__dataclass_fields__:
-            if name != "config" and getattr(self, name):
+            if name != "config" and getattr(self, name) not in (None, ()):
                 option = "--" + name.rstrip("s" if name == "segments" else "").replace("_", "-")
                 raise ConfigurationError(f"--config says all: leave {option} out", field=option)
         return Overlay.from_mapping(read_file(path))
@@ -79,6 +81,8 @@ def read_file(path: Path) -> Mapping[str, object]:
         raise ConfigurationError(f"{path}: {error.strerror}", field="--config") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is not text", field="--config") from None
+    except ValueError as error:  # a date that is none, a number without end
+        raise ConfigurationError(f"{path}: {error}", field="--config") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
@@ -104,7 +108,7 @@ def parse_segment(text: str) -> dict[str, object]:
 
 
 def _number(digits: str, text: str) -> int:
-    if not (digits.isascii() and digits.isdigit()):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS):
         raise ConfigurationError(
             f"{text!r} is not VNI[,group=G][,vlan=V]: {digits!r} is not a number", field="--segment"
         )

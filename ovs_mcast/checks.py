@@ -177,22 +177,22 @@ def _refuse_rivals(overlay: Overlay, observed: Observed) -> None:
 def _refuse_groups(overlay: Overlay, observed: Observed) -> None:
     device, mine = overlay.underlay.device, marks.metric(overlay.name)
     groups = {str(group) for group in overlay.flood_groups}
-    held = {item.address: item for item in observed.addresses if item.device == device}
-    for group in sorted(groups & held.keys()):
-        metric = held[group].metric
+    held = [item for item in observed.addresses if item.device == device and item.address in groups]
+    for item in sorted(held, key=lambda item: item.address):
+        group, metric = item.address, item.metric
         if marks.is_metric(metric) and metric != mine:
             raise ConfigurationError(
                 f"{group} on {device} belongs to another overlay of ours: choose another group",
                 field="segments",
             )
         joins = method_of(overlay, observed) != "socket"
-        if metric != mine and joins and not held[group].autojoin:
+        if metric != mine and joins and not item.autojoin:
             raise ConfigurationError(
                 f"{device} already has the address {group}, without autojoin, and it is not ours",
                 field="segments",
             )
     if method_of(overlay, observed) != "socket" and overlay.family == 4:
-        _refuse_too_many(overlay, observed, groups - held.keys())
+        _refuse_too_many(overlay, observed, groups - {i.address for i in held if i.autojoin})
 
 
 def _refuse_routes(overlay: Overlay, observed: Observed) -> None:

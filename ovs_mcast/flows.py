@@ -110,7 +110,8 @@ def _learn(overlay: Overlay, segment: Segment) -> str:
     return (
         f"learn(table={UNICAST},hard_timeout={overlay.aging},priority=1,delete_learned,"
         f"cookie={cookie:#x},limit={overlay.learned_limit},"
-        f"NXM_OF_VLAN_TCI[0..11]={segment.vlan:#x},NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
+        "NXM_OF_VLAN_TCI[0..11],"  # as just pushed
+        f"NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
         f"load:0->NXM_OF_VLAN_TCI[],load:{segment.vni:#x}->NXM_NX_TUN_ID[],"
         f"load:{names.nxm_src}->{names.nxm_dst},output:NXM_OF_IN_PORT[])"
     )

@@ -204,7 +204,7 @@ class Overlay(_Value):
         """An overlay from a parsed configuration file; ConfigurationError for all else."""
         if not isinstance(data, Mapping):
             raise ConfigurationError("the configuration is not a mapping of names to values")
-        return cls(**{str(key): value for key, value in data.items()})
+        return cls(**_text_keys(data))
 
     @model_validator(mode="after")
     def _consistent(self) -> Overlay:
@@ -244,6 +244,13 @@ class Overlay(_Value):
             "a switch that snoops by it sends members of one the traffic of the others"
             for mac, members in groups.ethernet_aliases(self.flood_groups)
         ]
+
+
+def _text_keys(data: Any) -> Any:
+    """The same mapping with text for every key, as YAML does not make sure."""
+    if isinstance(data, Mapping):
+        return {str(key): _text_keys(value) for key, value in data.items()}
+    return [_text_keys(value) for value in data] if isinstance(data, list) else data
 
 
 def _refuse_twice(segments: Sequence[Segment]) -> None:

@@ -207,9 +207,16 @@ def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
         if isinstance(change.item, Address) and change.action == "remove" and change.item.local:
             # The peer form takes its route along, which has the place of the one that comes.
             return (_RANK["address"], 1, 0) if routes else (2 * len(_RANK) - rank, 0, 0)
-        return (2 * len(_RANK) - rank if change.action == "remove" else rank, 0, 0)
+        # A bridge that is let go of is let go of last, as one that is removed.
+        goes = change.action == "remove" or _is_let_go(change)
+        return (2 * len(_RANK) - rank if goes else rank, 0, 0)
 
     return tuple(sorted(changes, key=place))
+
+
+def _is_let_go(change: Change) -> bool:
+    before, after = change.before, change.item
+    return isinstance(before, Bridge) and isinstance(after, Bridge) and before.owner != after.owner
 
 
 def batches(plan: Plan) -> list[tuple[str, tuple[Change, ...]]]:

@@ -147,8 +147,9 @@ class Route:
 
     @property
     def key(self) -> Key:
-        """Destination and metric tell routes apart; the device, because we may change it."""
-        return (self.kind, self.table, self.device, self.destination, str(self.metric))
+        """The kernel tells the host routes of table main apart by destination and metric."""
+        device = self.device if self.table == "local" else ""
+        return (self.kind, self.table, self.destination, str(self.metric), device)
 
     @property
     def target(self) -> str:

@@ -51,7 +51,7 @@ def path(device: Device, group: Group, source: Source = None, port: Port = PORT,
     with _telling_errors():
         found = send_path(device, group, source=source, port=port)
         if _as_json(json_):
-            report.write_json(found.to_json())
+            _write_json(found.to_json())
         else:
             _tell_path(found)
         raise typer.Exit(0 if found.ok else _FINDING)
@@ -165,6 +165,11 @@ def _telling_errors() -> Iterator[None]:
         raise typer.Exit(_INTERRUPTED) from None
 
 
+def _write_json(value: object) -> None:
+    report.write_json(value)
+    sys.stdout.flush()  # that nobody reads it is known here, not when the interpreter ends
+
+
 def _as_json(asked: bool) -> bool:
     return asked or not sys.stdout.isatty()
 
@@ -228,7 +233,7 @@ def _tell_path(found: SendPath) -> None:
 
 def _tell_reachability(found: Reachability, *, as_json: bool) -> None:
     if as_json:
-        report.write_json(found.to_json())
+        _write_json(found.to_json())
     else:
         for one in found.responders.values():
             trip = one.group.round_trip

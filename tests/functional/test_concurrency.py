@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -166,9 +167,8 @@ def test_patience_has_an_end(node: Node) -> None:
     h1, whose database another process holds
     """
     socket = f"unix:{node.host.path('/run/openvswitch/db.sock')}"
-    holder, other = Ovsdb(socket), Ovsdb(socket)
     told: list[str] = []
-    try:
+    with closing(Ovsdb(socket)) as holder, closing(Ovsdb(socket)) as other:
         with (
             holder.exclusive(5),
             pytest.raises(UnavailableError, match="another run of ovs_mcast"),
@@ -178,6 +178,22 @@ def test_patience_has_an_end(node: Node) -> None:
         assert told == ["waits"]
         with other.exclusive(5):
             pass
-    finally:
-        holder.close()
-        other.close()
+
+
+def test_a_connection_ends(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run ends, though its connection's thread sees the end before the lock is let go.
+
+    h1, whose database this process is connected to
+    """
+    ovsdb = Ovsdb(f"unix:{node.host.path('/run/openvswitch/db.sock')}")
+    connection = ovsdb._connection
+
+    def sees_nothing() -> None:
+        eventually(lambda: not connection.is_running)
+
+    monkeypatch.setattr(connection.txns, "get_nowait", sees_nothing)
+    ovsdb._set_lock(None)
+    end = Thread(target=ovsdb.close, daemon=True)
+    end.start()
+    end.join(10)
+    assert not end.is_alive()

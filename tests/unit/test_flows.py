@@ -62,7 +62,7 @@ def test_the_pipeline_of_one_segment() -> None:
         "10 1 tun_id=0x64,tun_dst=239.0.0.1 = goto_table:15",
         "15 1 tun_id=0x64 = push_vlan:0x8100,set_field:4106->vlan_vid,"
         "learn(table=20,hard_timeout=300,priority=1,delete_learned,cookie=0x6d1dd8300a000064,"
-        "limit=4096,NXM_OF_VLAN_TCI[0..11]=0xa,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
+        "limit=4096,NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
         "load:0->NXM_OF_VLAN_TCI[],load:0x64->NXM_NX_TUN_ID[],"
         "load:NXM_NX_TUN_IPV4_SRC[]->NXM_NX_TUN_IPV4_DST[],output:NXM_OF_IN_PORT[]),output:1",
         "30 1 dl_vlan=10 = pop_vlan,set_field:0x64->tun_id,set_field:239.0.0.1->tun_dst,output:2",
@@ -202,7 +202,6 @@ SPELLINGS = [
     pytest.param(_reordered, id="reordered"),
     pytest.param(lambda line: line.replace("load:0->", "load:0x0->"), id="zero"),
     pytest.param(lambda line: line.replace("load:0x", "load:0x000"), id="leading-zeros"),
-    pytest.param(lambda line: line.replace("[0..11]=0xa", "[0..11]=10"), id="learned-vlan"),
     pytest.param(lambda line: _reordered(_longhand(_decimal(line))), id="all"),
 ]
 
@@ -241,7 +240,7 @@ def test_what_is_printed_differently_means_the_same(
         ("hard_timeout=300", "hard_timeout=301"),
         ("limit=4096", "limit=4095"),
         ("TUN_IPV4_SRC", "TUN_IPV4_DST"),
-        ("[0..11]=0xa", "[0..11]=0xb"),
+        ("[0..11]", "[0..10]"),
         ("cookie=0x6d1dd8200a000064", "cookie=0x6d1dd8200a000065"),
     ],
 )

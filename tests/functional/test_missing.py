@@ -1,0 +1,189 @@
+"""What is missing is said, with what to do, and nothing is touched: never a traceback.
+
+h1: br-phy ─ eth0 ─ switch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.functional.machine import Node, difference
+from tests.functional.warm import Result
+
+pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytest_plugins = ("tests.functional.hosts",)
+
+SEGMENT = ("--segment", "100,group=239.0.0.1")
+WAYS = {"setup": SEGMENT, "dry run": ("--dry-run", *SEGMENT), "teardown": ("--teardown",)}
+KEYS = {"overlay", "changed", "changes", "verified", "segments", "problems"}
+
+
+def assert_refused(result: Result, status: int, *words: str) -> None:
+    """Nothing was changed; JSON and stderr say what is wrong."""
+    assert result.status == status, result.stderr
+    assert result.report.keys() >= KEYS
+    assert (result.report["changed"], result.report["changes"]) == (False, [])
+    assert result.report["verified"] is False
+    assert len(result.report["problems"]) == 1
+    for word in words:
+        assert word in result.problems
+        assert word in " ".join(result.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def shared(request: pytest.FixtureRequest) -> Iterator[Node]:
+    """One host for all: nothing is ever changed on it."""
+    node: Node = request.getfixturevalue("hosts").take(dummy=True)
+    before = node.state()
+    yield node
+    assert difference(before, node.state()) == []
+
+
+@pytest.fixture(scope="module")
+def without_vswitchd(request: pytest.FixtureRequest) -> Node:
+    node: Node = request.getfixturevalue("hosts").take(dummy=True)
+    node.host.stop_vswitchd()
+    return node
+
+
+@pytest.fixture(scope="module")
+def without_ovsdb(request: pytest.FixtureRequest) -> Node:
+    node: Node = request.getfixturevalue("hosts").take(dummy=True)
+    node.host.stop_ovsdb()
+    return node
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_ovs_vswitchd(without_vswitchd: Node, way: str) -> None:
+    """ovs-vswitchd does not run: exit 5, start it.
+
+    h1: ovsdb-server alone
+    """
+    links = without_vswitchd.sh("ip address; ip route show table all; cat /proc/net/igmp")
+    rows = without_vswitchd.sh("ovsdb-client dump unix:$OVS_RUNDIR/db.sock")
+    result = without_vswitchd.setup(*WAYS[way])
+    assert_refused(result, 5, "ovs-vswitchd does not run", "start openvswitch-switch")
+    again = without_vswitchd.sh("ip address; ip route show table all; cat /proc/net/igmp")
+    assert [line for line in again if "sec" not in line] == [
+        line for line in links if "sec" not in line
+    ]
+    assert without_vswitchd.sh("ovsdb-client dump unix:$OVS_RUNDIR/db.sock") == rows
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_ovsdb_server(without_ovsdb: Node, way: str) -> None:
+    """ovsdb-server does not run: exit 5, start it.
+
+    h1: ovs-vswitchd alone
+    """
+    result = without_ovsdb.setup(*WAYS[way])
+    assert_refused(result, 5, "no ovsdb-server answers", "db.sock", "start openvswitch-switch")
+
+
+def test_without_open_vswitch(shared: Node) -> None:
+    """No socket anywhere where Open vSwitch should be: exit 5."""
+    for way in WAYS.values():
+        result = shared.setup(*way, env={"OVS_RUNDIR": "/run/nowhere"})
+        assert_refused(result, 5, "does not run", "/run/nowhere", "start openvswitch-switch")
+
+
+def test_without_ovs_ofctl(shared: Node, tmp_path: Path) -> None:
+    """No ovs-ofctl in PATH: exit 5, install it."""
+    taken = shared.host.datapath
+    shared.sh(f"ovs-vsctl add-br br-n -- set bridge br-n datapath_type={taken}")
+    result = shared.setup("--dry-run", "--teardown", env={"PATH": str(tmp_path)})
+    shared.sh("ovs-vsctl del-br br-n")
+    # On the system datapath none but bridges of ours have flows of ours to look at.
+    assert result.status in {0, 5}
+    result = shared.setup(*SEGMENT, env={"PATH": str(tmp_path)})
+    assert result.status in {1, 5}
+    assert "ovs-ofctl" in result.problems
+    shared.torn_down()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_privilege(shared: Node, way: str) -> None:
+    """Nobody, without any capability: exit 5, run it as root."""
+    result = shared.setup(*WAYS[way], nobody=True)
+    assert_refused(result, 5, "run as root" if way == "dry run" else "run it as root")
+
+
+@pytest.mark.needs("setpriv")
+def test_without_capabilities(shared: Node) -> None:
+    """Root without CAP_NET_ADMIN: exit 5, and which one.
+
+    h1, as in a container
+    """
+    import sys  # noqa: PLC0415
+
+    from ovs_mcast import errors  # noqa: PLC0415
+
+    done = shared.host.run(
+        "setpriv", "--bounding-set=-all", "--inh-caps=-all",
+        sys.executable, "-m", "ovs_mcast.setup", "--underlay", "eth0", *SEGMENT,
+        env={"PYTHONPATH": str(Path(errors.__file__).parents[1])}, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "CAP_NET_ADMIN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("remote", "words"),
+    [
+        ("unix:/run", "does not run"),
+        ("unix:/run/openvswitch", "does not run"),
+        ("unix:/nowhere/db.sock", "does not run"),
+        ("unix:/run/openvswitch/nothing.sock", "nothing.sock"),
+        ("unix:/run/openvswitch/ovs-vswitchd.log", "ovs-vswitchd.log"),
+        ("unix:", ""),
+        ("carrier:pigeon", "carrier:pigeon"),
+        ("tcp:127.0.0.1:1", "tcp:127.0.0.1:1"),
+        ("", ""),
+    ],
+)
+def test_no_database_there(shared: Node, remote: str, words: str) -> None:
+    """--db names what is no database: exit 5 (or 2 where it cannot be one), and which."""
+    for way in WAYS.values():
+        result = shared.setup(*way, "--db", remote)
+        assert_refused(result, result.status, words)
+        assert result.status in {2, 5}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "Is a directory"),
+        ("gone", "No such file"),
+        (b"", "not a mapping"),
+        (b"- 1\n- 2\n", "not a mapping"),
+        (b"just text", "not a mapping"),
+        (b"\xff\xfe\x00\x01\x80", "not text"),
+        (b"\0\1\2", ""),
+        (b"{", "line"),
+        (b"a: [b\nc: d", "line"),
+        (b"a: b: c", "line"),
+        (b"underlay: 7\n", "underlay"),
+        (b"underlay: {device: eth0}\nsegments: {vni: 1}\n", "segments"),
+        (b"underlay: {device: eth0}\nsegments: [7]\n", "segments.0"),
+        (b"underlay: {device: eth0}\nsegmints: []\n", "segmints"),
+        (b"underlay: {device: eth0, udp_port: '4789'}\n", "underlay.udp_port"),
+        (b"1: 2\n", "1"),
+        (b"underlay: {device: eth0}\nname: !!python/object:os.system {}\n", "line"),
+        (b"a: &a [*a]\n", "a"),
+    ],
+)
+def test_a_configuration_that_is_none(
+    shared: Node, tmp_path: Path, content: bytes | str | None, words: str
+) -> None:
+    """--config names what is no configuration: exit 2, and where it is wrong."""
+    path = tmp_path / "overlay.yml"
+    if content is None:
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    result = shared.setup("--config", str(path))
+    assert_refused(result, 2, words)
