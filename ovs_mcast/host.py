@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from netaddr import IPAddress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
 from . import checks, flows, marks, trial
@@ -29,7 +30,7 @@ from .joining import decided, method_of
 from .keeper import Keeper, KeeperError
 from .model import Overlay
 from .plan import batches, expected_flows, plan, plan_removal
-from .state import Change, Decision, Flow, Membership, Observed, Plan
+from .state import Address, Change, Decision, Flow, Membership, Observed, Plan
 
 LOG = logging.getLogger(__name__)
 
@@ -188,7 +189,8 @@ class Host:
         if where == "ovsdb":
             self._ovsdb.apply(batch)
         elif where == "netlink":
-            self._netlink.apply(batch)
+            with _held_meanwhile(batch):
+                self._netlink.apply(batch)
         elif where == "keeper":
             self._keep(name, batch)
         else:
@@ -236,7 +238,7 @@ class Host:
         attempts = Retrying(
             retry=retry_if_result(lambda status: not status.verified),
             wait=wait_exponential(multiplier=0.02, max=0.25),
-            stop=stop_after_delay(_FOLLOW if overlay.datapath == "netdev" else 0),
+            stop=stop_after_delay(_FOLLOW if _follows(overlay) else 0),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
         status: Status = attempts(
@@ -376,9 +378,27 @@ def _decision_of(name: str, seen: Observed) -> Decision | None:
     return next((Decision.from_notes(bridge.notes) for bridge in ours), None)
 
 
+@contextmanager
+def _held_meanwhile(batch: Sequence[Change]) -> Iterator[None]:
+    """Sockets hold the groups whose addresses are replaced: the kernel's own membership ends."""
+    with ExitStack() as held:
+        for change in batch:
+            item = change.item
+            if isinstance(item, Address) and item.autojoin and change.before is not None:
+                one = held.enter_context(membership.Memberships(item.device))
+                with suppress(UnavailableError):  # a courtesy to the group's traffic
+                    one.join([IPAddress(item.address)])
+        yield
+
+
 def connect(db: str | None = None, *, rundir: str | Path | None = None) -> Host:
     """A Host for the Open vSwitch of this machine ($OVS_RUNDIR is honoured); see Host."""
     return Host(db, rundir=rundir)
+
+
+def _follows(overlay: Overlay) -> bool:
+    """Whether something comes after the change: Open vSwitch's routes, or an IPv6 local route."""
+    return overlay.datapath == "netdev" or overlay.family == 6
 
 
 def _rundir_of(db: str | None) -> Path:

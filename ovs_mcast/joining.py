@@ -14,6 +14,7 @@ it has each group there too, without autojoin and less its local route.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from netaddr import IPAddress
 
@@ -56,7 +57,8 @@ def items(
             yield address
         # The kernel makes the peer's route itself, and takes all of a device that goes down.
         if method != "peer" and observed.links[device].up:
-            yield Route(device, group, str(vtep), metric, protocol=marks.PROTOCOL)
+            table: Literal["main", "local"] = "main" if vtep.version == 4 else "local"
+            yield Route(device, group, str(vtep), metric, table, marks.PROTOCOL)
     if method == "socket" and groups:
         yield Membership(device, tuple(groups))
 
@@ -104,7 +106,7 @@ def local_routes(
     there = {
         route.destination: route
         for route in observed.routes
-        if route.table == "local" and route.device == device
+        if route.by_address and route.device == device
     }
     for group in map(str, overlay.flood_groups):
         if group in coming or (group in mine and group in there):

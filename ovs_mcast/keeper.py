@@ -46,10 +46,11 @@ class Keeper:
 
     def __init__(self, rundir: Path, overlay: str) -> None:
         self._path = rundir / f"ovs-mcast-{overlay}.keeper"
+        self._new = self._path.with_suffix(".new")
 
     def look(self) -> Found | None:
         """What the running keeper says that it holds; None if none runs."""
-        caller = self._connect()
+        caller = _connect(self._path)
         return None if caller is None else _say(caller, b"look")
 
     def held(self, joined: frozenset[str]) -> Membership | None:
@@ -90,10 +91,9 @@ class Keeper:
 
     def end(self) -> None:
         """End the keeper, if one runs, and leave no file of it."""
-        caller = self._connect()
-        if caller is not None:
-            _end(caller)
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, self._new):
+            _end(path)
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def _successor(
@@ -103,39 +103,53 @@ class Keeper:
 
         Until `take_over` is called the running keeper is the one that is found.
         """
-        before = self._connect()
         held = Memberships(membership.device)
-        path = self._path.with_suffix(".new")
-        path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
+        taken_over = False
+
+        def take_over() -> None:
+            nonlocal taken_over
+            _end(self._path)
+            self._new.rename(self._path)
+            taken_over = True
+
         try:
+            self._settle()
             held.join(map(IPAddress, membership.groups))
-            listener.bind(str(path))
-            os.chmod(path, 0o600)
+            listener.bind(str(self._new))
+            os.chmod(self._new, 0o600)
             listener.listen()
-
-            def take_over() -> None:
-                path.rename(self._path)
-                if before is not None:
-                    _end(before)
-
             yield listener, held, take_over
-        except UnavailableError as error:
+        except (UnavailableError, OSError) as error:
             raise KeeperError(str(error)) from None
         finally:
             held.close()
             listener.close()
-            path.unlink(missing_ok=True)
+            if not taken_over:
+                _end(self._new)
+                self._new.unlink(missing_ok=True)
 
-    def _connect(self) -> socket.socket | None:
-        caller = socket.socket(socket.AF_UNIX)
-        caller.settimeout(_PATIENCE)
-        try:
-            caller.connect(str(self._path))
-        except OSError:
-            caller.close()
-            return None
-        return caller
+    def _settle(self) -> None:
+        """After a run that was killed while it replaced a keeper: of two, keep the one found."""
+        caller = _connect(self._path)
+        if caller is None:
+            with suppress(FileNotFoundError):
+                self._new.rename(self._path)
+            return
+        caller.close()
+        _end(self._new)
+        self._new.unlink(missing_ok=True)
+
+
+def _connect(path: Path) -> socket.socket | None:
+    caller = socket.socket(socket.AF_UNIX)
+    caller.settimeout(_PATIENCE)
+    try:
+        caller.connect(str(path))
+    except OSError:
+        caller.close()
+        return None
+    return caller
 
 
 def _start(listener: socket.socket, held: Memberships, membership: Membership) -> None:
@@ -189,9 +203,10 @@ def _say(caller: socket.socket, word: bytes) -> Found | None:
             return None
 
 
-def _end(caller: socket.socket) -> None:
-    """Tell a keeper to end, and wait until its process has."""
-    found = _say(caller, b"end")
+def _end(path: Path) -> None:
+    """Tell the keeper that listens there, if one does, to end; wait until its process has."""
+    caller = _connect(path)
+    found = None if caller is None else _say(caller, b"end")
     if found is None:
         return
     attempts = Retrying(

@@ -202,7 +202,7 @@ def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
             # One bundle per bridge, where removal comes first: it may be of the same match.
             nth = bridges.setdefault(change.item.bridge, len(bridges))
             return (rank, nth, change.action != "remove")
-        if isinstance(change.item, Route) and change.item.table == "local":
+        if isinstance(change.item, Route) and change.item.by_address:
             return (_RANK["route"], 1, 0)  # a repair: right after the address that made it
         if isinstance(change.item, Address) and change.action == "remove" and change.item.local:
             # The peer form takes its route along, which has the place of the one that comes.

@@ -134,7 +134,8 @@ class Address:
 class Route:
     """A host route; ``metric`` carries our mark, ``source`` is the preferred one.
 
-    In table ``local`` it is the one that an address makes for itself.
+    IPv6 looks for groups in table ``local`` alone (every device has ff00::/8 there), so ours are
+    there too. Without a metric a route of that table is the one that an address makes for itself.
     """
 
     kind: ClassVar[str] = "route"
@@ -147,17 +148,23 @@ class Route:
 
     @property
     def key(self) -> Key:
-        """The kernel tells the host routes of table main apart by destination and metric."""
-        device = self.device if self.table == "local" else ""
+        """The kernel tells host routes apart by destination and metric."""
+        device = self.device if self.by_address else ""
         return (self.kind, self.table, self.destination, str(self.metric), device)
 
     @property
     def target(self) -> str:
         """What a reader calls it, as `ip route` prints it."""
-        if self.table == "local":
+        if self.by_address:
             return f"local {self.destination} dev {self.device} table local"
         source = f" src {self.source}" if self.source else ""
-        return f"{self.destination} dev {self.device}{source}"
+        table = "" if self.table == "main" else f" table {self.table}"
+        return f"{self.destination} dev {self.device}{table}{source}"
+
+    @property
+    def by_address(self) -> bool:
+        """Whether an address made it for itself: it takes what is sent there to lo."""
+        return self.table == "local" and self.metric is None
 
 
 @dataclass(frozen=True, slots=True)

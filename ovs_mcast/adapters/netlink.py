@@ -227,7 +227,8 @@ def _group_route(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
     destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))
     table = number(values.get(_RTA_TABLE)) or table
     main = (table, kind) == (rtnetlink.TABLES["main"], rtnetlink.UNICAST)
-    local = (table, kind) == (rtnetlink.TABLES["local"], rtnetlink.LOCAL)
+    kinds = {rtnetlink.LOCAL, rtnetlink.MULTICAST}
+    local = table == rtnetlink.TABLES["local"] and kind in kinds
     if not (main or local) or destination is None or not device or bits != 8 * len(destination):
         return
     if destination[0] != 0xFF if len(destination) == 16 else destination[0] >> 4 != 0xE:
@@ -236,7 +237,7 @@ def _group_route(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
         device=name(device),
         destination=rtnetlink.address(destination) or "",
         source=rtnetlink.address(values.get(_RTA_PREFSRC)),
-        metric=number(values.get(_RTA_PRIORITY)),
+        metric=number(values.get(_RTA_PRIORITY)) or None,
         table="local" if local else "main",
         protocol=protocol or None,
     )

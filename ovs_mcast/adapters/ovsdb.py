@@ -5,8 +5,9 @@ Knows no VNI. Marks are ``external_ids:ovs-mcast`` of Bridge and Port rows.
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command, connection, idlutils
@@ -65,8 +66,18 @@ class Ovsdb:
             ) from None
 
     def close(self) -> None:
-        """End the connection and its thread."""
-        self._connection.stop()
+        """End the connection and its thread.
+
+        Not by ovsdbapp's own stop(), which waits for room in a queue that the thread, if it ends
+        at that moment, will not empty.
+        """
+        ovsdb = self._connection
+        if ovsdb.is_running:
+            ovsdb.is_running = False
+            with suppress(queue.Full):  # what fills it has woken the thread
+                ovsdb.txns.put_nowait(None)
+            ovsdb.thread.join()
+            ovsdb.thread = None
 
     def bridges(self) -> dict[str, Bridge]:
         """Every bridge by name."""

@@ -23,13 +23,18 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWADDR,
     RTM_NEWROUTE,
 )
-from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_MCAUTOJOIN, IFA_F_NODAD, ifaddrmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import (
+    IFA_F_MCAUTOJOIN,
+    IFA_F_NODAD,
+    IFA_F_NOPREFIXROUTE,
+    ifaddrmsg,
+)
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from ..state import Address, Route
 
 TABLES = {"main": 254, "local": 255}
-UNICAST, LOCAL = 1, 2  # RTN_UNICAST, RTN_LOCAL
+UNICAST, LOCAL, MULTICAST = 1, 2, 5  # RTN_UNICAST, RTN_LOCAL, RTN_MULTICAST
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NO_DEVICE = 1 << 30  # the kernel answers ENODEV for this request alone
@@ -150,7 +155,7 @@ def _address_template(
     values: list[tuple[str, Any]] = [("IFA_LOCAL", local or group), ("IFA_ADDRESS", group)]
     if new:
         # Nobody else can have the address of a group: there is nothing for DAD to detect.
-        flags = IFA_F_NODAD if version == 6 else 0
+        flags = IFA_F_NODAD | IFA_F_NOPREFIXROUTE if version == 6 else 0
         values.append(("IFA_FLAGS", flags | (IFA_F_MCAUTOJOIN if autojoin else 0)))
         values += _given(IFA_RT_PRIORITY=metric, IFA_PROTO=protocol)
     header = {
@@ -181,7 +186,7 @@ def _route_template(
         "table": TABLES[table],
         "proto": protocol or 0,
         "scope": scope if version == 4 else 0,
-        "type": LOCAL if table == "local" else UNICAST,
+        "type": UNICAST if table == "main" else LOCAL if metric is None else MULTICAST,
     }
     return _encoded(rtmsg(), RTM_NEWROUTE if new else RTM_DELROUTE, _how(new), header, values)
 

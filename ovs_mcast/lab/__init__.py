@@ -8,7 +8,6 @@ from .ovs_host import Host, SetupRun
 from .topology import Lab
 
 __all__ = [
-    "SETUP_ENVIRONMENT",
     "Capture",
     "Host",
     "Lab",

@@ -24,9 +24,13 @@ class Hosts:
             host, pristine = self._new[dummy]
             if not difference(pristine, state(host)):
                 return Node(host, self._warm)
-        host = self._lab.add_host(dummy=dummy)
-        self._new[dummy] = (host, state(host))
-        return Node(host, self._warm)
+        node = self.new(dummy=dummy)
+        self._new[dummy] = (node.host, node.state())
+        return node
+
+    def new(self, *, dummy: bool) -> Node:
+        """A host that nobody else gets."""
+        return Node(self._lab.add_host(dummy=dummy), self._warm)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ State = dict[str, list[str]]
 
 _SCRIPT = r"""
 section() { printf '\n@@ %s\n' "$1"; }
+section daemons; for name in ovsdb-server ovs-vswitchd; do pidof $name >&2 && echo $name; done
 section links; ip -json -details link show
 section addresses; ip -json -details address show
 section routes; ip -json -details route show table all; ip -6 -json -details route show table all

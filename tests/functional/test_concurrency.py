@@ -137,7 +137,7 @@ def test_a_teardown_waits_too(node: Node, tmp_path: Path) -> None:
 
 
 def test_the_holder_is_killed(node: Node, tmp_path: Path) -> None:
-    """kill -9 of the run that is at work: the one that waits goes on, and completes it."""
+    """Kill -9 of the run that is at work: the one that waits goes on, and completes it."""
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     path = wrapper(

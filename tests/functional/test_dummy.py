@@ -105,7 +105,7 @@ def test_open_vswitch_comes_back(dummy: Node) -> None:
     ],
 )
 def test_nonsense_is_refused(dummy: Node, arguments: tuple[str, ...], words: str) -> None:
-    """What cannot be an overlay: exit 2, naming the field, and the machine is not even looked at."""
+    """What cannot be an overlay: exit 2, naming the field, and nothing is touched."""
     result = dummy.setup(*arguments)
     assert (result.status, result.report["changed"]) == (2, False)
     assert words in result.problems

@@ -1,4 +1,4 @@
-"""kill -9 of setup and teardown at any moment: the next run converges, and teardown leaves nothing.
+"""Kill -9 of setup and teardown at any moment: the next run converges, and teardown leaves nothing.
 
 h1: br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch
 """
@@ -71,7 +71,7 @@ def test_at_a_random_moment(node: Node, kind: str) -> None:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", range(1, 6))
 def test_while_ovs_ofctl_runs(node: Node, tmp_path: Path, call: int, when: str) -> None:
-    """kill -9 by its own ovs-ofctl, before or after the Nth call of it has done its work."""
+    """Kill -9 by its own ovs-ofctl, before or after the Nth call of it has done its work."""
     before = node.state()
     count, real = tmp_path / "calls", "$(command -v /usr/bin/ovs-ofctl || command -v ovs-ofctl)"
     ours = "kill -9 $PPID; exit 1" if when == "before" else f'{real} "$@"; kill -9 $PPID; exit 1'

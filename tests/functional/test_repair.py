@@ -127,7 +127,7 @@ def _flows_and_kernel(state: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def test_open_vswitch_is_killed_and_started_again(node: Node) -> None:
-    """kill -9 of ovs-vswitchd takes flows, br-phy and its groups along: setup puts all back.
+    """Kill -9 of ovs-vswitchd takes flows, br-phy and its groups along: setup puts all back.
 
     h1, whose provisioning gives br-phy its own address again
     """
@@ -145,7 +145,7 @@ def test_open_vswitch_is_killed_and_started_again(node: Node) -> None:
 
 
 def test_ovsdb_server_is_killed_and_started_again(node: Node) -> None:
-    """kill -9 of ovsdb-server, started again: nothing is lost, and nothing to do."""
+    """Kill -9 of ovsdb-server, started again: nothing is lost, and nothing to do."""
     node.built(*SEGMENTS)
     node.host.stop_ovsdb()
     node.host.start_ovsdb()
@@ -156,64 +156,64 @@ def test_ovsdb_server_is_killed_and_started_again(node: Node) -> None:
 # What is applied, read back, and not as wanted: exit 3
 
 
-def test_an_openflow_port_that_is_taken(node: Node) -> None:
+def test_an_openflow_port_that_is_taken(dummy: Node) -> None:
     """Somebody's port has the OpenFlow port of the VXLAN port, which gets another: exit 3.
 
     br-mcast ─ tap2 (OpenFlow port 2)
     """
-    node.built(*SEGMENTS)
-    node.sh(
+    dummy.built(*SEGMENTS)
+    dummy.sh(
         f"ovs-vsctl del-port {VXLAN} -- add-port br-mcast tap2"
         " -- set interface tap2 type=internal ofport_request=2"
     )
-    done = node.setup(*SEGMENTS)
+    done = dummy.setup(*SEGMENTS)
     assert (done.status, done.report["verified"]) == (3, False)
     assert f"{VXLAN} on br-mcast has OpenFlow port" in done.problems
     assert f"add port {VXLAN} on br-mcast" in done.changes
-    again = node.setup(*SEGMENTS)
+    again = dummy.setup(*SEGMENTS)
     assert (again.status, again.changes) == (3, [])
-    node.sh("ovs-vsctl del-port tap2")
-    node.sh(f"ovs-vsctl del-port {VXLAN}")
-    node.built(*SEGMENTS)
-    node.torn_down()
+    dummy.sh("ovs-vsctl del-port tap2")
+    dummy.sh(f"ovs-vsctl del-port {VXLAN}")
+    dummy.built(*SEGMENTS)
+    dummy.torn_down()
 
 
-def test_a_port_that_open_vswitch_refuses(node: Node) -> None:
+def test_a_port_that_open_vswitch_refuses(dummy: Node) -> None:
     """OVSDB takes the port, ovs-vswitchd does not: exit 3, with the error in its words.
 
     br-my ─ rival (flow-based VXLAN on the same UDP port, written so that nobody sees that it is)
     """
-    node.sh(
-        "ovs-vsctl add-br br-my -- set bridge br-my datapath_type=netdev -- add-port br-my rival"
+    dummy.sh(
+        "ovs-vsctl add-br br-my -- add-port br-my rival"
         " -- set interface rival type=vxlan options:remote_ip=flow options:local_ip=flow"
         " options:key=flow options:dst_port=04789"
     )
-    done = node.setup(*SEGMENTS)
+    done = dummy.setup(*SEGMENTS)
     assert (done.status, done.report["verified"]) == (3, False)
     words = f"port {VXLAN} on br-mcast: could not add network device {VXLAN} to ofproto"
     assert words in done.problems
     assert words in done.stderr
-    again = node.setup(*SEGMENTS)
+    again = dummy.setup(*SEGMENTS)
     assert (again.status, again.changes) == (3, [])
-    node.sh("ovs-vsctl del-br br-my")
-    assert node.built(*SEGMENTS).changes == []
-    node.torn_down()
+    dummy.sh("ovs-vsctl del-br br-my")
+    assert dummy.built(*SEGMENTS).changes == []
+    dummy.torn_down()
 
 
-def test_an_underlay_that_is_down(node: Node) -> None:
+def test_an_underlay_that_is_down(dummy: Node) -> None:
     """The underlay's link is down: what can be is applied, exit 3, and it says so."""
-    node.sh("ip link set br-phy down")
-    done = node.setup(*SEGMENTS)
+    dummy.sh("ip link set eth0 down")
+    done = dummy.setup(*SEGMENTS)
     assert (done.status, done.report["verified"]) == (3, False)
-    assert "br-phy is down" in done.problems
-    node.sh("ip link set br-phy up")
-    node.built(*SEGMENTS)
-    node.sh("ip link set br-phy down")
-    done = node.setup(*SEGMENTS)
-    assert (done.status, "br-phy is down" in done.problems) == (3, True)
-    node.sh("ip link set br-phy up")
-    node.built(*SEGMENTS)
-    node.torn_down()
+    assert "eth0 is down" in done.problems
+    dummy.sh("ip link set eth0 up")
+    dummy.built(*SEGMENTS)
+    dummy.sh("ip link set eth0 down")
+    done = dummy.setup(*SEGMENTS)
+    assert (done.status, "eth0 is down" in done.problems) == (3, True)
+    dummy.sh("ip link set eth0 up")
+    dummy.built(*SEGMENTS)
+    dummy.torn_down()
 
 
 def test_a_change_that_fails(node: Node, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_ping_with_full_frames(overlay: Overlay, vni: int, here: str, there: str
     sender.run("ip", "neigh", "flush", "dev", "eth0")
     # 1472 octets, ICMP 8 and IP 20.
     done = sender.run(
-        "ping", "-c", "3", "-i", "0.1", "-W", "2", "-M", "do", "-s", "1472", target.address
+        "ping", "-c", "3", "-i", "0.1", "-W", "5", "-M", "do", "-s", "1472", target.address
     )
     assert " 0% packet loss" in done.stdout
     assert "DUP" not in done.stdout

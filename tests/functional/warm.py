@@ -86,7 +86,7 @@ class Run:
             texts.append(os.pread(file.fileno(), 1 << 24, 0).decode())
             file.close()
         assert "Traceback" not in texts[1], texts[1]
-        return Result(status, *texts, seconds)
+        return Result(status, texts[0], texts[1], seconds)
 
 
 class Warm:
@@ -101,7 +101,7 @@ class Warm:
         with theirs:
             environment = os.environ | {"PYTHONPATH": str(package)}
             self._server = subprocess.Popen(
-                [sys.executable, __file__], stdin=theirs, env=environment
+                [sys.executable, __file__], stdin=theirs.fileno(), env=environment
             )
 
     def start(
@@ -220,7 +220,8 @@ def _count(result: Path) -> None:
 
     hosts: list[host.Host] = []
     processes: list[list[str]] = []
-    connect = setup.connect
+    names = vars(setup)
+    connect = names["connect"]
 
     def remembered(*arguments: Any, **named: Any) -> host.Host:
         hosts.append(connect(*arguments, **named))
@@ -240,7 +241,7 @@ def _count(result: Path) -> None:
         }
         result.write_text(json.dumps(seen))
 
-    setup.connect = remembered  # type: ignore[attr-defined]
+    names["connect"] = remembered
     sys.addaudithook(heard)
     atexit.register(tell)
 
