@@ -160,8 +160,9 @@ def _refuse_rivals(overlay: Overlay, observed: Observed) -> None:
     udp_port = overlay.underlay.udp_port
     for port in _vxlan_rivals(overlay, observed):
         if port.option("remote_ip") == "flow":
+            whose = f", overlay {port.owner}'s," if port.owner else ""
             raise ConfigurationError(
-                f"port {port.target} takes all VXLAN on UDP port {udp_port}: "
+                f"port {port.target}{whose} takes all VXLAN on UDP port {udp_port}: "
                 "one flow-based port can",
                 field="underlay.udp_port",
             )

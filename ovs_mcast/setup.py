@@ -11,7 +11,7 @@ import typer
 
 from . import report
 from .arguments import Choice
-from .errors import ApplyError, OvsMcastError, VerifyError
+from .errors import ApplyError, ConfigurationError, OvsMcastError, VerifyError
 from .host import Host, Status, connect
 from .joining import UNDECIDED, decided
 from .model import Overlay
@@ -153,6 +153,8 @@ class _Run:
         return 0
 
     def _host(self) -> Host:
+        if self._db == "":
+            raise ConfigurationError("it is empty", field="--db")
         if not self._dry_run:
             report.require_net_admin()
         return connect(self._db)
