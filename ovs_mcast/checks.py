@@ -76,9 +76,10 @@ def _refuse_names(overlay: Overlay, observed: Observed) -> None:
             f"{bridge.name} is the tunnel bridge of overlay {bridge.owner}", field="bridge"
         )
     for field, name in (("bridge", overlay.bridge), ("tunnel_bridge", overlay.tunnel_bridge)):
-        if name in observed.links and name not in observed.bridges:
+        taken = name in observed.links or name in observed.ports
+        if taken and name not in observed.bridges:
             raise ConfigurationError(
-                f"there is a device {name}, and no bridge of Open vSwitch: name another",
+                f"{name} is a device or a port, and no bridge of Open vSwitch: name another",
                 field=field,
             )
     for other in sorted(observed.overlays() - {overlay.name}):
@@ -211,6 +212,18 @@ def _refuse_routes(overlay: Overlay, observed: Observed) -> None:
         if marked and route.protocol != marks.PROTOCOL and route.destination in groups:
             raise ConfigurationError(
                 f"route {route.target} metric {route.metric} is not ours and in the way",
+                field="segments",
+            )
+        if (
+            route.device == overlay.underlay.device
+            and route.destination in groups
+            and route.protocol == marks.PROTOCOL
+            and marks.is_metric(route.metric)
+            and route.metric != metric
+        ):
+            raise ConfigurationError(
+                f"{route.destination} on {route.device} belongs to another overlay of ours: "
+                "choose another group",
                 field="segments",
             )
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from netaddr import IPAddress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
@@ -25,12 +23,14 @@ from .adapters import membership, vswitchd
 from .adapters.netlink import Netlink, RefusedError
 from .adapters.openflow import OpenFlow, OpenFlowError
 from .adapters.ovsdb import Ovsdb, OvsdbError
+from .closing import Closing
 from .errors import ApplyError, UnavailableError, VerifyError
 from .joining import decided, method_of
 from .keeper import Keeper, KeeperError
 from .model import Overlay
 from .plan import batches, expected_flows, plan, plan_removal
 from .state import Address, Change, Decision, Flow, Membership, Observed, Plan
+from .status import Progress, SegmentStatus, Status
 
 LOG = logging.getLogger(__name__)
 
@@ -38,61 +38,8 @@ PATIENCE = 60.0  # seconds that a run waits for another to end
 _ROUNDS = 3  # a change of datapath takes a second look: ovs-vswitchd makes the bridge anew
 _FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
 
-Progress = Callable[[int, int], None]
 
-
-@dataclass(frozen=True, slots=True)
-class SegmentStatus:
-    """How one segment is carried; ``send_path`` is an ordinary program's, not the tunnels'."""
-
-    vlan: int
-    group: str
-    joined_by: str
-    send_path: str
-
-    def to_json(self) -> dict[str, object]:
-        """The shape of the contract."""
-        return {
-            "vlan": self.vlan,
-            "group": self.group,
-            "joined_by": self.joined_by,
-            "send_path": self.send_path,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a run did and saw. ``problems`` holds faults, then warnings, which do not count."""
-
-    overlay: str
-    changes: tuple[Change, ...] = ()
-    verified: bool = False
-    segments: Mapping[int, SegmentStatus] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-    decision: Decision | None = None
-
-    def __getitem__(self, vni: int) -> SegmentStatus:
-        return self.segments[vni]
-
-    @property
-    def changed(self) -> bool:
-        """Whether the machine is not as it was before."""
-        return bool(self.changes)
-
-    def to_json(self) -> dict[str, object]:
-        """The shape of the contract for `setup --json`."""
-        return {
-            "overlay": self.overlay,
-            "changed": self.changed,
-            "changes": [change.to_json() for change in self.changes],
-            "verified": self.verified,
-            "segments": {str(vni): seen.to_json() for vni, seen in self.segments.items()},
-            "problems": list(self.problems),
-            "decision": None if self.decision is None else self.decision.to_json(),
-        }
-
-
-class Host:
+class Host(Closing):
     """One Open vSwitch and the network namespace of the caller. Use it from one thread at a time.
 
     ``db`` is the OVSDB remote (unix:/run/openvswitch/db.sock); the sockets of ovs-vswitchd are
@@ -106,17 +53,6 @@ class Host:
             self._ovsdb = Ovsdb(db or f"unix:{self._rundir}/db.sock")
         self._openflow = OpenFlow(self._rundir)
         self._netlink = Netlink()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the connections; no thread is left."""

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .errors import UnavailableError
-from .host import Progress as Told
 from .state import Change
+from .status import Progress as Told
 
 _MANY = 40  # changes beyond which a reader wants counts
 _MUCH = 200  # changes beyond which a bar is worth drawing

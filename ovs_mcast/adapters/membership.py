@@ -10,11 +10,10 @@ import socket
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from netaddr import IPAddress
 
+from ..closing import Closing
 from ..errors import UnavailableError
 from ..state import Limits
 
@@ -74,7 +73,7 @@ def _joined_v6(text: str, device: str) -> set[str]:
     }
 
 
-class Memberships:
+class Memberships(Closing):
     """Groups that sockets hold on one device, for as long as this object and its process live.
 
     The kernel counts the members of a group on a device, so whoever shall take groups over joins
@@ -127,17 +126,6 @@ class Memberships:
         self._open.clear()
         while self._shards:
             self._shards.pop().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _index(self) -> int:
         try:

@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Thread
-from types import TracebackType
-from typing import Self
 
+from ..closing import Closing
 from ..errors import UnavailableError
 from ..frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, tagged
 
@@ -45,7 +44,7 @@ _PACKET_OUTGOING = 4
 _WHOLE = 0xFFFFFFFF
 
 
-class PacketSocket:
+class PacketSocket(Closing):
     """Frames of one device: sends them, and hears those of one ethertype (all, by default).
 
     ``namespace`` is the id of a process in whose network namespace the device is. Frames that this
@@ -102,17 +101,6 @@ class PacketSocket:
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _open(device: str, ethertype: int, outgoing: bool, program: bytes) -> socket.socket:

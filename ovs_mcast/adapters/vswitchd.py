@@ -10,9 +10,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from ..closing import Closing
 from ..errors import UnavailableError
 from ..state import Neighbour, RoutePath
 
@@ -30,7 +29,7 @@ def run_directory() -> Path:
     return Path(os.environ.get("OVS_RUNDIR") or DEFAULT_RUNDIR)
 
 
-class Vswitchd:
+class Vswitchd(Closing):
     """One connection to ovs-vswitchd's control socket. UnavailableError if nobody answers."""
 
     def __init__(self, rundir: Path) -> None:
@@ -50,15 +49,8 @@ class Vswitchd:
             self._socket.close()
             raise UnavailableError(missing) from None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the connection."""
         self._socket.close()
 
     def call(self, command: str, *arguments: str) -> str:

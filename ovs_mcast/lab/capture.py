@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 from ..adapters.packets import PacketSocket
+from ..closing import Closing
 
 _T = TypeVar("_T")
 
 
-class Capture(Generic[_T]):
+class Capture(Closing, Generic[_T]):
     """What was seen on a device since the capture was made, in order; a context."""
 
     def __init__(self, packets: PacketSocket, decode: Callable[[bytes], _T | None]) -> None:
@@ -47,17 +47,6 @@ class Capture(Generic[_T]):
     def close(self) -> None:
         """Stop looking."""
         self._packets.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _keep(self, frame: bytes) -> None:
         item = self._decode(frame)

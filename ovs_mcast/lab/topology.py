@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from types import TracebackType
 from typing import Self, TypeVar
 
 from ..adapters.packets import PacketSocket
+from ..closing import Closing
 from ..errors import ConfigurationError
 from .capture import Capture
 from .machines import LinuxHost, Switch, Workload
@@ -31,7 +31,7 @@ _R = TypeVar("_R")
 _Machine = TypeVar("_Machine", bound=Namespace)
 
 
-class Lab:
+class Lab(Closing):
     """The lab; a context, at whose end nothing is left.
 
     ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. Ending the
@@ -61,14 +61,6 @@ class Lab:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def add_host(self, *, dummy: bool = False, addresses: Sequence[str] = ()) -> Host:
         """A host with Open vSwitch; ``addresses`` with prefix length, else 10.0.0.N/24."""

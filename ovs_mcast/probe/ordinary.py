@@ -6,9 +6,8 @@ import errno
 import socket
 import struct
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
+from ..closing import Closing
 from ..errors import UnavailableError
 
 UNICAST_TTL = 64
@@ -18,7 +17,7 @@ _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # errno, origin, type, code, zero, info, data
 
 
-class OrdinarySocket:
+class OrdinarySocket(Closing):
     """Sends; a context. ``bound`` is a device and a source address, or None for neither.
 
     ``ttl`` is that of multicast. Nothing is to be received here: answers are heard on the device.
@@ -99,14 +98,3 @@ class OrdinarySocket:
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

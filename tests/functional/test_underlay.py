@@ -80,6 +80,7 @@ def test_only_members_hear_the_group_and_teardown_ends_that(lab: Lab) -> None:
         assert host.setup(f"--segment=100,group={GROUP_1}").status == 0
         wait_for_members(lab, GROUP_1, {"h1", "l1"})
         assert reports.wait(where=has("join"))
+    with lab.capture(lab.switch, "h1", igmp) as reports:
         for sender, hearer in ((here, there), (there, here)):
             with hears(lab, hearer) as heard, ports(lab, idle.name, bystander.name) as aside:
                 call = frame(sender.mac)

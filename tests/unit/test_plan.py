@@ -275,6 +275,17 @@ def test_learned_flows_are_left_alone() -> None:
     )
 
 
+def test_our_metric_alone_is_no_mark() -> None:
+    """A route or an address that bears our metric and another protocol is somebody else's."""
+    theirs = (
+        Route("eth0", "239.77.0.1", None, METRIC, protocol=4),
+        Address("eth0", "239.77.0.1", 32, True, METRIC, protocol=4),
+    )
+    machine = having(built(TWO, bare_machine()), *theirs)
+    assert not plan(TWO, machine)
+    assert not {change.item for change in plan_removal("default", machine)} & {*theirs}
+
+
 # The userspace datapath
 
 

@@ -1,0 +1,62 @@
+"""What a run did and saw, as the contract of `setup --json` has it. Frozen values; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from .state import Change, Decision
+
+# Told as a plan is carried out: how many changes are made, and of how many.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStatus:
+    """How one segment is carried; ``send_path`` is an ordinary program's, not the tunnels'."""
+
+    vlan: int
+    group: str
+    joined_by: str
+    send_path: str
+
+    def to_json(self) -> dict[str, object]:
+        """The shape of the contract."""
+        return {
+            "vlan": self.vlan,
+            "group": self.group,
+            "joined_by": self.joined_by,
+            "send_path": self.send_path,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a run did and saw. ``problems`` holds faults, then warnings, which do not count."""
+
+    overlay: str
+    changes: tuple[Change, ...] = ()
+    verified: bool = False
+    segments: Mapping[int, SegmentStatus] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    decision: Decision | None = None
+
+    def __getitem__(self, vni: int) -> SegmentStatus:
+        return self.segments[vni]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the machine is not as it was before."""
+        return bool(self.changes)
+
+    def to_json(self) -> dict[str, object]:
+        """The shape of the contract for `setup --json`."""
+        return {
+            "overlay": self.overlay,
+            "changed": self.changed,
+            "changes": [change.to_json() for change in self.changes],
+            "verified": self.verified,
+            "segments": {str(vni): seen.to_json() for vni, seen in self.segments.items()},
+            "problems": list(self.problems),
+            "decision": None if self.decision is None else self.decision.to_json(),
+        }
