@@ -168,7 +168,8 @@ class Overlay(_Value):
 
     ``segments`` are kept with their groups resolved, ordered by VNI. ``aging`` is in seconds, after
     the last frame from a MAC (300 like the Linux vxlan device); ``learned_limit`` is the number of
-    MACs learned per segment, beyond which frames to new ones are flooded.
+    MACs learned per segment, beyond which frames to new ones are flooded: Open vSwitch counts them
+    all for each new one.
     """
 
     name: Annotated[str, AfterValidator(_overlay_name)] = "default"
@@ -180,7 +181,7 @@ class Overlay(_Value):
     groups: Pool | None = None
     segments: tuple[Segment, ...] = ()
     aging: Annotated[StrictInt, Field(ge=1, le=65535)] = 300
-    learned_limit: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 4096
+    learned_limit: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1024
 
     if TYPE_CHECKING:
 

@@ -56,7 +56,7 @@ def setup(
         int | None, typer.Option(help="Seconds until a silent MAC is forgotten.  [default: 300]")
     ] = None,
     learned_limit: Annotated[
-        int | None, typer.Option(help="MACs learned per segment.  [default: 4096]")
+        int | None, typer.Option(help="MACs learned per segment.  [default: 1024]")
     ] = None,
     db: Annotated[
         str | None,

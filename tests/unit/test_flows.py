@@ -62,7 +62,7 @@ def test_the_pipeline_of_one_segment() -> None:
         "10 1 tun_id=0x64,tun_dst=239.0.0.1 = goto_table:15",
         "15 1 tun_id=0x64 = push_vlan:0x8100,set_field:4106->vlan_vid,"
         "learn(table=20,hard_timeout=300,priority=1,delete_learned,cookie=0x6d1dd8300a000064,"
-        "limit=4096,NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
+        "limit=1024,NXM_OF_VLAN_TCI[0..11],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
         "load:0->NXM_OF_VLAN_TCI[],load:0x64->NXM_NX_TUN_ID[],"
         "load:NXM_NX_TUN_IPV4_SRC[]->NXM_NX_TUN_IPV4_DST[],output:NXM_OF_IN_PORT[]),output:1",
         "30 1 dl_vlan=10 = pop_vlan,set_field:0x64->tun_id,set_field:239.0.0.1->tun_dst,output:2",
@@ -238,7 +238,7 @@ def test_what_is_printed_differently_means_the_same(
         ("load:0x64->", "load:0x65->"),
         ("delete_learned,", ""),
         ("hard_timeout=300", "hard_timeout=301"),
-        ("limit=4096", "limit=4095"),
+        ("limit=1024", "limit=1023"),
         ("TUN_IPV4_SRC", "TUN_IPV4_DST"),
         ("[0..11]", "[0..10]"),
         ("cookie=0x6d1dd8200a000064", "cookie=0x6d1dd8200a000065"),
