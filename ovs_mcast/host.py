@@ -225,6 +225,7 @@ class Host(Closing):
         wanted. Running it again changes nothing, or converges after a failure.
         """
         with self._alone():
+            self._keeper(overlay.name).settle()
             decision = self._decide(overlay)
             done: tuple[Change, ...] = ()
             for _round in range(_ROUNDS):

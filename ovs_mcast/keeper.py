@@ -89,6 +89,20 @@ class Keeper:
                     if self._path.stat().st_ino == inode:
                         self._path.unlink()
 
+    def settle(self) -> None:
+        """After a run that was killed while it replaced a keeper: of two, keep the one found.
+
+        Nothing happens where no such run was.
+        """
+        caller = _connect(self._path)
+        if caller is None:
+            with suppress(FileNotFoundError):
+                self._new.rename(self._path)
+            return
+        caller.close()
+        _end(self._new)
+        self._new.unlink(missing_ok=True)
+
     def end(self) -> None:
         """End the keeper, if one runs, and leave no file of it."""
         for path in (self._path, self._new):
@@ -114,7 +128,7 @@ class Keeper:
             taken_over = True
 
         try:
-            self._settle()
+            self.settle()
             held.join(map(IPAddress, membership.groups))
             listener.bind(str(self._new))
             os.chmod(self._new, 0o600)
@@ -128,17 +142,6 @@ class Keeper:
             if not taken_over:
                 _end(self._new)
                 self._new.unlink(missing_ok=True)
-
-    def _settle(self) -> None:
-        """After a run that was killed while it replaced a keeper: of two, keep the one found."""
-        caller = _connect(self._path)
-        if caller is None:
-            with suppress(FileNotFoundError):
-                self._new.rename(self._path)
-            return
-        caller.close()
-        _end(self._new)
-        self._new.unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> socket.socket | None:

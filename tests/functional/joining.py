@@ -1,0 +1,84 @@
+"""Fixtures: hosts that join, which a test gets as new, and which its teardown gives back as new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ovs_mcast.lab import Lab
+from tests.functional.joins import GROUP, Net, files, keepers, wait_for_port
+from tests.functional.machine import Node, State, difference, state
+from tests.functional.members import Program
+from tests.functional.warm import Warm
+from tests.functional.wire import eventually
+
+
+@pytest.fixture(scope="module")
+def net(warm: Warm) -> Iterator[Net]:
+    """The lab of a module."""
+    with Lab() as lab:
+        l1 = lab.add_linux_host()
+        with Program(l1).join(GROUP, "eth0"):
+            wait_for_port(lab, GROUP, l1.name)
+            yield Net(lab, warm, l1)
+
+
+class Nodes:
+    """A host of each kind, for tests that leave it as it was."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self._new: dict[str, tuple[Node, State]] = {}
+
+    def __getitem__(self, kind: str) -> tuple[Node, State]:
+        if kind not in self._new:
+            number = 101 + len(self._new)
+            ipv4, ipv6 = f"10.0.0.{number}/24", f"fd00::{number}/64"
+            addresses = (ipv6,) if kind == "ipv6" else (ipv4,)
+            node = self._net.node(dummy=kind != "netdev", addresses=addresses)
+            # The link-local address of IPv6 is not steady before its duplicate address detection.
+            assert eventually(lambda: "tentative" not in node.sh("ip address"))
+            self._new[kind] = node, state(node.host)
+        return self._new[kind]
+
+
+@pytest.fixture(scope="module")
+def nodes(net: Net) -> Nodes:
+    """The hosts of the module's lab."""
+    return Nodes(net)
+
+
+def _lent(nodes: Nodes, kind: str) -> Iterator[Node]:
+    node, pristine = nodes[kind]
+    yield node
+    for name in ("default", "other"):
+        node.torn_down(name)
+    assert keepers(node) == {}
+    assert files(node) == []
+    left = difference(pristine, state(node.host))
+    assert [line for line in left if "link_resets" not in line] == []
+
+
+@pytest.fixture
+def system(nodes: Nodes) -> Iterator[Node]:
+    """A host on which the kernel joins and sends: eth0, 10.0.0.101. Teardown gives it back."""
+    yield from _lent(nodes, "system")
+
+
+@pytest.fixture
+def ipv6(nodes: Nodes) -> Iterator[Node]:
+    """The same with fd00::… on eth0."""
+    yield from _lent(nodes, "ipv6")
+
+
+@pytest.fixture
+def netdev(nodes: Nodes) -> Iterator[Node]:
+    """A host on the userspace datapath: br-phy, which holds eth0. Teardown gives it back."""
+    yield from _lent(nodes, "netdev")
+
+
+@pytest.fixture(params=["system", "netdev"])
+def either(request: pytest.FixtureRequest, nodes: Nodes) -> Iterator[Node]:
+    """One after the other."""
+    yield from _lent(nodes, request.param)

@@ -1,0 +1,176 @@
+"""A lab to look at memberships: what a host says of them, and where what programs send is seen."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovs_mcast.frames import decode_udp
+from ovs_mcast.lab import Capture, Lab, LinuxHost
+from ovs_mcast.lab.namespace import RUNDIR
+from tests.functional.machine import Node
+from tests.functional.members import Program, Said, membership_said
+from tests.functional.warm import Result, Warm
+from tests.functional.wire import eventually
+
+GROUP, GROUP_6 = "239.0.0.1", "ff05::7:1"
+BASE = (f"--segment=100,group={GROUP}", "--segment=101,group=239.0.0.2")
+SOCKET, KEEPER = "--membership=socket", "ovs-mcast-default.keeper"
+BASE_6 = (f"--segment=100,group={GROUP_6}",)
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A lab with a plain Linux host, a member of GROUP, that looks on; hosts as they are asked for.
+
+    node ─ switch: port h… ─ l1
+    """
+
+    lab: Lab
+    warm: Warm
+    l1: LinuxHost
+
+    def node(self, *, dummy: bool, addresses: tuple[str, ...] = ()) -> Node:
+        """A new host."""
+        return Node(self.lab.add_host(dummy=dummy, addresses=addresses), self.warm)
+
+    def sent(self, node: Node, group: str = GROUP) -> set[str]:
+        """Where an ordinary datagram was seen: "wire" is eth0 of the other host, "lo" this one's.
+
+        A datagram after it has the VTEP as its source, which reaches the wire whatever IPv4 routes
+        say; so what of the first is not seen by then never was.
+        """
+        family = 6 if ":" in group else 4
+        with (
+            self.lab.capture(self.l1, "eth0", decode_udp) as wire,
+            self.lab.capture(node.host, "lo", decode_udp) as lo,
+            Program(node.host, family=family) as program,
+            Program(node.host, source="" if family == 6 else node.host.vtep, family=family) as sure,
+        ):
+            said, marker = program.send(group), sure.send(group)
+            assert wire.wait(where=lambda datagram: datagram.payload == marker)
+            captures = {"wire": wire, "lo": lo}
+            return {
+                name
+                for name, capture in captures.items()
+                if said in {datagram.payload for datagram in capture.seen()}
+            }
+
+    def hears(self, node: Node, group: str = GROUP) -> bool:
+        """Whether a program of the host that joins nothing itself hears what the other sends."""
+        wait_for_port(self.lab, group, node.host.name)
+        with (
+            Program(node.host).listen() as program,
+            Program(self.l1, source=self.l1.vtep) as sender,
+        ):
+            return sender.send(group) == program.hear()
+
+    @contextmanager
+    def membership_wire(self, node: Node) -> Iterator[MembershipWire]:
+        """What the host says of its memberships from now on, at its port of the switch."""
+        with self.lab.capture(self.lab.switch, node.host.name, membership_said) as capture:
+            yield MembershipWire(node, capture)
+
+
+class MembershipWire:
+    """Joins and leaves that a host says on the wire."""
+
+    def __init__(self, node: Node, capture: Capture[Said]) -> None:
+        self._node, self._capture, self._number, self._read = node, capture, 0, 0
+        self._gone: set[str] = set()
+
+    def wait_joined(self, group: str) -> None:
+        """Wait until it has said that it is a member."""
+        assert self._capture.wait(where=lambda said: ("join", group) in said)
+
+    def left(self) -> list[str]:
+        """The groups that were left since the last call.
+
+        The host joins and leaves one group more: what was left before was said before.
+        """
+        self._number += 1
+        marker, scope = f"239.255.255.{self._number}/32", "scope host"
+        if ":" in self._node.host.vtep:
+            marker, scope = f"ff05::ff:{self._number}/128", "nodad"
+        address = f"{marker} dev {self._node.host.underlay} {scope} autojoin"
+        marker = marker.partition("/")[0]
+        self._node.sh(f"ip address add {address}")
+        self.wait_joined(marker)
+        self._node.sh(f"ip address del {address}")
+        assert self._capture.wait(where=lambda said: ("leave", marker) in said)
+        fresh = self._capture.seen()[self._read :]
+        self._read += len(fresh)
+        return [group for said in fresh for word, group in said if self._is_news(word, group)]
+
+    def _is_news(self, word: str, group: str) -> bool:
+        """Whether it leaves a group that it had not left: a leave may be said again (RFC 3376)."""
+        if group.startswith(("239.255.255.", "ff05::ff:", "ff02")):
+            return False  # the marker, and what IPv6 joins for an address of its own
+        if word == "join":
+            self._gone.discard(group)
+            return False
+        news = group not in self._gone
+        self._gone.add(group)
+        return news
+
+
+def wait_for_port(lab: Lab, group: str, port: str) -> None:
+    """Wait until the switch sends the group to the port."""
+    assert eventually(lambda: port in lab.switch.members(group)), lab.switch.members(group)
+
+
+def keepers(node: Node) -> dict[int, Path]:
+    """The processes that hold groups on a host, each with its directory in /proc."""
+    found = {}
+    for directory in node.host.path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if (directory / "comm").read_text() == "ovs-mcast-keep\n":
+                found[int(directory.name)] = directory
+    return found
+
+
+def files(node: Node) -> list[str]:
+    """What is ours in the run directory of a host."""
+    paths = node.host.path(RUNDIR).iterdir()
+    return sorted(path.name for path in paths if "ovs-mcast" in path.name)
+
+
+def joined_by(result: Result) -> set[tuple[str, str]]:
+    """(joined_by, send_path) of all segments of a report."""
+    return {(s["joined_by"], s["send_path"]) for s in result.report["segments"].values()}
+
+
+def addresses(node: Node) -> str:
+    """What ip(8) shows of the underlay device."""
+    return node.sh(f"ip -details address show dev {node.host.underlay}")
+
+
+def local_routes(node: Node, group: str = GROUP) -> str:
+    """The routes that take a group to lo, as ip(8) shows them."""
+    family = "-6" if ":" in group else "-4"
+    return node.sh(f"ip {family} route show table local | grep -F 'local {group} ' || true")
+
+
+def members(node: Node) -> set[str]:
+    """The groups, IPv4 and IPv6, of which the underlay device is a member; without 224.0.0.1."""
+    device, current, found = node.host.underlay, "", set()
+    for line in node.sh("cat /proc/net/igmp").splitlines()[1:]:
+        if line[0].isdigit():
+            current = line.split()[1]
+        elif current == device:
+            packed = int(line.split()[0], 16).to_bytes(4, sys.byteorder)
+            found.add(socket.inet_ntoa(packed))
+    for line in node.sh("cat /proc/net/igmp6").splitlines():
+        _, name, group, *_ = line.split()
+        if name == device and not group.startswith("ff02"):
+            found.add(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(group)))
+    return found - {"224.0.0.1", "ff01::1"}
+
+
+def segments(*numbers: int) -> tuple[str, ...]:
+    """A segment for each number, in 239.0.7.<number>."""
+    return tuple(f"--segment={number},group=239.0.7.{number}" for number in numbers)
