@@ -205,7 +205,10 @@ class Overlay(_Value):
         """An overlay from a parsed configuration file; ConfigurationError for all else."""
         if not isinstance(data, Mapping):
             raise ConfigurationError("the configuration is not a mapping of names to values")
-        return cls(**_text_keys(data))
+        try:
+            return cls(**_text_keys(data))
+        except RecursionError:
+            raise ConfigurationError("the configuration contains itself") from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Overlay:

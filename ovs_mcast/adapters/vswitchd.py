@@ -45,6 +45,9 @@ class Vswitchd(Closing):
         self._received = ""
         try:
             self._socket.connect(str(rundir / f"ovs-vswitchd.{pid}.ctl"))
+        except PermissionError:
+            self._socket.close()
+            raise UnavailableError("reaching ovs-vswitchd needs privileges: run as root") from None
         except OSError:
             self._socket.close()
             raise UnavailableError(missing) from None
