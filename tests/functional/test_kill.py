@@ -23,7 +23,7 @@ OTHER = (
     "--udp-port", "4790", "--tunnel-bridge", "br-t", "--bridge", "br-x",
 )  # fmt: skip
 SEED = 20250101
-KILLS = 9  # of each kind
+KILLS = {"from nothing": 11, "to another": 6, "teardown": 8}
 
 
 def killed_after(run: Run, seconds: float) -> Result:
@@ -43,7 +43,7 @@ def assert_converges(node: Node, before: State, *arguments: str) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["from nothing", "to another", "teardown"])
+@pytest.mark.parametrize("kind", KILLS)
 def test_at_a_random_moment(node: Node, kind: str) -> None:
     """Moments spread over the length of a run by a seed: building, changing, tearing down."""
     before = node.state()
@@ -54,10 +54,10 @@ def test_at_a_random_moment(node: Node, kind: str) -> None:
     length = node.built(*arguments).seconds
     node.torn_down()
     cut_short = 0
-    for number in range(KILLS):
+    for number in range(KILLS[kind]):
         if kind != "from nothing":
             node.built(*ONE)
-        moment = length * (number + dice.random()) / KILLS
+        moment = length * (number + dice.random()) / KILLS[kind]
         result = killed_after(node.start(*arguments), moment)
         cut_short += result.status == -9
         if kind == "teardown":
@@ -65,7 +65,7 @@ def test_at_a_random_moment(node: Node, kind: str) -> None:
             assert difference(before, node.state()) == [], f"killed after {moment:.3f} s"
         else:
             assert_converges(node, before, *arguments)
-    assert cut_short > KILLS // 2, "runs were over before they were killed"
+    assert cut_short > KILLS[kind] // 2, "runs were over before they were killed"
 
 
 @pytest.mark.parametrize(

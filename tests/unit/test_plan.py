@@ -216,6 +216,7 @@ def test_a_bridge_that_is_kept_loses_its_mark_last() -> None:
     machine = having(built(TWO, bare_machine()), Port("br-mcast", "guest", "internal"))
     order = [f"{change.action} {change.item.target}" for change in plan_removal("default", machine)]
     assert set(order[-2:]) == {"update br-mcast", "remove br-int"}
+    assert not ours(after(machine, plan_removal("default", machine)), "default")
 
 
 def test_teardown_of_what_is_not_there() -> None:
@@ -308,6 +309,10 @@ def test_the_kernel_datapath_needs_no_neighbours() -> None:
     """The kernel knows the Ethernet address of a group by itself."""
     assert plan(TWO, bare_machine()).neighbours == ()
     assert plan_removal("default", built(USERSPACE, bare_machine())).neighbours == ()
+    kernel = overlay_of({100: G1, 101: G2}, device="br-phy")
+    changes = difference(kernel, USERSPACE)
+    assert any(change.item.key[:2] == ("flow", "br-phy") for change in changes)
+    assert changes.neighbours == ()
 
 
 def test_another_mac_of_the_underlay() -> None:
