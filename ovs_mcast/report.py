@@ -58,7 +58,8 @@ def tell_changes(changes: Sequence[Change], *, verbose: bool) -> None:
         return
     counts = Counter((change.action, change.kind) for change in changes)
     for (action, kind), count in counts.items():
-        say(f"{action} {count} {kind}{'s' if count > 1 else ''}")
+        plural = "es" if kind.endswith("s") else "s"
+        say(f"{action} {count} {kind}{plural if count > 1 else ''}")
 
 
 @contextmanager
