@@ -126,6 +126,8 @@ def underlay_flows(overlay: Overlay, local_mac: str) -> Iterator[Flow]:
     """
     bridge, port = overlay.underlay.device, overlay.underlay.udp_port
     cookie = marks.cookie(overlay.name)
+    # Always so, and yet another match for each overlay: none replaces another's answer.
+    own = f"reg13=0/{0x80000 | marks.number(overlay.name):#x}"
     if overlay.flood_groups:
         yield Flow(
             bridge, 0, UNDERLAY_PRIORITY + 1, f"udp,{_SEEN},in_port=LOCAL,tp_dst={port}",
@@ -139,7 +141,7 @@ def underlay_flows(overlay: Overlay, local_mac: str) -> Iterator[Flow]:
             f"{group} → the tunnel",
         )  # fmt: skip
         yield Flow(
-            bridge, 0, UNDERLAY_PRIORITY, f"arp,in_port=LOCAL,arp_tpa={group},arp_op=1",
+            bridge, 0, UNDERLAY_PRIORITY, f"arp,{own},in_port=LOCAL,arp_tpa={group},arp_op=1",
             "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:2->arp_op,"
             "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],"
             f"set_field:{mac}->arp_sha,set_field:{group}->arp_spa,IN_PORT", cookie,

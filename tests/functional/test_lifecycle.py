@@ -110,7 +110,7 @@ REMOVED = """
     remove flow br-mcast table 15 tun_id=0x65
     remove flow br-mcast table 30 dl_vlan=101
     remove flow br-phy table 0 udp,reg13=0/0x1,nw_dst=239.0.0.2,tp_dst=4789
-    remove flow br-phy table 0 arp,in_port=LOCAL,arp_tpa=239.0.0.2,arp_op=1
+    remove flow br-phy table 0 arp,reg13=0/0x8eec1,in_port=LOCAL,arp_tpa=239.0.0.2,arp_op=1
     remove route 239.0.0.2 dev br-phy src @
     remove address 239.0.0.2/32 dev br-phy autojoin
 """
@@ -124,7 +124,7 @@ GROUP = """
     add address 239.0.0.9/32 dev br-phy autojoin
     add route 239.0.0.9 dev br-phy src @
     remove flow br-phy table 0 udp,reg13=0/0x1,nw_dst=239.0.0.1,tp_dst=4789
-    remove flow br-phy table 0 arp,in_port=LOCAL,arp_tpa=239.0.0.1,arp_op=1
+    remove flow br-phy table 0 arp,reg13=0/0x8eec1,in_port=LOCAL,arp_tpa=239.0.0.1,arp_op=1
     add flow 239.0.0.9 → the tunnel
     add flow ARP for 239.0.0.9 → 01:00:5e:00:00:09
     remove flow br-mcast table 10 tun_id=0x64,tun_dst=239.0.0.1

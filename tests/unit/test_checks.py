@@ -88,6 +88,9 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
      linked(Link("br-mcast", 1500, "", True, "dummy")), "tunnel_bridge", "br-mcast"),
     ("bridge has the name of a port", ONE, on(Port("br-phy", "br-int", "internal")), "bridge",
      "br-int"),
+    ("group of another overlay, held by others", USERSPACE,
+     on(group_address(G1, "br-phy"), Route("br-phy", G1, "10.2.0.1", THEIRS, protocol=109)),
+     "segments", G1),
     ("port with our name", ONE, on(vxlan(f"vxlan-{marks.suffix('default')}", key="1")), "name",
      "is not ours"),
     ("flow-based port", ONE, on(vxlan(remote_ip="flow", key="flow")), "underlay.udp_port",
@@ -105,9 +108,6 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
     ("Linux vxlan device, userspace", USERSPACE, linked(Link("vx0", 1450, "", True, "vxlan", 4789)),
      "underlay.udp_port", "vx0"),
     ("group of another overlay", ONE, on(group_address(G1, metric=THEIRS)), "segments", G1),
-    ("group of another overlay, held by others", USERSPACE,
-     on(group_address(G1, "br-phy"), Route("br-phy", G1, "10.2.0.1", THEIRS, protocol=109)),
-     "segments", G1),
     ("plain group address", ONE, on(group_address(G1, autojoin=False)), "segments", G1),
     ("plain group address, another prefix", ONE,
      on(group_address(G1, metric=MINE), Address("eth0", G1, 24)), "segments", G1),
@@ -390,6 +390,9 @@ def test_where_all_is_well_there_is_no_fault(overlay: Overlay) -> None:
         pytest.param(with_port(f"patch-int-{marks.suffix('default')}", ofport=2), "2", id="patch"),
         pytest.param(
             with_port(f"patch-tun-{marks.suffix('default')}", ofport=-1), "patch-tun", id="peer"
+        ),
+        pytest.param(
+            with_port(f"patch-tun-{marks.suffix('default')}", ofport=None), "patch-tun", id="unseen"
         ),
         pytest.param(replace(seen(), joined=frozenset()), f"not a member of {G1}", id="joined"),
         pytest.param(

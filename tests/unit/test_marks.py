@@ -78,4 +78,5 @@ def test_marks_stay_as_they_are() -> None:
     assert marks.cookie("default", vlan=100, vni=100, learned=True) == 0x6D1DD83064000064
     assert marks.metric("default") == 0x6D00EEC1
     assert marks.suffix("default") == "0eec1"
+    assert (marks.suffix("tenants"), marks.suffix("a")) == ("622b6", "78112")
     assert (marks.EXTERNAL_ID, marks.PROTOCOL) == ("ovs-mcast", 109)

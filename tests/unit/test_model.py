@@ -224,6 +224,12 @@ def test_segments_are_ordered_and_their_groups_resolved() -> None:
     assert list(overlay.flood_groups) == [IPAddress(G2), IPAddress("239.1.0.4")]
 
 
+def test_the_first_vni_that_is_no_vlan_says_what_to_do() -> None:
+    """4095 is no VLAN, and was not given as one: the VLAN is what is missing."""
+    with pytest.raises(ConfigurationError, match="name the VLAN"):
+        Segment(vni=4095)
+
+
 def test_a_segment_alone_may_lack_its_group() -> None:
     """A segment without a group is a value; asking it for its group is refused."""
     segment = Segment(vni=5)
