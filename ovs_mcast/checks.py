@@ -100,9 +100,14 @@ def _refuse_underlay(overlay: Overlay, observed: Observed) -> None:
     device = overlay.underlay.device
     if device not in observed.links:
         raise ConfigurationError(f"there is no device {device}", field="underlay.device")
+    bridge = observed.bridges.get(device)
+    if bridge is not None and bridge.owner == overlay.name:
+        raise ConfigurationError(
+            f"bridge {device} is this overlay's own: it goes when it is not wanted any more",
+            field="underlay.device",
+        )
     if overlay.datapath != "netdev":
         return
-    bridge = observed.bridges.get(device)
     if bridge is None:
         port = observed.ports.get(device)
         hint = f"; {device} is a port of {port.bridge}: name that" if port else ""

@@ -215,7 +215,7 @@ def _meaning(flow: Flow) -> object:
         f"cookie={flow.cookie:#x}, table={flow.table}, priority={flow.priority}"
         f"{',' if flow.match else ''}{flow.match} actions={flow.actions}"
     )
-    flushes = "delete_learned," in text  # ovs.flow 4.0 cannot read this flag of learn()
+    flushes = "delete_learned," in text  # a flag that not every ovs.flow reads
     try:
         parsed = OFPFlow(text.replace("delete_learned,", ""))
     except Exception:  # what ovs.flow cannot read is itself and nothing else
