@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -263,10 +264,12 @@ class Host(Closing):
         """What `auto` makes of this underlay: looked at once, then kept in external_ids."""
         if overlay.membership != "auto" or not overlay.flood_groups:
             return None
+        noted = Observed(bridges=self._ovsdb.bridges())
+        noted = replace(noted, decision=_decision_of(overlay.name, noted))
+        if decided(overlay, noted):
+            return noted.decision
         seen = self.observe(overlay)
         vtep = checks.refuse(overlay, seen)
-        if decided(overlay, seen):
-            return seen.decision
         decision = trial.decide(overlay, seen, vtep, self._netlink)
         LOG.info("auto: %s: %s", decision.method, decision.evidence)
         return decision
@@ -318,13 +321,16 @@ def _decision_of(name: str, seen: Observed) -> Decision | None:
 @contextmanager
 def _held_meanwhile(batch: Sequence[Change]) -> Iterator[None]:
     """Sockets hold the groups whose addresses are replaced: the kernel's own membership ends."""
+    groups: defaultdict[str, list[IPAddress]] = defaultdict(list)
+    for change in batch:
+        item = change.item
+        if isinstance(item, Address) and item.autojoin and change.before is not None:
+            groups[item.device].append(IPAddress(item.address))
     with ExitStack() as held:
-        for change in batch:
-            item = change.item
-            if isinstance(item, Address) and item.autojoin and change.before is not None:
-                one = held.enter_context(membership.Memberships(item.device))
-                with suppress(UnavailableError):  # a courtesy to the group's traffic
-                    one.join([IPAddress(item.address)])
+        for device, replaced in groups.items():
+            one = held.enter_context(membership.Memberships(device))
+            with suppress(UnavailableError):  # a courtesy to the groups' traffic
+                one.join(replaced)
         yield
 
 

@@ -9,9 +9,9 @@ import struct
 from collections.abc import Callable, Iterator
 from itertools import count
 from threading import Thread
-from types import TracebackType
 from typing import Literal, Self, TypeVar
 
+from ovs_mcast.closing import Closing
 from ovs_mcast.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, decode_ethernet
 from ovs_mcast.lab.namespace import Namespace
 
@@ -48,7 +48,7 @@ def opened_in(machine: Namespace, make: Callable[[], _T]) -> _T:
     return made[0]
 
 
-class Program:
+class Program(Closing):
     """A UDP socket of a program on a machine, which joins nothing unless it is told to.
 
     Bound to ``source`` it sends with that; else it sends as any program does that knows nothing.
@@ -91,17 +91,6 @@ class Program:
     def close(self) -> None:
         """End, and be a member of nothing."""
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def membership_said(frame: bytes) -> Said | None:
