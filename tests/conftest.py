@@ -1,4 +1,7 @@
-"""A test whose machine lacks something says so and is skipped; in CI that is a failure."""
+"""Which datapath is under test, and what a test needs of the machine.
+
+A test whose machine lacks something says so and is skipped; in CI that is a failure.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,29 @@ from collections.abc import Generator
 import pytest
 
 IN_CI = bool(os.environ.get("CI"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--datapath",
+        choices=("netdev", "system"),
+        default="netdev",
+        help="Open vSwitch's datapath under test: in userspace, or the kernel's (needs its module)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the kernel's datapath keep the tests that are for both, less what names the other one."""
+    if config.getoption("--datapath") == "system":
+        kept = [item for item in items if _runs_on_either(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def _runs_on_either(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    named = callspec.params.values() if callspec else ()
+    return item.get_closest_marker("either_datapath") is not None and "netdev" not in named
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

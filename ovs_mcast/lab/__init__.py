@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from .capture import Capture
 from .machines import LinuxHost, Switch, Workload
-from .ovs_host import Host, SetupRun
+from .ovs_host import Host, Kind, SetupRun
 from .topology import Lab
 
 __all__ = [
     "Capture",
     "Host",
+    "Kind",
     "Lab",
     "LinuxHost",
     "SetupRun",

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from ..adapters.packets import PacketSocket
 from ..closing import Closing
+from .patience import patient
 
 _T = TypeVar("_T")
 
@@ -30,7 +31,7 @@ class Capture(Closing, Generic[_T]):
         self, number: int = 1, *, timeout: float = 5.0, where: Callable[[_T], bool] | None = None
     ) -> list[_T]:
         """What was seen and is wanted, once there are so many, or else after ``timeout`` s."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + patient(timeout)
         looked_at = 0
         wanted: list[_T] = []
         while True:

@@ -15,13 +15,14 @@ from rich.console import Console
 
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError
 from .namespace import RUNDIR, Namespace
-from .ovs_host import Host, SetupRun
+from .ovs_host import Host, Kind, SetupRun
 from .reach import Reachability, reach
 from .table import print_table
 from .topology import HOSTS_MAX, Lab, in_parallel
 
 FIRST_VNI = 100
 SEGMENTS_MAX = 254
+_KINDS: dict[str, Kind] = {"netdev": "netdev", "system": "kernel"}
 _UNREACHABLE_STATUS = 3
 _INTERRUPTED_STATUS = 128 + signal.SIGINT
 _TERMINATED_STATUS = 128 + signal.SIGTERM
@@ -52,6 +53,9 @@ def lab(
         int, typer.Option(min=1, max=SEGMENTS_MAX, help="Segments, from VNI 100 on.")
     ] = 2,
     linux: Annotated[int, typer.Option(min=0, max=HOSTS_MAX, help="Plain Linux VXLAN hosts.")] = 1,
+    datapath: Annotated[
+        str, typer.Option(metavar="netdev|system", help="In userspace, or the kernel's.")
+    ] = "netdev",
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the lab until Ctrl-C; say how to enter it.")
     ] = False,
@@ -65,7 +69,7 @@ def lab(
     """
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        status = _run(hosts, segments, linux, keep=keep, as_json=as_json)
+        status = _run(hosts, segments, linux, datapath, keep=keep, as_json=as_json)
     except OvsMcastError as error:
         print(f"ovs-mcast lab: {error}", file=sys.stderr)
         status = error.exit_status
@@ -89,11 +93,13 @@ def main() -> None:
     application()()
 
 
-def _run(hosts: int, segments: int, linux: int, *, keep: bool, as_json: bool) -> int:
+def _run(hosts: int, segments: int, linux: int, datapath: str, *, keep: bool, as_json: bool) -> int:
+    if datapath not in _KINDS:
+        raise ConfigurationError("netdev or system", field="datapath")
     if hosts + linux > HOSTS_MAX:
         raise ConfigurationError(f"at most {HOSTS_MAX} hosts, Linux ones too", field="hosts")
     groups = {FIRST_VNI + n: f"239.0.0.{n + 1}" for n in range(segments)}
-    with Lab() as machine:
+    with Lab(kind=_KINDS[datapath]) as machine:
         trial = try_out(machine, groups, hosts=hosts, linux=linux)
         if as_json:
             print(json.dumps(trial.to_json(), indent=2), flush=True)

@@ -19,6 +19,7 @@ from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ..errors import UnavailableError
+from .patience import patient
 
 RUNDIR = "/run/openvswitch"
 OVS_DIRECTORIES = dict.fromkeys(("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"), RUNDIR)
@@ -75,7 +76,7 @@ class Namespace:
         """The holder's process id, as seen from outside; waits until the machine is prepared."""
         if not self._pid:
             assert self._holder.stdout is not None
-            ready, _, _ = select([self._holder.stdout], [], [], _START_SECONDS)
+            ready, _, _ = select([self._holder.stdout], [], [], patient(_START_SECONDS))
             line = self._holder.stdout.readline() if ready else ""
             if not line.strip().isdigit():
                 raise UnavailableError(f"{self.name} did not start: {self._last_words()}")
@@ -131,7 +132,7 @@ class Namespace:
         """Let the holder end, and wait until all of the machine's processes have."""
         self.release()
         try:
-            self._holder.wait(_END_SECONDS)
+            self._holder.wait(patient(_END_SECONDS))
         except subprocess.TimeoutExpired:
             self._holder.kill()
             self._holder.wait()
@@ -179,9 +180,9 @@ def _to_its_end(
     """Wait for the process; if that is cut short, kill all of its session."""
     with process:
         try:
-            stdout, stderr = process.communicate(stdin, timeout)
+            stdout, stderr = process.communicate(stdin, patient(timeout))
         except subprocess.TimeoutExpired:
-            raise UnavailableError(f"{name}: no end after {timeout:g} s") from None
+            raise UnavailableError(f"{name}: no end after {patient(timeout):g} s") from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, SIGKILL)
@@ -192,10 +193,10 @@ def wait_until(holds: Callable[[], bool], message: str, *, timeout: float) -> No
     """Ask every 20 ms until it holds; UnavailableError with the message after ``timeout`` s."""
     asking = Retrying(
         retry=retry_if_result(lambda answer: not answer),
-        stop=stop_after_delay(timeout),
+        stop=stop_after_delay(patient(timeout)),
         wait=wait_fixed(0.02),
     )
     try:
         asking(holds)
     except RetryError:
-        raise UnavailableError(f"{message} after {timeout:g} s") from None
+        raise UnavailableError(f"{message} after {patient(timeout):g} s") from None

@@ -7,10 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import Popen
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .machines import NIC, NewWorkload, Workload, add_addresses
 from .namespace import RUNDIR, Namespace, link_batch, wait_until
+from .patience import patient
+
+# netdev: the userspace datapath, which every machine has. kernel: that of openvswitch.ko. dummy:
+# ovs-vswitchd runs with --enable-dummy=system, and its ports carry no frames.
+Kind = Literal["netdev", "kernel", "dummy"]
 
 UNDERLAY_BRIDGE = "br-phy"
 INTEGRATION_BRIDGE = "br-int"
@@ -18,6 +23,7 @@ INTEGRATION_BRIDGE = "br-int"
 # The checkout or site-packages that this very module came from: hosts run the same code.
 _SETUP_ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
+_TIMEOUT = patient(20)
 _START_VSWITCHD = "ovs-vswitchd --pidfile --detach --no-chdir --log-file -vconsole:err"
 _START_OVSDB = (
     f"ovsdb-server --remote=punix:{RUNDIR}/db.sock --pidfile --detach --no-chdir --log-file"
@@ -27,7 +33,7 @@ _HOST_SCRIPT = f"""
 echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore
 ovsdb-tool create
 {_START_OVSDB}
-ovs-vsctl --no-wait --timeout=20 init
+ovs-vsctl --no-wait --timeout={_TIMEOUT:.0f} init
 """
 
 
@@ -42,20 +48,20 @@ class SetupRun(NamedTuple):
 class Host(Namespace):
     """A host with its own ovsdb-server and ovs-vswitchd.
 
-    The underlay address is on br-phy, which holds eth0 (userspace datapath); a dummy host runs
-    with ``--enable-dummy=system``, has the address on eth0, and its ports carry no frames.
+    The underlay address is on eth0; with the userspace datapath on br-phy, which holds eth0.
     """
 
     def __init__(
-        self, name: str, addresses: Sequence[str], new_workload: NewWorkload, *, dummy: bool
+        self, name: str, addresses: Sequence[str], new_workload: NewWorkload, *, kind: Kind
     ) -> None:
-        self._start_vswitchd = _START_VSWITCHD + (" --enable-dummy=system" if dummy else "")
+        dummy = " --enable-dummy=system" if kind == "dummy" else ""
+        self._start_vswitchd = f"{_START_VSWITCHD}{dummy}"
         super().__init__(name, f"{_HOST_SCRIPT}{self._start_vswitchd}")
         self._new_workload = new_workload
         self.addresses = tuple(addresses)
-        self.dummy = dummy
-        self.datapath = "system" if dummy else "netdev"
-        self.underlay = NIC if dummy else UNDERLAY_BRIDGE
+        self.kind = kind
+        self.datapath = "netdev" if kind == "netdev" else "system"
+        self.underlay = UNDERLAY_BRIDGE if kind == "netdev" else NIC
 
     @property
     def vtep(self) -> str:
@@ -63,9 +69,9 @@ class Host(Namespace):
         return self.addresses[0].partition("/")[0]
 
     def start(self) -> None:
-        """Take the NIC into use: on br-phy, or as it is on a dummy host."""
+        """Take the NIC into use: on br-phy where the datapath is in userspace, else as it is."""
         self.run("sh", "-ec", f"ethtool -K {NIC} tx off >/dev/null; ip link set {NIC} up")
-        if not self.dummy:
+        if self.kind == "netdev":
             mtu = self.path(f"/sys/class/net/{NIC}/mtu").read_text().strip()
             self.vsctl(
                 *f"add-br {UNDERLAY_BRIDGE} -- set bridge {UNDERLAY_BRIDGE} datapath_type=netdev"
@@ -94,7 +100,7 @@ class Host(Namespace):
 
     def vsctl(self, *arguments: str) -> str:
         """What ovs-vsctl prints; UnavailableError with its words if it fails."""
-        return self.run("ovs-vsctl", "--timeout=20", *arguments).stdout
+        return self.run("ovs-vsctl", f"--timeout={_TIMEOUT:.0f}", *arguments).stdout
 
     def ofctl(self, *arguments: str) -> str:
         """What ovs-ofctl, speaking OpenFlow 1.4, prints."""
@@ -102,7 +108,7 @@ class Host(Namespace):
 
     def appctl(self, *arguments: str) -> str:
         """What ovs-appctl prints that ovs-vswitchd answers."""
-        return self.run("ovs-appctl", "--timeout=20", *arguments).stdout
+        return self.run("ovs-appctl", f"--timeout={_TIMEOUT:.0f}", *arguments).stdout
 
     def stop_vswitchd(self, signal: str = "KILL") -> None:
         """End ovs-vswitchd, by kill -9 unless another signal is named, and see it gone."""
@@ -149,7 +155,7 @@ class Host(Namespace):
 
     def _address_underlay(self) -> None:
         device = self.underlay
-        if not self.dummy:
+        if self.kind == "netdev":
             self.run("sh", "-ec", f"ethtool -K {device} tx off >/dev/null")
         add_addresses(self, device, self.addresses)
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from ..adapters.packets import PacketSocket
 from ..frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_ethernet, ethernet
 from .machines import Workload
+from .patience import patient
 
 # Nonce of the run, then: is an answer, VNI, sender, addressee, number of the try.
 _PAYLOAD = struct.Struct("!16s?IHHI")
@@ -141,7 +142,7 @@ class _Exchange:
         workload = self._workloads[sender]
         message = _Message(False, workload.vni, sender, _EVERYBODY, attempt)
         self._send(message, BROADCAST)
-        end = time.monotonic() + _PATIENCE_SECONDS
+        end = time.monotonic() + patient(_PATIENCE_SECONDS)
         while self._missing(sender, attempt) and (left := end - time.monotonic()) > 0:
             self._listen(left)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 from ..errors import UnavailableError
 
@@ -32,3 +33,9 @@ def check_requirements() -> None:
     if missing:
         packages = " ".join(sorted({PROGRAMS[program] for program in missing}))
         raise UnavailableError(f"not found: {', '.join(missing)}; apt-get install {packages}")
+
+
+def check_kernel_datapath() -> None:
+    """UnavailableError, with the cure, unless Open vSwitch's datapath is in this kernel."""
+    if not Path("/sys/module/openvswitch").exists():
+        raise UnavailableError("this kernel has no Open vSwitch datapath: modprobe openvswitch")

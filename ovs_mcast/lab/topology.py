@@ -18,8 +18,8 @@ from ..errors import ConfigurationError
 from .capture import Capture
 from .machines import LinuxHost, Switch, Workload
 from .namespace import Namespace
-from .ovs_host import Host
-from .requirements import check_requirements
+from .ovs_host import Host, Kind
+from .requirements import check_kernel_datapath, check_requirements
 
 # Addresses are 10.0.0.1 to 10.0.0.250.
 HOSTS_MAX = 250
@@ -34,15 +34,17 @@ _Machine = TypeVar("_Machine", bound=Namespace)
 class Lab(Closing):
     """The lab; a context, at whose end nothing is left.
 
-    ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. Ending the
-    process, by any signal, ends the lab too. What the machine lacks, be it the privilege or a
-    program, is an UnavailableError.
+    ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. ``kind`` is that
+    of hosts of which no other is said. Ending the process, by any signal, ends the lab too. What
+    the machine lacks, be it the privilege, a program or the kernel's module, is an
+    UnavailableError.
     """
 
     switch: Switch
 
-    def __init__(self, *, mtu: int = 1600) -> None:
+    def __init__(self, *, mtu: int = 1600, kind: Kind = "netdev") -> None:
         self.mtu = mtu
+        self.kind = kind
         self.hosts: list[Host] = []
         self.linux_hosts: list[LinuxHost] = []
         self.workloads: list[Workload] = []
@@ -62,13 +64,13 @@ class Lab(Closing):
             raise
         return self
 
-    def add_host(self, *, dummy: bool = False, addresses: Sequence[str] = ()) -> Host:
+    def add_host(self, *, kind: Kind | None = None, addresses: Sequence[str] = ()) -> Host:
         """A host with Open vSwitch; ``addresses`` with prefix length, else 10.0.0.N/24."""
-        return self._taken_into_use([self._new_host(dummy, addresses)])[0]
+        return self._taken_into_use([self._new_host(kind, addresses)])[0]
 
-    def add_hosts(self, number: int, *, dummy: bool = False) -> list[Host]:
+    def add_hosts(self, number: int, *, kind: Kind | None = None) -> list[Host]:
         """Several hosts with Open vSwitch, started at the same time."""
-        return self._taken_into_use([self._new_host(dummy) for _ in range(number)])
+        return self._taken_into_use([self._new_host(kind) for _ in range(number)])
 
     def add_linux_host(self, *, addresses: Sequence[str] = ()) -> LinuxHost:
         """A host without Open vSwitch; ``addresses`` as for a host."""
@@ -96,9 +98,12 @@ class Lab(Closing):
         while self._machines:
             self._machines.pop().close()
 
-    def _new_host(self, dummy: bool, addresses: Sequence[str] = ()) -> Host:
+    def _new_host(self, kind: Kind | None, addresses: Sequence[str] = ()) -> Host:
+        kind = kind or self.kind
+        if kind == "kernel":
+            check_kernel_datapath()
         name = f"h{next(self._host_numbers)}"
-        host = Host(name, addresses or self._next_address(), self._new_workload, dummy=dummy)
+        host = Host(name, addresses or self._next_address(), self._new_workload, kind=kind)
         self.hosts.append(self._started(host))
         return host
 

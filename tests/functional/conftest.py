@@ -7,22 +7,28 @@ from itertools import count
 
 import pytest
 
-from ovs_mcast.lab import Lab
+from ovs_mcast.lab import Kind, Lab
 
 from .wire import Overlay
 
 
+@pytest.fixture(scope="session")
+def kind(pytestconfig: pytest.Config) -> Kind:
+    """The kind of host that is under test: --datapath says it."""
+    return "kernel" if pytestconfig.getoption("--datapath") == "system" else "netdev"
+
+
 @pytest.fixture
-def lab() -> Iterator[Lab]:
+def lab(kind: Kind) -> Iterator[Lab]:
     """A lab with nothing but the switch, for one test alone."""
-    with Lab() as lab:
+    with Lab(kind=kind) as lab:
         yield lab
 
 
 @pytest.fixture(scope="module")
-def overlay() -> Iterator[Overlay]:
+def overlay(kind: Kind) -> Iterator[Overlay]:
     """An overlay that the tests of a module share, and leave as it was."""
-    with Lab() as lab:
+    with Lab(kind=kind) as lab:
         yield Overlay(lab)
 
 

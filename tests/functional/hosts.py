@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovs_mcast.lab import Host, Lab
+from ovs_mcast.lab import Host, Kind, Lab
 from tests.functional.machine import Node, State, difference, state
 from tests.functional.warm import Warm
 
@@ -16,21 +16,21 @@ class Hosts:
 
     def __init__(self, lab: Lab, warm: Warm) -> None:
         self._lab, self._warm = lab, warm
-        self._new: dict[bool, tuple[Host, State]] = {}
+        self._new: dict[Kind | None, tuple[Host, State]] = {}
 
-    def take(self, *, dummy: bool) -> Node:
-        """A host that is as new."""
-        if dummy in self._new:
-            host, pristine = self._new[dummy]
+    def take(self, kind: Kind | None = None) -> Node:
+        """A host that is as new; of the kind under test unless another is said."""
+        if kind in self._new:
+            host, pristine = self._new[kind]
             if not difference(pristine, state(host)):
                 return Node(host, self._warm)
-        node = self.new(dummy=dummy)
-        self._new[dummy] = (node.host, node.state())
+        node = self.new(kind)
+        self._new[kind] = (node.host, node.state())
         return node
 
-    def new(self, *, dummy: bool) -> Node:
+    def new(self, kind: Kind | None = None) -> Node:
         """A host that nobody else gets."""
-        return Node(self._lab.add_host(dummy=dummy), self._warm)
+        return Node(self._lab.add_host(kind=kind), self._warm)
 
 
 @pytest.fixture(scope="session")
@@ -42,19 +42,19 @@ def warm() -> Iterator[Warm]:
 
 
 @pytest.fixture(scope="session")
-def hosts(warm: Warm) -> Iterator[Hosts]:
+def hosts(warm: Warm, kind: Kind) -> Iterator[Hosts]:
     """The hosts of one lab."""
-    with Lab() as lab:
+    with Lab(kind=kind) as lab:
         yield Hosts(lab, warm)
 
 
 @pytest.fixture
 def node(hosts: Hosts) -> Node:
-    """A host with Open vSwitch on the userspace datapath."""
-    return hosts.take(dummy=False)
+    """A host with Open vSwitch on the datapath under test."""
+    return hosts.take()
 
 
 @pytest.fixture
 def dummy(hosts: Hosts) -> Node:
     """A host whose Open vSwitch runs with --enable-dummy=system."""
-    return hosts.take(dummy=True)
+    return hosts.take("dummy")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovs_mcast.lab import Lab
+from ovs_mcast.lab import Kind, Lab
 from tests.functional.joins import GROUP, Net, files, keepers, wait_for_port
 from tests.functional.machine import Node, State, difference, state
 from tests.functional.members import Program
@@ -15,9 +15,9 @@ from tests.functional.wire import eventually
 
 
 @pytest.fixture(scope="module")
-def net(warm: Warm) -> Iterator[Net]:
+def net(warm: Warm, kind: Kind) -> Iterator[Net]:
     """The lab of a module."""
-    with Lab() as lab:
+    with Lab(kind=kind) as lab:
         l1 = lab.add_linux_host()
         with Program(l1).join(GROUP, "eth0"):
             wait_for_port(lab, GROUP, l1.name)
@@ -36,7 +36,9 @@ class Nodes:
             number = 101 + len(self._new)
             ipv4, ipv6 = f"10.0.0.{number}/24", f"fd00::{number}/64"
             addresses = (ipv6,) if kind == "ipv6" else (ipv4,)
-            node = self._net.node(dummy=kind != "netdev", addresses=addresses)
+            # Where the datapath under test is the userspace one, the kernel joins without frames.
+            joins: Kind = "kernel" if self._net.lab.kind == "kernel" else "dummy"
+            node = self._net.node("netdev" if kind == "netdev" else joins, addresses=addresses)
             # The link-local address of IPv6 is not steady before its duplicate address detection.
             assert eventually(lambda: "tentative" not in node.sh("ip address"))
             self._new[kind] = node, state(node.host)

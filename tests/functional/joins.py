@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovs_mcast.frames import decode_udp
-from ovs_mcast.lab import Capture, Lab, LinuxHost
+from ovs_mcast.lab import Capture, Kind, Lab, LinuxHost
 from ovs_mcast.lab.namespace import RUNDIR
 from tests.functional.machine import Node
 from tests.functional.members import Program, Said, membership_said
@@ -34,9 +34,9 @@ class Net:
     warm: Warm
     l1: LinuxHost
 
-    def node(self, *, dummy: bool, addresses: tuple[str, ...] = ()) -> Node:
-        """A new host."""
-        return Node(self.lab.add_host(dummy=dummy, addresses=addresses), self.warm)
+    def node(self, kind: Kind | None = None, *, addresses: tuple[str, ...] = ()) -> Node:
+        """A new host, of the lab's own kind unless another is said."""
+        return Node(self.lab.add_host(kind=kind, addresses=addresses), self.warm)
 
     def sent(self, node: Node, group: str = GROUP) -> set[str]:
         """Where an ordinary datagram was seen: "wire" is eth0 of the other host, "lo" this one's.

@@ -14,6 +14,7 @@ from typing import Literal, Self, TypeVar
 from ovs_mcast.closing import Closing
 from ovs_mcast.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, decode_ethernet
 from ovs_mcast.lab.namespace import Namespace
+from ovs_mcast.lab.patience import patient
 
 PORT = 5000
 _CLONE_NEWNET = 0x40000000
@@ -75,7 +76,7 @@ class Program(Closing):
 
     def hear(self, timeout: float = 5.0) -> bytes:
         """The next datagram; b"" if none comes in time."""
-        self._socket.settimeout(timeout)
+        self._socket.settimeout(patient(timeout))
         try:
             return self._socket.recv(2048)
         except TimeoutError:

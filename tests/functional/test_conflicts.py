@@ -84,7 +84,7 @@ CONFLICTS = {
 @pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest) -> Node:
     """One host for all: nothing is ever changed on it."""
-    node: Node = request.getfixturevalue("hosts").take(dummy=False)
+    node: Node = request.getfixturevalue("hosts").take()
     return node
 
 

@@ -132,7 +132,7 @@ def test_what_is_refused_reaches_nobody(overlay: Overlay, mac: str, what: str) -
     refused, lab, h1 = _REFUSED[what], overlay.lab, overlay.h1
     bad, good = frame(refused.inner_source or mac), frame(mac.replace("cc", "cd"))
     here = mac_of(overlay.l1, "eth0")
-    there = GROUP_MAC.get(refused.destination, mac_of(h1, "br-phy"))
+    there = GROUP_MAC.get(refused.destination, mac_of(h1, h1.underlay))
     source = refused.source or overlay.l1.vtep
     before = taken(overlay, refused)
     with ExitStack() as stack:

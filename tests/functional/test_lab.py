@@ -191,7 +191,7 @@ def test_a_dummy_host_has_a_system_datapath_without_the_kernel(lab: Lab) -> None
 
     h1 (10.0.0.1 on eth0, ovs-vswitchd --enable-dummy=system) ─ switch
     """
-    host = lab.add_host(dummy=True)
+    host = lab.add_host(kind="dummy")
     workload = host.add_workload(vlan=100)
     port = host.vsctl("--columns=ofport,error", "list", "interface", workload.port)
     assert "ofport              : 1" in port

@@ -180,7 +180,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest) -> Iterator[Node]:
     """One host for all cases, with a second address on br-phy."""
-    node: Node = request.getfixturevalue("hosts").take(dummy=False)
+    node: Node = request.getfixturevalue("hosts").take()
     node.sh("ip address add 10.0.9.1/24 dev br-phy")
     yield node
     node.torn_down()

@@ -38,7 +38,7 @@ def assert_refused(result: Result, status: int, *words: str) -> None:
 @pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest) -> Iterator[Node]:
     """One host for all: nothing is ever changed on it."""
-    node: Node = request.getfixturevalue("hosts").new(dummy=True)
+    node: Node = request.getfixturevalue("hosts").new("dummy")
     before = node.state()
     yield node
     assert difference(before, node.state()) == []
@@ -46,14 +46,14 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def without_vswitchd(request: pytest.FixtureRequest) -> Node:
-    node: Node = request.getfixturevalue("hosts").new(dummy=True)
+    node: Node = request.getfixturevalue("hosts").new("dummy")
     node.host.stop_vswitchd()
     return node
 
 
 @pytest.fixture(scope="module")
 def without_ovsdb(request: pytest.FixtureRequest) -> Node:
-    node: Node = request.getfixturevalue("hosts").new(dummy=True)
+    node: Node = request.getfixturevalue("hosts").new("dummy")
     node.host.stop_ovsdb()
     return node
 

@@ -95,7 +95,7 @@ DAMAGES = {
 @pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest) -> Iterator[Node]:
     """One host for all damages: each is repaired."""
-    node: Node = request.getfixturevalue("hosts").take(dummy=False)
+    node: Node = request.getfixturevalue("hosts").take()
     node.built(*SEGMENTS)
     yield node
     node.torn_down()

@@ -50,7 +50,7 @@ def test_one_broadcast_is_one_packet_to_the_group(overlay: Overlay, vni: int) ->
         assert leaving.seen() == seen
     assert [packet.inner for packet in seen] == sent
     for packet in seen:
-        assert packet.eth_source == mac_of(overlay.h1, "br-phy")
+        assert packet.eth_source == mac_of(overlay.h1, overlay.h1.underlay)
         assert packet.eth_destination == GROUP_MAC[group]
         assert (packet.source, packet.destination) == (overlay.h1.vtep, group)
         assert (packet.ttl, packet.destination_port, packet.vni) == (TTL, 4789, vni)

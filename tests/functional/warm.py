@@ -22,6 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ovs_mcast.lab.patience import patient
+
 if TYPE_CHECKING:
     from ovs_mcast.lab import Host
 
@@ -62,7 +64,7 @@ class Run:
     def __init__(self, connection: socket.socket, stdout: IO[bytes], stderr: IO[bytes]) -> None:
         self._connection, self._stdout, self._stderr = connection, stdout, stderr
         self._started = time.monotonic()
-        connection.settimeout(60)
+        connection.settimeout(patient(60))
         self.pid = int(connection.recv(64))
 
     def kill(self) -> None:
@@ -75,7 +77,7 @@ class Run:
 
     def wait(self, timeout: float = 60.0) -> Result:
         """How it ended. A traceback on stderr is never right."""
-        self._connection.settimeout(timeout)
+        self._connection.settimeout(patient(timeout))
         try:
             status = int(self._connection.recv(64))
         finally:
@@ -144,7 +146,7 @@ class Warm:
     def close(self) -> None:
         """End the server; runs that are under way end with their hosts."""
         self._control.close()
-        self._server.wait(20)
+        self._server.wait(patient(20))
 
 
 def _unnamed_file() -> IO[bytes]:

@@ -20,6 +20,7 @@ from ovs_mcast.frames import (
     vxlan,
 )
 from ovs_mcast.lab import Capture, Host, Lab, LinuxHost, SetupRun, Workload
+from ovs_mcast.lab.patience import patient
 from ovs_mcast.lab.topology import in_parallel
 
 GROUP_1, GROUP_2 = "239.0.0.1", "239.0.0.2"
@@ -136,7 +137,7 @@ def eventually(holds: Callable[[], bool], *, seconds: float = 10) -> bool:
     """Whether it comes to hold in time."""
     asking = Retrying(
         retry=retry_if_result(lambda answer: not answer),
-        stop=stop_after_delay(seconds),
+        stop=stop_after_delay(patient(seconds)),
         wait=wait_fixed(0.05),
         retry_error_callback=lambda _: False,
     )
