@@ -53,8 +53,8 @@ class Keeper:
         caller = _connect(self._path)
         return None if caller is None else _say(caller, b"look")
 
-    def held(self, joined: frozenset[str]) -> Membership | None:
-        """What it truly holds: of the groups it joined those that the device is a member of.
+    def held(self, joined: Callable[[str], frozenset[str]]) -> Membership | None:
+        """What it truly holds: of the groups it joined those that its device is a member of.
 
         A device that was removed and made again is another device, of which nothing is held.
         """
@@ -63,7 +63,8 @@ class Keeper:
             return None
         with suppress(OSError):
             if socket.if_nametoindex(found.device) == found.index:
-                held = tuple(group for group in found.groups if group in joined)
+                there = joined(found.device)
+                held = tuple(group for group in found.groups if group in there)
                 return Membership(found.device, held)
         return Membership(found.device, ())
 

@@ -9,13 +9,13 @@ from itertools import chain, count
 from netaddr import IPAddress
 
 from . import joining
-from .adapters.netlink import Netlink, RefusedError
+from .adapters.netlink import RefusedError
+from .machine import Machine, Netlink
 from .model import Overlay, Segment
-from .probe import send_path
 from .state import Change, Decision, Observed
 
 
-def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, netlink: Netlink) -> Decision:
+def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, machine: Machine) -> Decision:
     """Which method this underlay takes, on evidence: the packets of an ordinary program.
 
     Autojoin is tried with one group, and its address is taken away again. Where ordinary sends to
@@ -24,8 +24,8 @@ def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, netlink: Netlink) 
     device, family = overlay.underlay.device, overlay.family
     group, changes = _trial(overlay, seen, vtep)
     try:
-        with _in_place(changes, netlink):
-            path = send_path(device, str(group))
+        with _in_place(changes, machine.netlink):
+            path = machine.send_path(device, str(group))
     except RefusedError as error:
         return Decision("socket", device, family, f"autojoin of {group}: {error}")
     method = "autojoin" if path.verdict == "wire" else "socket"

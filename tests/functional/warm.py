@@ -238,8 +238,8 @@ def _count(result: Path) -> None:
     def tell() -> None:
         seen = {
             "processes": processes,
-            "batches": sum(one._netlink.batches for one in hosts),
-            "transactions": sum(one._ovsdb.transactions for one in hosts),
+            "batches": sum(vars(one.machine.netlink)["batches"] for one in hosts),
+            "transactions": sum(vars(one.machine.ovsdb)["transactions"] for one in hosts),
         }
         result.write_text(json.dumps(seen))
 

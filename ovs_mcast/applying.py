@@ -1,0 +1,102 @@
+"""A plan carried out on a machine, in its order; what was done, failed and was not tried."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from netaddr import IPAddress
+
+from .adapters.netlink import RefusedError
+from .adapters.openflow import OpenFlowError
+from .adapters.ovsdb import OvsdbError
+from .errors import ApplyError, UnavailableError
+from .keeper import KeeperError
+from .machine import Machine
+from .plan import batches
+from .state import Address, Change, Membership, Plan
+from .status import Progress
+
+LOG = logging.getLogger(__name__)
+
+
+def apply(machine: Machine, changes: Plan, progress: Progress | None = None) -> None:
+    """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
+    done: list[Change] = []
+    if changes.neighbours:
+        with machine.vswitchd() as control:
+            control.set_neighbours(changes.neighbours)
+    for where, batch in batches(changes):
+        LOG.debug("%s: %d changes", where, len(batch))
+        try:
+            _send(machine, changes.overlay, where, batch)
+        except RefusedError as error:
+            failed = [batch[position] for position, _code in error.errors]
+            done += [change for change in batch if change not in failed]
+            raise _apply_error(_why(failed[0], error), changes, done, failed) from None
+        except (OvsdbError, OpenFlowError, KeeperError) as error:
+            raise _apply_error(str(error), changes, done, batch) from None
+        done += batch
+        if progress is not None:
+            progress(len(done), len(changes))
+
+
+def _send(machine: Machine, name: str, where: str, batch: Sequence[Change]) -> None:
+    if where == "ovsdb":
+        machine.ovsdb.apply(batch)
+    elif where == "netlink":
+        with _held_meanwhile(machine, batch):
+            machine.netlink.apply(batch)
+    elif where == "keeper":
+        _keep(machine, name, batch)
+    else:
+        on = where.removeprefix("flow ")
+        bridge = machine.ovsdb.bridges().get(on)
+        if bridge is None:
+            raise OpenFlowError(f"{on}: the bridge is gone")
+        machine.openflow.apply(bridge, batch)
+
+
+def _keep(machine: Machine, name: str, batch: Sequence[Change]) -> None:
+    keeper = machine.keeper(name)
+    for change in batch:
+        if change.action == "remove":
+            keeper.end()
+        elif isinstance(change.item, Membership):
+            keeper.replace(change.item)
+
+
+@contextmanager
+def _held_meanwhile(machine: Machine, batch: Sequence[Change]) -> Iterator[None]:
+    """Sockets hold the groups whose addresses are replaced: the kernel's own membership ends."""
+    groups: defaultdict[str, list[IPAddress]] = defaultdict(list)
+    for change in batch:
+        item = change.item
+        if isinstance(item, Address) and item.autojoin and change.before is not None:
+            groups[item.device].append(IPAddress(item.address))
+    with ExitStack() as held:
+        for device, replaced in groups.items():
+            one = held.enter_context(machine.memberships(device))
+            with suppress(UnavailableError):  # a courtesy to the groups' traffic
+                one.join(replaced)
+        yield
+
+
+def _apply_error(
+    message: str, changes: Plan, done: Sequence[Change], failed: Sequence[Change]
+) -> ApplyError:
+    tried = {id(change) for change in (*done, *failed)}
+    pending = [change for change in changes if id(change) not in tried]
+    counts = f"{len(done)} done, {len(failed)} failed, {len(pending)} pending: run again"
+    return ApplyError(f"{message} ({counts})", done=done, failed=failed, pending=pending)
+
+
+def _why(change: Change, error: RefusedError) -> str:
+    code = error.errors[0][1]
+    message = f"{change.action} {change.kind} {change.item.target}: {error}"
+    if code == errno.ENOBUFS:
+        return f"{message}: no more autojoin groups; raise net.ipv4.igmp_max_memberships"
+    return message

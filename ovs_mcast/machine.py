@@ -1,0 +1,170 @@
+"""All that a Host reaches outside of itself, as one object that can be another machine.
+
+The protocols say what is asked of each part; the errors are those of adapters, with the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from netaddr import IPAddress
+
+from . import keeper, probe
+from .adapters import membership, netlink, openflow, ovsdb, vswitchd
+from .state import (
+    Address,
+    Bridge,
+    Change,
+    Limits,
+    Link,
+    Membership,
+    Neighbour,
+    Port,
+    Route,
+    RoutePath,
+)
+
+
+class Ovsdb(Protocol):
+    """Rows of bridges and ports, as adapters.ovsdb.Ovsdb has them; OvsdbError."""
+
+    def bridges(self) -> dict[str, Bridge]:
+        """Every bridge by name."""
+
+    def ports(self) -> dict[str, Port]:
+        """Every port by name, but for those that are the bridges themselves."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """One transaction; returns once ovs-vswitchd has followed."""
+
+    def exclusive(
+        self, patience: float, on_wait: Callable[[], None]
+    ) -> AbstractContextManager[None]:
+        """Alone among the runs of ovs_mcast; UnavailableError after ``patience`` seconds."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class OpenFlow(Protocol):
+    """Flows of a bridge, as adapters.openflow.OpenFlow has them; OpenFlowError."""
+
+    def dump(self, bridge: Bridge, cookie: int, mask: int) -> list[str]:
+        """The flows whose cookie matches, as `ovs-ofctl dump-flows --no-stats` prints them."""
+
+    def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
+        """One bundle, all or nothing."""
+
+
+class Netlink(Protocol):
+    """Links, addresses, routes, as adapters.netlink.Netlink has them; RefusedError."""
+
+    def links(self) -> dict[str, Link]:
+        """Every device by name."""
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Every address of every device."""
+
+    def group_routes(self) -> tuple[Route, ...]:
+        """The host routes to groups in tables main and local."""
+
+    def look_up(
+        self, groups: Sequence[IPAddress], source: IPAddress | None = None
+    ) -> dict[str, RoutePath]:
+        """Where a packet to each group would leave, by group."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """One batch; what is there or gone already is as wanted."""
+
+    def close(self) -> None:
+        """Let go of the socket."""
+
+
+class Vswitchd(Protocol):
+    """The control socket of ovs-vswitchd, as adapters.vswitchd.Vswitchd; UnavailableError."""
+
+    def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
+        """Tell the userspace datapath the Ethernet addresses of groups."""
+
+    def routes(self) -> Mapping[str, RoutePath]:
+        """The host routes by which the userspace datapath sends."""
+
+
+class Keeper(Protocol):
+    """What holds the socket memberships of one overlay, as keeper.Keeper; KeeperError."""
+
+    def held(self, joined: Callable[[str], frozenset[str]]) -> Membership | None:
+        """What it truly holds, by what ``joined`` says of its device; None if none runs."""
+
+    def replace(self, membership: Membership) -> None:
+        """Hold these groups in place of those held; those in both are never left."""
+
+    def hold(self, membership: Membership, ready: Callable[[], None]) -> None:
+        """Hold them in the calling thread until somebody ends it."""
+
+    def settle(self) -> None:
+        """Make one of two that a killed run has left."""
+
+    def end(self) -> None:
+        """Let go of all groups."""
+
+
+class Joining(Protocol):
+    """Sockets for a while, as adapters.membership.Memberships."""
+
+    def join(self, groups: Iterable[IPAddress]) -> None:
+        """Hold each of them; UnavailableError where the kernel refuses."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One Open vSwitch and one network namespace.
+
+    ``vswitchd`` opens its control socket; ``joined`` are the groups of a device in /proc;
+    ``memberships`` hold groups of a device within a `with` block; ``send_path`` looks where an
+    ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay.
+    """
+
+    ovsdb: Ovsdb
+    openflow: OpenFlow
+    netlink: Netlink
+    vswitchd: Callable[[], AbstractContextManager[Vswitchd]]
+    limits: Callable[[], Limits]
+    joined: Callable[[str], frozenset[str]]
+    memberships: Callable[[str], AbstractContextManager[Joining]]
+    send_path: Callable[[str, str], probe.SendPath]
+    keeper: Callable[[str], Keeper]
+
+    def close(self) -> None:
+        """End the connections; no thread is left."""
+        self.netlink.close()
+        self.ovsdb.close()
+
+
+def this_machine(db: str | None, rundir: str | Path | None) -> Machine:
+    """The Open vSwitch and the namespace of the caller; see host.connect."""
+    sockets = Path(rundir) if rundir else _rundir_of(db)
+    with vswitchd.Vswitchd(sockets):
+        rows = ovsdb.Ovsdb(db or f"unix:{sockets}/db.sock")
+    return Machine(
+        ovsdb=rows,
+        openflow=openflow.OpenFlow(sockets),
+        netlink=netlink.Netlink(),
+        vswitchd=partial(vswitchd.Vswitchd, sockets),
+        limits=membership.limits,
+        joined=membership.joined,
+        memberships=membership.Memberships,
+        send_path=probe.send_path,
+        keeper=partial(keeper.Keeper, sockets),
+    )
+
+
+def _rundir_of(db: str | None) -> Path:
+    if db is not None and db.startswith("unix:"):
+        return Path(db.removeprefix("unix:")).parent
+    return vswitchd.run_directory()

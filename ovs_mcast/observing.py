@@ -1,0 +1,115 @@
+"""What is there: a machine observed, and read back. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
+
+from . import checks, flows, marks
+from .adapters.openflow import OpenFlowError
+from .errors import UnavailableError
+from .joining import method_of
+from .machine import Machine
+from .model import Overlay
+from .plan import expected_flows, plan
+from .state import Decision, Flow, Observed, Plan
+from .status import SegmentStatus, Status
+
+_FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
+
+
+def observe(machine: Machine, overlay: Overlay | str) -> Observed:
+    """The machine as it is now, with the flows of this overlay (or of the one so named)."""
+    name = overlay if isinstance(overlay, str) else overlay.name
+    seen = Observed(
+        bridges=machine.ovsdb.bridges(),
+        ports=machine.ovsdb.ports(),
+        addresses=machine.netlink.addresses(),
+        routes=machine.netlink.group_routes(),
+        links=machine.netlink.links(),
+        limits=machine.limits(),
+    )
+    held = machine.keeper(name).held(machine.joined)
+    seen = replace(seen, decision=decision_of(name, seen), held=held)
+    expected = () if isinstance(overlay, str) else expected_flows(overlay, seen)
+    return replace(seen, flows=tuple(_flows(machine, name, seen, expected)))
+
+
+def compare(machine: Machine, overlay: Overlay) -> tuple[Observed, Plan]:
+    """The machine as it is, and what would have to change."""
+    seen = observe(machine, overlay)
+    return seen, plan(overlay, seen)
+
+
+def decision_of(name: str, seen: Observed) -> Decision | None:
+    """What `auto` chose for the overlay before, as it is written down."""
+    ours = (bridge for bridge in seen.bridges.values() if bridge.owner == name and bridge.notes)
+    return next((Decision.from_notes(bridge.notes) for bridge in ours), None)
+
+
+def verify(machine: Machine, overlay: Overlay, *looks: tuple[Observed, Plan]) -> Status:
+    """What is there, read back, when Open vSwitch has had its time to follow.
+
+    ``looks`` are taken first: the machine as seen since its last change, what is left to change.
+    """
+    fresh = iter(looks)
+    attempts = Retrying(
+        retry=retry_if_result(lambda status: not status.verified),
+        wait=wait_exponential(multiplier=0.02, max=0.25),
+        stop=stop_after_delay(_FOLLOW if _follows(overlay) else 0),
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+    )
+    status: Status = attempts(
+        lambda: _status(machine, overlay, *(next(fresh, None) or compare(machine, overlay)))
+    )
+    return status
+
+
+def _follows(overlay: Overlay) -> bool:
+    """Whether something comes after the change: Open vSwitch's routes, or an IPv6 local route."""
+    return overlay.datapath == "netdev" or overlay.family == 6
+
+
+def _status(machine: Machine, overlay: Overlay, seen: Observed, left: Plan) -> Status:
+    seen = _ways(machine, overlay, seen)
+    method = method_of(overlay, seen)
+    faults = [str(change) for change in left] + checks.faults(overlay, seen)
+    segments = {
+        segment.vni: SegmentStatus(
+            vlan=segment.vlan,
+            group=str(segment.flood_group),
+            joined_by=method,
+            send_path=checks.send_path(overlay, seen, segment.flood_group),
+        )
+        for segment in overlay.segments
+    }
+    problems = (*faults, *checks.warnings(overlay, seen))
+    return Status(overlay.name, (), not faults, segments, problems, seen.decision)
+
+
+def _ways(machine: Machine, overlay: Overlay, seen: Observed) -> Observed:
+    groups = overlay.flood_groups
+    if overlay.datapath == "netdev":
+        with machine.vswitchd() as control:
+            tunnels = control.routes()
+    else:
+        tunnels = machine.netlink.look_up(groups, checks.vtep_of(overlay, seen))
+    return replace(
+        seen,
+        joined=machine.joined(overlay.underlay.device),
+        sends=machine.netlink.look_up(groups),
+        tunnels=tunnels,
+    )
+
+
+def _flows(machine: Machine, name: str, seen: Observed, expected: Sequence[Flow]) -> Iterator[Flow]:
+    # Ours are on our own bridges and, with the userspace datapath, on an underlay's.
+    for bridge in seen.bridges.values():
+        if bridge.owner == name or bridge.datapath == "netdev":
+            try:
+                lines = machine.openflow.dump(bridge, marks.cookie(name), marks.STATIC_MASK)
+            except OpenFlowError as error:
+                raise UnavailableError(f"ovs-vswitchd does not show its flows: {error}") from None
+            yield from flows.read(bridge.name, lines, expected)
