@@ -19,7 +19,7 @@ from .closing import Closing
 from .errors import UnavailableError, VerifyError
 from .joining import decided
 from .keeper import KeeperError
-from .machine import Machine, this_machine
+from .machine import Holding, Machine, this_machine
 from .model import Overlay
 from .plan import plan, plan_removal
 from .state import Change, Decision, Observed, Plan
@@ -41,8 +41,16 @@ class Host(Closing):
         self.machine = machine
 
     def close(self) -> None:
-        """End the connections; no thread is left."""
+        """End the connections; no thread is left, and no group held here."""
         self.machine.close()
+
+    def hand_over(self) -> None:
+        """Leave the groups that this process holds to keepers; none is left in between.
+
+        For an agent that ends and whose overlays are to live on. Nothing happens where a keeper
+        holds them already. The next `reconcile` takes them back.
+        """
+        self.machine.hand_over()
 
     def observe(self, overlay: Overlay | str) -> Observed:
         """The machine as it is now, with the flows of this overlay (or of the one so named)."""
@@ -182,11 +190,16 @@ class Host(Closing):
             yield
 
 
-def connect(db: str | None = None, *, rundir: str | Path | None = None) -> Host:
+def connect(
+    db: str | None = None, *, rundir: str | Path | None = None, holding: Holding = "keeper"
+) -> Host:
     """A Host for the Open vSwitch of this machine and the network namespace of the caller.
 
     ``db`` is the OVSDB remote (unix:/run/openvswitch/db.sock); the sockets of ovs-vswitchd are
     looked for in ``rundir``, by default beside a unix: ``db``, else $OVS_RUNDIR. UnavailableError
     if Open vSwitch does not run.
+
+    ``holding`` says who holds the groups where sockets do: "keeper", a process that is left behind
+    and lives on after `close`; or "here", this process, until `close` or `hand_over`.
     """
-    return Host(this_machine(db, rundir))
+    return Host(this_machine(db, rundir, holding))

@@ -6,6 +6,7 @@ before the old one is told to let go, so that no group is left in between.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -36,15 +37,24 @@ class Found:
     """A keeper that answered: its process and what it joined."""
 
     pid: int
+    stays: bool  # a thread: its process does not end with it
     device: str
     index: int
     groups: tuple[str, ...]
+    refused: int  # an errno, of a group that was to be joined or left
+
+
+Start = Callable[[str, socket.socket, Memberships, Membership], None]
 
 
 class Keeper:
-    """The keeper of one overlay, if one runs; ``rundir`` is where Open vSwitch has its sockets."""
+    """The keeper of one overlay, if one runs; ``rundir`` is where Open vSwitch has its sockets.
 
-    def __init__(self, rundir: Path, overlay: str) -> None:
+    ``start`` sets off what is to hold the sockets from now on; by default a process.
+    """
+
+    def __init__(self, rundir: Path, overlay: str, start: Start | None = None) -> None:
+        self._overlay, self._start = overlay, start or _process
         self._path = rundir / f"ovs-mcast-{overlay}.keeper"
         self._new = self._path.with_suffix(".new")
 
@@ -69,32 +79,62 @@ class Keeper:
         return Membership(found.device, ())
 
     def replace(self, membership: Membership) -> None:
-        """Start a process that holds the groups, then end the one that did. KeeperError if not."""
+        """Start what holds the groups, then end what did. KeeperError if not."""
         with self._successor(membership) as (listener, held, take_over):
-            _start(listener, held, membership)
+            self._start(self._overlay, listener, held, membership)
             take_over()
+
+    def join(self, device: str, group: str) -> None:
+        """Let the running keeper join one group more. KeeperError if none runs for the device."""
+        self._tell("join", device, group)
+
+    def leave(self, device: str, group: str) -> None:
+        """Let it leave one. KeeperError as for join."""
+        self._tell("leave", device, group)
+
+    def _tell(self, verb: str, device: str, group: str) -> None:
+        caller = _connect(self._path)
+        if caller is None:
+            raise KeeperError("no keeper runs")
+        try:
+            word = f"{verb} {socket.if_nametoindex(device)} {group}"
+        except OSError:
+            caller.close()
+            raise KeeperError(f"there is no device {device}") from None
+        found = _say(caller, word.encode())
+        refused = errno.EPIPE if found is None else found.refused
+        if refused:
+            raise KeeperError(f"the keeper cannot {verb} {group}: {os.strerror(refused)}")
 
     def hold(self, membership: Membership, ready: Callable[[], None]) -> None:
         """Hold the groups in this very process until somebody says `end`; KeeperError if not.
 
         ``ready`` is called once the groups are held and the process that did has ended.
         """
-        with self._successor(membership) as (listener, _held, take_over):
+        with self._successor(membership) as (listener, held, take_over):
             take_over()
-            inode = self._path.stat().st_ino
+            inode, groups = self._path.stat().st_ino, copied(held, membership)
+            held.close()
             ready()
             try:
-                holder.serve(listener, _description(membership), os.geteuid())
+                holder.serve(listener, groups, os.geteuid())
             finally:
-                with suppress(FileNotFoundError):
-                    if self._path.stat().st_ino == inode:
-                        self._path.unlink()
+                self.forget(inode)
+
+    def forget(self, inode: int) -> None:
+        """Remove the file by which it is found, unless that is another's by now."""
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_ino == inode:
+                self._path.unlink()
 
     def settle(self) -> None:
         """After a run that was killed while it replaced a keeper: of two, keep the one found.
 
         Nothing happens where no such run was.
         """
+        self._settle()
+
+    def _settle(self) -> None:
         caller = _connect(self._path)
         if caller is None:
             with suppress(FileNotFoundError):
@@ -129,7 +169,7 @@ class Keeper:
             taken_over = True
 
         try:
-            self.settle()
+            self._settle()
             held.join(map(IPAddress, membership.groups))
             listener.bind(str(self._new))
             os.chmod(self._new, 0o600)
@@ -156,15 +196,18 @@ def _connect(path: Path) -> socket.socket | None:
     return caller
 
 
-def _start(listener: socket.socket, held: Memberships, membership: Membership) -> None:
+def _process(
+    _overlay: str, listener: socket.socket, held: Memberships, membership: Membership
+) -> None:
     """A process of its own session, which inherits the sockets and outlives us."""
-    program = [sys.executable, "-I", "-S", holder.__file__, str(listener.fileno())]
+    descriptors = [listener.fileno(), *held.descriptors]
+    program = [sys.executable, "-I", "-S", holder.__file__, *map(str, descriptors)]
     process = subprocess.Popen(
         program,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=[listener.fileno(), *held.descriptors],
+        pass_fds=descriptors,
         start_new_session=True,
         env={},
         cwd="/",
@@ -174,7 +217,7 @@ def _start(listener: socket.socket, held: Memberships, membership: Membership) -
     assert said is not None
     assert complaint is not None
     with given, said, complaint:
-        given.write(_description(membership))
+        given.write("\n".join((*_device(membership.device), *membership.groups)).encode())
         given.close()
         ready = said.readline() == b"ready\n"
         words = [] if ready else complaint.read().decode(errors="replace").split("\n")
@@ -185,10 +228,15 @@ def _start(listener: socket.socket, held: Memberships, membership: Membership) -
     raise KeeperError(f"the keeper did not start: {words[-1] if words else 'no reason given'}")
 
 
-def _description(membership: Membership) -> bytes:
-    index = socket.if_nametoindex(membership.device)
-    said = {"device": membership.device, "index": index, "groups": membership.groups}
-    return json.dumps(said).encode()
+def _device(name: str) -> tuple[str, str]:
+    return json.dumps(name), str(socket.if_nametoindex(name))
+
+
+def copied(held: Memberships, membership: Membership) -> holder.Held:
+    """The same sockets once more, to be held in this process as the keeper's program does."""
+    sockets = [socket.socket(fileno=os.dup(number)) for number in held.descriptors]
+    device, index = _device(membership.device)
+    return holder.Held(device, int(index), membership.groups, sockets)
 
 
 def _say(caller: socket.socket, word: bytes) -> Found | None:
@@ -201,17 +249,26 @@ def _say(caller: socket.socket, word: bytes) -> Found | None:
                 said += part
             found = json.loads(said)
             return Found(
-                int(found["pid"]), str(found["device"]), int(found["index"]), tuple(found["groups"])
+                pid=int(found["pid"]),
+                stays=bool(found.get("stays")),
+                device=str(found["device"]),
+                index=int(found["index"]),
+                groups=tuple(sorted(found.get("groups", ()), key=_packed)),
+                refused=int(found.get("refused", 0 if word in {b"look", b"end"} else errno.EPROTO)),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _packed(group: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in group else socket.AF_INET, group)
 
 
 def _end(path: Path) -> None:
     """Tell the keeper that listens there, if one does, to end; wait until its process has."""
     caller = _connect(path)
     found = None if caller is None else _say(caller, b"end")
-    if found is None:
+    if found is None or found.stays:
         return
     attempts = Retrying(
         retry=retry_if_result(lambda there: there),

@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from netaddr import IPAddress
 
-from . import keeper, probe
+from . import here, keeper, probe
 from .adapters import membership, netlink, openflow, ovsdb, vswitchd
+from .errors import ConfigurationError
 from .state import (
     Address,
     Bridge,
@@ -28,6 +29,8 @@ from .state import (
     Route,
     RoutePath,
 )
+
+Holding = Literal["keeper", "here"]  # who holds what sockets hold: a process left behind, or this
 
 
 class Ovsdb(Protocol):
@@ -101,6 +104,12 @@ class Keeper(Protocol):
     def held(self, joined: Callable[[str], frozenset[str]]) -> Membership | None:
         """What it truly holds, by what ``joined`` says of its device; None if none runs."""
 
+    def join(self, device: str, group: str) -> None:
+        """Hold one group more, in one message. KeeperError if none runs for that device."""
+
+    def leave(self, device: str, group: str) -> None:
+        """Let go of one group, in one message. KeeperError if none runs for that device."""
+
     def replace(self, membership: Membership) -> None:
         """Hold these groups in place of those held; those in both are never left."""
 
@@ -108,7 +117,7 @@ class Keeper(Protocol):
         """Hold them in the calling thread until somebody ends it."""
 
     def settle(self) -> None:
-        """Make one of two that a killed run has left."""
+        """Make one of two that a killed run has left; here, take over what a process holds."""
 
     def end(self) -> None:
         """Let go of all groups."""
@@ -127,7 +136,8 @@ class Machine:
 
     ``vswitchd`` opens its control socket; ``joined`` are the groups of a device in /proc;
     ``memberships`` hold groups of a device within a `with` block; ``send_path`` looks where an
-    ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay.
+    ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay;
+    ``hand_over`` leaves processes behind for the groups that this one holds, ``let_go`` does not.
     """
 
     ovsdb: Ovsdb
@@ -139,18 +149,24 @@ class Machine:
     memberships: Callable[[str], AbstractContextManager[Joining]]
     send_path: Callable[[str, str], probe.SendPath]
     keeper: Callable[[str], Keeper]
+    hand_over: Callable[[], None] = lambda: None
+    let_go: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         """End the connections; no thread is left."""
+        self.let_go()
         self.netlink.close()
         self.ovsdb.close()
 
 
-def this_machine(db: str | None, rundir: str | Path | None) -> Machine:
+def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) -> Machine:
     """The Open vSwitch and the namespace of the caller; see host.connect."""
+    if holding not in get_args(Holding):
+        raise ConfigurationError(f"{holding!r} is neither keeper nor here", field="holding")
     sockets = Path(rundir) if rundir else _rundir_of(db)
     with vswitchd.Vswitchd(sockets):
         rows = ovsdb.Ovsdb(db or f"unix:{sockets}/db.sock")
+    threads = here.Here(sockets)
     return Machine(
         ovsdb=rows,
         openflow=openflow.OpenFlow(sockets),
@@ -160,7 +176,9 @@ def this_machine(db: str | None, rundir: str | Path | None) -> Machine:
         joined=membership.joined,
         memberships=membership.Memberships,
         send_path=probe.send_path,
-        keeper=partial(keeper.Keeper, sockets),
+        keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
+        hand_over=threads.hand_over,
+        let_go=threads.close,
     )
 
 

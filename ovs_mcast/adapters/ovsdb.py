@@ -78,6 +78,7 @@ class Ovsdb:
                 ovsdb.txns.put_nowait(None)
             ovsdb.thread.join()
             ovsdb.thread = None
+        ovsdb.txns.close()  # its pipe, which else stays for the garbage collector
 
     def bridges(self) -> dict[str, Bridge]:
         """Every bridge by name."""

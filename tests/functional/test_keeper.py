@@ -17,7 +17,7 @@ from tests.functional.wire import eventually
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
 
-NOBODY = 65534
+NOBODY_ELSE = 0x7000006D  # beyond the numbers that users, services and containers get
 
 
 def the_keeper(node: Node) -> tuple[int, Path]:
@@ -34,7 +34,7 @@ def status(directory: Path) -> dict[str, str]:
 
 
 def test_it_is_small_and_has_nothing_but_its_sockets(either: Node) -> None:
-    """One process of nobody's, without a capability or a way to one; its descriptors are sockets.
+    """A process of a user of its own, with no capability or way to one; what it has are sockets.
 
     h1 (look at /proc)
     """
@@ -43,7 +43,7 @@ def test_it_is_small_and_has_nothing_but_its_sockets(either: Node) -> None:
     seen = status(directory)
     print(f"{either.host.underlay}: VmRSS {seen['VmRSS']}, {seen['Threads']} thread")
     assert int(seen["VmRSS"].split()[0]) < 20_000
-    assert seen["Uid"] == seen["Gid"] == " ".join([str(NOBODY)] * 4)
+    assert seen["Uid"] == seen["Gid"] == " ".join([str(NOBODY_ELSE)] * 4)
     assert seen["Groups"] == ""
     for capabilities in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
         assert int(seen[capabilities], 16) == 0

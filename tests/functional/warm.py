@@ -114,14 +114,17 @@ class Warm:
         nobody: bool = False,
         count: Path | None = None,
         bare: bool = False,
+        program: str = "",
     ) -> Run:
         """Start a run with ``--json``; the host's underlay and datapath are put in, and autojoin.
 
         ``nobody`` runs without privileges; ``count`` is a file for what the run cost; ``bare`` puts
-        nothing in, not even ``--json``.
+        nothing in, not even ``--json``; ``program`` is a function, MODULE:NAME, that is called with
+        the arguments in place of setup.
         """
         named = {argument.partition("=")[0] for argument in arguments}
         given: tuple[str, ...] = ()
+        bare = bare or bool(program)
         if not bare and not named & {"--underlay", "--config", "--teardown"}:
             given = ("--underlay", host.underlay, "--datapath", host.datapath)
             given += () if "--membership" in named else ("--membership", "autojoin")
@@ -131,6 +134,7 @@ class Warm:
             "env": {"OVS_RUNDIR": "/run/openvswitch", **(env or {})},
             "nobody": nobody,
             "count": str(count or ""),
+            "program": program,
         }
         stdout, stderr = _unnamed_file(), _unnamed_file()
         ours, theirs = socket.socketpair()
@@ -211,7 +215,11 @@ def _carry_out(request: Mapping[str, Any]) -> None:
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
     sys.argv = list(request["argv"])
-    setup.main()
+    if request["program"]:
+        module, _, name = request["program"].partition(":")
+        vars(import_module(module))[name](*request["argv"][1:])
+    else:
+        setup.main()
 
 
 def _count(result: Path) -> None:

@@ -1,0 +1,106 @@
+"""Memberships held by this very process, for agents: threads in place of keepers.
+
+Each is found, asked and ended as a keeper is, through the same unix socket, so that a run of
+`setup` finds what an agent holds, and can take it over.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import holder
+from .adapters.membership import Memberships
+from .closing import Closing
+from .errors import UnavailableError
+from .keeper import Keeper, KeeperError, copied
+from .state import Membership
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """A thread that holds the groups of one overlay, and the socket that it answers at."""
+
+    thread: threading.Thread
+    listener: socket.socket
+    inode: int
+
+    def end(self) -> None:
+        """End the thread, if nobody has; what it held is let go of."""
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+
+
+class Here(Closing):
+    """What the keepers of one Host are: threads of this process, until ``close``."""
+
+    def __init__(self, rundir: Path) -> None:
+        self._rundir = rundir
+        self._holdings: dict[str, _Holding] = {}
+
+    def keeper(self, overlay: str) -> HeldHere:
+        """The keeper of an overlay."""
+        return HeldHere(self._rundir, overlay, self)
+
+    def holds(self, overlay: str) -> bool:
+        """Whether the groups of an overlay are held here: nobody has ended the thread."""
+        holding = self._holdings.get(overlay)
+        return holding is not None and holding.thread.is_alive()
+
+    def start(
+        self, overlay: str, listener: socket.socket, held: Memberships, membership: Membership
+    ) -> None:
+        """A thread that holds the groups from now on, and answers; a former one lets go."""
+        groups, ours = copied(held, membership), listener.dup()
+
+        def hold() -> None:
+            with ours:
+                holder.serve(ours, groups, os.geteuid(), thread=True)
+
+        # Whoever forgets to close does not wait for it.
+        thread = threading.Thread(target=hold, name=f"ovs-mcast {overlay}", daemon=True)
+        former = self._holdings.get(overlay)
+        inode = os.stat(listener.getsockname()).st_ino
+        thread.start()
+        self._holdings[overlay] = _Holding(thread, ours, inode)
+        if former is not None:
+            former.end()
+
+    def hand_over(self) -> None:
+        """Leave a process behind for each overlay, which joins before the thread lets go."""
+        for overlay in [name for name in self._holdings if self.holds(name)]:
+            keeper = Keeper(self._rundir, overlay)
+            found = keeper.look()
+            try:
+                if found is not None:
+                    keeper.replace(Membership(found.device, found.groups))
+            except KeeperError as error:
+                raise UnavailableError(str(error)) from None
+
+    def close(self) -> None:
+        """Let go of all groups; no thread is left."""
+        while self._holdings:
+            overlay, holding = self._holdings.popitem()
+            holding.end()
+            Keeper(self._rundir, overlay).forget(holding.inode)
+
+
+class HeldHere(Keeper):
+    """A keeper that is a thread of this process."""
+
+    def __init__(self, rundir: Path, overlay: str, here: Here) -> None:
+        super().__init__(rundir, overlay, here.start)
+        self._here = here
+
+    def settle(self) -> None:
+        """Of two keepers that a killed run has left make one, and take over what it holds."""
+        super().settle()
+        found = None if self._here.holds(self._overlay) else self.look()
+        if found is not None:
+            with suppress(KeeperError):  # its device is gone: the plan says what is missing
+                self.replace(Membership(found.device, found.groups))

@@ -1,0 +1,134 @@
+"""Small programs that embed the library, each run on a host of the lab in a process of its own.
+
+A program says what it has done with ``say`` and waits for a word with ``hear``; what it returns is
+the last line that it says. ``run`` starts one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ovs_mcast as om
+from tests.functional.machine import Node
+from tests.functional.warm import Run
+from tests.functional.wire import eventually
+
+PATIENCE = 30.0
+
+
+class Embedded:
+    """A program that runs, as the test sees it: what it says, and words to it."""
+
+    def __init__(self, run: Run, fifo: Path) -> None:
+        self._run, self._said = run, 0
+        self.pid = run.pid
+        self._words = os.open(fifo, os.O_RDWR)
+
+    def says(self) -> Any:
+        """The next thing that it says."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            lines = os.pread(self._run._stdout.fileno(), 1 << 20, 0).decode().split("\n")[:-1]
+            if len(lines) > self._said:
+                self._said += 1
+                return json.loads(lines[self._said - 1])
+            select.select([], [], [], 0.01)
+        raise AssertionError(f"it says nothing; {self._run.said()}")
+
+    def tell(self, word: str) -> Any:
+        """Say a word, and return what it says next."""
+        os.write(self._words, f"{word}\n".encode())
+        return self.says()
+
+    def kill(self) -> None:
+        """Kill -9, and wait for its end."""
+        self._run.kill()
+        self._run.wait()
+
+    def end(self) -> None:
+        """Wait for its end, which must be in order."""
+        os.write(self._words, b"\n")
+        result = self._run.wait()
+        assert (result.status, result.stderr) == (0, ""), result.stderr
+
+
+@contextmanager
+def run(
+    node: Node, program: str, overlay: Mapping[str, Any], directory: Path
+) -> Iterator[Embedded]:
+    """Start one of the programs below on a host; it has ended afterwards."""
+    fifo = directory / f"words-{len(list(directory.iterdir()))}"
+    os.mkfifo(fifo)
+    embedded = Embedded(
+        node.start(json.dumps(dict(overlay)), str(fifo), program=f"{__name__}:{program}"), fifo
+    )
+    try:
+        yield embedded
+    finally:
+        os.close(embedded._words)
+
+
+def say(value: object) -> None:
+    """Tell the test."""
+    os.write(1, json.dumps(value).encode() + b"\n")
+
+
+def words(fifo: str) -> Iterator[str]:
+    """What the test says, until it says nothing."""
+    with open(fifo, encoding="ascii") as said:
+        for line in said:
+            if not line.strip():
+                return
+            yield line.strip()
+
+
+def threads() -> list[str]:
+    """The threads of this process, as the kernel counts them."""
+    return sorted(path.name for path in Path("/proc/self/task").iterdir())
+
+
+def descriptors() -> dict[str, str]:
+    """What this process has open."""
+    found = {}
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            found[path.name] = str(path.readlink())
+        except FileNotFoundError:
+            continue
+    return found
+
+
+# The programs
+
+
+def here(configuration: str, fifo: str) -> None:
+    """Reconcile, holding the groups in this process; then as told."""
+    overlay = om.Overlay.from_mapping(json.loads(configuration))
+    with om.connect():
+        pass  # what the libraries open once, and keep
+    before = descriptors()
+    with om.connect(holding="here") as host:
+        status = host.reconcile(overlay)
+        say({"changes": [str(change) for change in status.changes], "threads": len(threads())})
+        for word in words(fifo):
+            if word == "plan":
+                say([str(change) for change in host.plan(overlay)])
+            elif word == "reconcile":
+                say([str(change) for change in host.reconcile(overlay).changes])
+            elif word == "hand over":
+                host.hand_over()
+                say([thread.name for thread in threading.enumerate()])
+            elif word == "held":
+                seen = host.observe(overlay)
+                say(None if seen.held is None else seen.held.groups)
+    # Python joins a thread just before the kernel has ended it.
+    assert eventually(lambda: len(threads()) == 1), threads()
+    assert descriptors() == before
