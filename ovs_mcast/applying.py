@@ -15,7 +15,7 @@ from .adapters.openflow import OpenFlowError
 from .adapters.ovsdb import OvsdbError
 from .errors import ApplyError, UnavailableError
 from .keeper import KeeperError
-from .machine import Machine
+from .machine import Keeper, Machine
 from .plan import batches
 from .state import Address, Change, Membership, Plan
 from .status import Progress
@@ -32,7 +32,7 @@ def apply(machine: Machine, changes: Plan, progress: Progress | None = None) -> 
     for where, batch in batches(changes):
         LOG.debug("%s: %d changes", where, len(batch))
         try:
-            _send(machine, changes.overlay, where, batch)
+            _send(machine, changes, where, batch)
         except RefusedError as error:
             failed = [batch[position] for position, _code in error.errors]
             done += [change for change in batch if change not in failed]
@@ -44,14 +44,16 @@ def apply(machine: Machine, changes: Plan, progress: Progress | None = None) -> 
             progress(len(done), len(changes))
 
 
-def _send(machine: Machine, name: str, where: str, batch: Sequence[Change]) -> None:
+def _send(machine: Machine, changes: Plan, where: str, batch: Sequence[Change]) -> None:
     if where == "ovsdb":
         machine.ovsdb.apply(batch)
     elif where == "netlink":
         with _held_meanwhile(machine, batch):
-            machine.netlink.apply(batch)
+            machine.netlink.apply(batch, exclusive=changes.part)
     elif where == "keeper":
-        _keep(machine, name, batch)
+        keeper = machine.keeper(changes.overlay)
+        for change in batch:
+            (_join_or_leave if changes.part else _keep)(keeper, change)
     else:
         on = where.removeprefix("flow ")
         bridge = machine.ovsdb.bridges().get(on)
@@ -60,13 +62,17 @@ def _send(machine: Machine, name: str, where: str, batch: Sequence[Change]) -> N
         machine.openflow.apply(bridge, batch)
 
 
-def _keep(machine: Machine, name: str, batch: Sequence[Change]) -> None:
-    keeper = machine.keeper(name)
-    for change in batch:
-        if change.action == "remove":
-            keeper.end()
-        elif isinstance(change.item, Membership):
-            keeper.replace(change.item)
+def _keep(keeper: Keeper, change: Change) -> None:
+    if change.action == "remove":
+        keeper.end()
+    elif isinstance(change.item, Membership):
+        keeper.replace(change.item)
+
+
+def _join_or_leave(keeper: Keeper, change: Change) -> None:
+    assert isinstance(change.item, Membership)
+    for group in change.item.groups:
+        (keeper.leave if change.action == "remove" else keeper.join)(change.item.device, group)
 
 
 @contextmanager

@@ -12,38 +12,65 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
+from threading import RLock
+from typing import Concatenate, ParamSpec, TypeVar
 
-from . import applying, checks, observing, trial
+from . import applying, checks, observing, single, trial
 from .closing import Closing
-from .errors import UnavailableError, VerifyError
+from .errors import ConfigurationError, UnavailableError, VerifyError
+from .inplace import InPlace
 from .joining import decided
 from .keeper import KeeperError
 from .machine import Holding, Machine, this_machine
-from .model import Overlay
+from .model import Overlay, Segment
 from .plan import plan, plan_removal
 from .state import Change, Decision, Observed, Plan
 from .status import Progress, Status
 
 LOG = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 PATIENCE = 60.0  # seconds that a run waits for another to end
 _ROUNDS = 3  # a change of datapath takes a second look: ovs-vswitchd makes the bridge anew
 
 
-class Host(Closing):
-    """One Open vSwitch and one network namespace. Use it from one thread at a time.
+def _in_turn(method: Callable[Concatenate[Host, _P], _T]) -> Callable[Concatenate[Host, _P], _T]:
+    """One call at a time, whatever thread it comes from."""
 
-    ``connect`` makes one for the machine of the caller.
+    @wraps(method)
+    def turn(host: Host, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
+        with host._lock:
+            return method(host, *arguments, **named)
+
+    return turn
+
+
+def _of(status: Status, done: tuple[Change, ...], vnis: tuple[int, ...]) -> Status:
+    segments = {vni: seen for vni, seen in status.segments.items() if vni in vnis}
+    return replace(status, changes=(*done, *status.changes), segments=segments)
+
+
+class Host(Closing):
+    """One Open vSwitch and one network namespace; ``connect`` makes one for those of the caller.
+
+    All methods may be called from any thread: one runs at a time, the others wait for it.
     """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self._lock = RLock()
+        self._in_place: dict[str, InPlace] = {}
 
+    @_in_turn
     def close(self) -> None:
         """End the connections; no thread is left, and no group held here."""
+        self._in_place.clear()
         self.machine.close()
 
+    @_in_turn
     def hand_over(self) -> None:
         """Leave the groups that this process holds to keepers; none is left in between.
 
@@ -52,26 +79,32 @@ class Host(Closing):
         """
         self.machine.hand_over()
 
+    @_in_turn
     def observe(self, overlay: Overlay | str) -> Observed:
         """The machine as it is now, with the flows of this overlay (or of the one so named)."""
         return observing.observe(self.machine, overlay)
 
+    @_in_turn
     def plan(self, overlay: Overlay) -> Plan:
         """What `reconcile` would change; changes nothing. ConfigurationError as there."""
         return self.compare(overlay)[1]
 
+    @_in_turn
     def compare(self, overlay: Overlay) -> tuple[Observed, Plan]:
         """The machine as it is, and what `reconcile` would change of it."""
         return observing.compare(self.machine, overlay)
 
+    @_in_turn
     def apply(self, changes: Plan, progress: Progress | None = None) -> None:
         """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
         applying.apply(self.machine, changes, progress)
 
+    @_in_turn
     def verify(self, overlay: Overlay) -> Status:
         """What is there now, read back; changes nothing."""
         return observing.verify(self.machine, overlay)
 
+    @_in_turn
     def reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
         """Observe, plan, apply, verify; return what was seen.
 
@@ -80,24 +113,105 @@ class Host(Closing):
         wanted. Running it again changes nothing, or converges after a failure.
         """
         with self._alone():
-            self.machine.keeper(overlay.name).settle()
-            decision = self._decide(overlay)
-            done: tuple[Change, ...] = ()
-            for _round in range(_ROUNDS):
-                changes, seen, left = self._converge(
-                    lambda: self._observe_with(overlay, decision),
-                    lambda seen: plan(overlay, seen),
-                    progress,
-                )
-                done += changes
-                status = observing.verify(self.machine, overlay, (seen, left))
-                status = replace(status, changes=done)
-                if status.verified or not self.plan(overlay):
-                    break
+            return self._reconcile(overlay, progress)
+
+    def _reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
+        if overlay.name in self._in_place:
+            self._in_place[overlay.name].settled = False
+        self.machine.keeper(overlay.name).settle()
+        decision = self._decide(overlay)
+        done: tuple[Change, ...] = ()
+        for _round in range(_ROUNDS):
+            changes, seen, left = self._converge(
+                lambda: self._observe_with(overlay, decision),
+                lambda seen: plan(overlay, seen),
+                progress,
+            )
+            done += changes
+            status = observing.verify(self.machine, overlay, (seen, left))
+            status = replace(status, changes=done)
+            if status.verified or not self.plan(overlay):
+                break
+        self._in_place[overlay.name] = InPlace(overlay, seen, settled=status.verified)
         if not status.verified:
             raise VerifyError(status.problems, status)
         return status
 
+    @_in_turn
+    def overlay(self, name: str | None = None) -> Overlay:
+        """The overlay that was put in place last, with the segments that came and went since.
+
+        ``name`` may be left out where this Host has but one. ConfigurationError before `reconcile`.
+        """
+        return self._placed(name).overlay
+
+    @_in_turn
+    def add(self, segment: Segment, *, name: str | None = None) -> Status:
+        """Put one segment more in place, in an overlay that `reconcile` has put in place.
+
+        Looks at what concerns the segment alone, so that the cost does not grow with the number of
+        segments; where something else is found than is expected, as `reconcile` does. The Status
+        has the changes and the one segment. ConfigurationError, with nothing touched, for a VNI or
+        VLAN that is there already and whatever else `reconcile` refuses; the other errors as there.
+        After an error, but for VerifyError, the segment is not wanted: add it again, or reconcile.
+        """
+        place = self._placed(name)
+        wanted = place.admitted(segment)
+        with self._alone():
+            try:
+                with place.unsettled_by_errors():
+                    status = single.add(self.machine, place, wanted)
+            except single.UnexpectedError as error:
+                return self._as_a_whole(place, place.grown(wanted), error, wanted.vni)
+            place.add(wanted)
+            return status
+
+    @_in_turn
+    def remove(self, vni: int, *, name: str | None = None) -> Status:
+        """Take one segment away, and what it has learned; the cost and the errors are as for `add`.
+
+        ConfigurationError if there is no such segment. The Status has the changes and no segment.
+        """
+        place = self._placed(name)
+        unwanted = place.there(vni)
+        with self._alone():
+            try:
+                with place.unsettled_by_errors():
+                    status = single.remove(self.machine, place, unwanted)
+            except single.UnexpectedError as error:
+                return self._as_a_whole(place, place.shrunk(vni), error)
+            place.discard(unwanted)
+            return status
+
+    def _placed(self, name: str | None) -> InPlace:
+        if name is None and len(self._in_place) > 1:
+            names = ", ".join(sorted(self._in_place))
+            raise ConfigurationError(f"say which overlay: {names}", field="name")
+        found = next(iter(self._in_place), None) if name is None else name
+        if found is None or found not in self._in_place:
+            which = "no overlay" if found is None else f"no overlay {found}"
+            raise ConfigurationError(f"{which} was reconciled by this Host", field="name")
+        return self._in_place[found]
+
+    def _as_a_whole(
+        self, place: InPlace, overlay: Overlay, error: single.UnexpectedError, *vnis: int
+    ) -> Status:
+        """Reconcile all of it; of the segments tell those alone that were asked for."""
+        LOG.debug("the whole is looked at: %s", error)
+        before = place.overlay
+        try:
+            status = self._reconcile(overlay)
+        except ConfigurationError:
+            if error.done:  # of a segment that cannot be
+                self._reconcile(before)
+            raise
+        except VerifyError as failed:
+            if not isinstance(failed.status, Status):
+                raise
+            raise VerifyError(failed.problems, _of(failed.status, error.done, vnis)) from None
+        return _of(status, error.done, vnis)
+
+    @_in_turn
     def teardown(self, name: str, progress: Progress | None = None) -> Status:
         """Remove everything that bears the overlay's mark, and nothing else."""
         with self._alone():
@@ -105,16 +219,19 @@ class Host(Closing):
                 lambda: self.observe(name), lambda seen: plan_removal(name, seen), progress
             )
             self.machine.keeper(name).end()
+            self._in_place.pop(name, None)
             left = tuple(str(change) for change in changes)
         status = Status(name, done, not left, {}, left)
         if left:
             raise VerifyError(left, status)
         return status
 
+    @_in_turn
     def plan_teardown(self, name: str) -> Plan:
         """What `teardown` would remove; changes nothing."""
         return plan_removal(name, self.observe(name))
 
+    @_in_turn
     def overlays(self) -> list[str]:
         """The names of the overlays that have rows in this OVSDB."""
         ovsdb = self.machine.ovsdb
@@ -127,6 +244,7 @@ class Host(Closing):
         """
         keeper = self.machine.keeper(overlay.name)
         with ExitStack() as alone:
+            alone.enter_context(self._lock)
             alone.enter_context(self._alone())
             held = keeper.held(self.machine.joined)
             if held is None:

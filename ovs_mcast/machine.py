@@ -39,8 +39,8 @@ class Ovsdb(Protocol):
     def bridges(self) -> dict[str, Bridge]:
         """Every bridge by name."""
 
-    def ports(self) -> dict[str, Port]:
-        """Every port by name, but for those that are the bridges themselves."""
+    def ports(self, on: str | None = None) -> dict[str, Port]:
+        """Every port by name, or those on one bridge, but for the bridges themselves."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         """One transaction; returns once ovs-vswitchd has followed."""
@@ -57,8 +57,11 @@ class Ovsdb(Protocol):
 class OpenFlow(Protocol):
     """Flows of a bridge, as adapters.openflow.OpenFlow has them; OpenFlowError."""
 
-    def dump(self, bridge: Bridge, cookie: int, mask: int) -> list[str]:
-        """The flows whose cookie matches, as `ovs-ofctl dump-flows --no-stats` prints them."""
+    def dump(self, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
+        """The flows whose cookie matches, as `ovs-ofctl dump-flows --no-stats` prints them.
+
+        ``match`` is one that they have within theirs, such as arp,arp_tpa=239.0.0.1.
+        """
 
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
         """One bundle, all or nothing."""
@@ -76,13 +79,19 @@ class Netlink(Protocol):
     def group_routes(self) -> tuple[Route, ...]:
         """The host routes to groups in tables main and local."""
 
+    def link(self, name: str) -> Link | None:
+        """One device; None if it is not there."""
+
+    def group_route(self, group: IPAddress) -> Route | None:
+        """The host route that takes a packet to the group; None if a wider one does, or none."""
+
     def look_up(
         self, groups: Sequence[IPAddress], source: IPAddress | None = None
     ) -> dict[str, RoutePath]:
         """Where a packet to each group would leave, by group."""
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """One batch; what is there or gone already is as wanted."""
+    def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
+        """One batch; what is gone already is as wanted, and what is there, if not exclusive."""
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -96,6 +105,9 @@ class Vswitchd(Protocol):
 
     def routes(self) -> Mapping[str, RoutePath]:
         """The host routes by which the userspace datapath sends."""
+
+    def route(self, group: str) -> RoutePath:
+        """How the userspace datapath sends to one group."""
 
 
 class Keeper(Protocol):
@@ -134,7 +146,8 @@ class Joining(Protocol):
 class Machine:
     """One Open vSwitch and one network namespace.
 
-    ``vswitchd`` opens its control socket; ``joined`` are the groups of a device in /proc;
+    ``vswitchd`` opens its control socket; ``joined`` are the groups of a device in /proc, and
+    ``is_member`` is whether one of them is;
     ``memberships`` hold groups of a device within a `with` block; ``send_path`` looks where an
     ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay;
     ``hand_over`` leaves processes behind for the groups that this one holds, ``let_go`` does not.
@@ -146,6 +159,7 @@ class Machine:
     vswitchd: Callable[[], AbstractContextManager[Vswitchd]]
     limits: Callable[[], Limits]
     joined: Callable[[str], frozenset[str]]
+    is_member: Callable[[str, str], bool]
     memberships: Callable[[str], AbstractContextManager[Joining]]
     send_path: Callable[[str, str], probe.SendPath]
     keeper: Callable[[str], Keeper]
@@ -174,6 +188,7 @@ def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) ->
         vswitchd=partial(vswitchd.Vswitchd, sockets),
         limits=membership.limits,
         joined=membership.joined,
+        is_member=membership.is_member,
         memberships=membership.Memberships,
         send_path=probe.send_path,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),

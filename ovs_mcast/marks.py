@@ -18,9 +18,9 @@ EXTERNAL_ID = "ovs-mcast"
 PROTOCOL = 109  # RTA protocol and IFA_PROTO; not in iproute2's rt_protos
 
 _PREFIX = 0x6D
-_LEARNED = 1 << 36
+LEARNED = 1 << 36  # in a cookie: the flow was made by learn()
 OVERLAY_MASK = 0xFF << 56 | 0x7FFFF << 37
-STATIC_MASK = OVERLAY_MASK | _LEARNED
+STATIC_MASK = OVERLAY_MASK | LEARNED
 
 
 @lru_cache(maxsize=64)
@@ -47,7 +47,7 @@ def is_metric(value: int | None) -> bool:
 def cookie(overlay: str, *, vlan: int = 0, vni: int = 0, learned: bool = False) -> int:
     """The cookie of a flow; VLAN and VNI 0 where the flow serves all segments."""
     base = _PREFIX << 56 | number(overlay) << 37 | vlan << 24 | vni
-    return base | _LEARNED if learned else base
+    return base | LEARNED if learned else base
 
 
 def is_cookie(value: int, overlay: str) -> bool:
@@ -57,7 +57,7 @@ def is_cookie(value: int, overlay: str) -> bool:
 
 def is_learned(value: int) -> bool:
     """Whether a flow with this cookie, if ours, was made by learn()."""
-    return bool(value & _LEARNED)
+    return bool(value & LEARNED)
 
 
 def segment_of(value: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
@@ -55,15 +55,21 @@ def verify(machine: Machine, overlay: Overlay, *looks: tuple[Observed, Plan]) ->
     ``looks`` are taken first: the machine as seen since its last change, what is left to change.
     """
     fresh = iter(looks)
+    return patiently(
+        overlay,
+        lambda: _status(machine, overlay, *(next(fresh, None) or compare(machine, overlay))),
+    )
+
+
+def patiently(overlay: Overlay, look: Callable[[], Status]) -> Status:
+    """What is seen once it is as wanted, or when Open vSwitch has had its time to follow."""
     attempts = Retrying(
         retry=retry_if_result(lambda status: not status.verified),
         wait=wait_exponential(multiplier=0.02, max=0.25),
         stop=stop_after_delay(_FOLLOW if _follows(overlay) else 0),
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
-    status: Status = attempts(
-        lambda: _status(machine, overlay, *(next(fresh, None) or compare(machine, overlay)))
-    )
+    status: Status = attempts(look)
     return status
 
 

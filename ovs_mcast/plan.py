@@ -54,12 +54,12 @@ def plan(overlay: Overlay, observed: Observed) -> Plan:
     ]
     for route in joining.local_routes(overlay, observed, changing):
         changes.append(Change("remove", route, "it takes what programs send to lo"))
-    return Plan(overlay.name, _ordered(changes), _neighbours(overlay, changes))
+    return Plan(overlay.name, ordered(changes), neighbours(overlay, changes))
 
 
 def plan_removal(name: str, observed: Observed) -> Plan:
     """Everything of one overlay, removed; bridges that hold others' ports are kept, unmarked."""
-    return Plan(name, _ordered(_difference(name, {}, observed)))
+    return Plan(name, ordered(_difference(name, {}, observed)))
 
 
 def expected_flows(overlay: Overlay, observed: Observed) -> tuple[Flow, ...]:
@@ -70,7 +70,7 @@ def expected_flows(overlay: Overlay, observed: Observed) -> tuple[Flow, ...]:
         return ()
 
 
-def _neighbours(overlay: Overlay, changes: Iterable[Change]) -> tuple[Neighbour, ...]:
+def neighbours(overlay: Overlay, changes: Iterable[Change]) -> tuple[Neighbour, ...]:
     """Groups whose ARP is about to be answered: told beforehand, no first frame waits for it."""
     bridge = overlay.underlay.device
     if overlay.datapath != "netdev" or not any(
@@ -191,7 +191,8 @@ def _differs(before: Item, after: Item) -> str:
     return f"{', '.join(names)} differ" + ("s" if len(names) == 1 else "")
 
 
-def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
+def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The changes make before break, then removal in reverse."""
     bridges: dict[str, int] = {}
     changes = list(changes)
     routes = any(change.kind == "route" and change.action == "add" for change in changes)

@@ -331,11 +331,16 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Ordered changes, make before break; iterable, and empty when nothing differs."""
+    """Ordered changes, make before break; iterable, and empty when nothing differs.
+
+    ``part`` is a plan of one segment's items: a membership in it is joined or left beside those
+    that are held, and what it adds must not be there.
+    """
 
     overlay: str
     changes: tuple[Change, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
+    part: bool = False
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self.changes)

@@ -6,6 +6,7 @@ All of this network namespace: /proc, and setsockopt.
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import struct
 from collections.abc import Iterable
@@ -28,6 +29,22 @@ _FULL = frozenset({errno.ENOBUFS, errno.ENOMEM})
 def joined(device: str) -> frozenset[str]:
     """The groups, IPv4 and IPv6, of which the device is a member."""
     return frozenset(_joined_v4(_read(_IGMP), device) | _joined_v6(_read(_IGMP6), device))
+
+
+def is_member(device: str, group: str) -> bool:
+    """Whether the device is a member of one group, without a look at each of the others."""
+    if ":" in group:
+        number = socket.inet_pton(socket.AF_INET6, group).hex()
+        lines = (line.split() for line in _read(_IGMP6).splitlines() if number in line)
+        return any(line[1:3] == [device, number] for line in lines)
+    (packed,) = struct.unpack("=I", socket.inet_aton(group))
+    text = _read(_IGMP)
+    found = re.search(rf"^\d+\t{re.escape(device)} *:.*$", text, re.MULTILINE)
+    if found is None:
+        return False
+    following = re.compile(r"^\d", re.MULTILINE).search(text, found.end())
+    end = following.start() if following else len(text)
+    return text.find(f"\t{packed:08X} ", found.end(), end) >= 0
 
 
 def limits() -> Limits:

@@ -79,6 +79,21 @@ class Netlink:
             route for answer in self._exchange([request]) for route in _group_route(answer, name)
         )
 
+    def link(self, name: str) -> Link | None:
+        """One device; None if it is not there."""
+        try:
+            request = rtnetlink.link_request(socket.if_nametoindex(name))
+        except OSError:
+            return None
+        found = self._exchange([request], tolerate=lambda _index, code: code in _GONE)
+        return next((_link(answer) for answer in found), None)
+
+    def group_route(self, group: IPAddress) -> Route | None:
+        """The host route that takes a packet to the group; None if a wider one does, or none."""
+        request = rtnetlink.route_get_request(group)
+        found = self._exchange([request], tolerate=lambda _index, _code: True)
+        return next((route for answer in found if (route := _fib_match(answer))), None)
+
     def look_up(
         self, groups: Sequence[IPAddress], source: IPAddress | None = None
     ) -> dict[str, RoutePath]:
@@ -97,10 +112,10 @@ class Netlink:
             )
         return found
 
-    def apply(self, changes: Sequence[Change]) -> None:
+    def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
         """Make, replace or remove addresses and routes, all in one batch; RefusedError if any is.
 
-        What is there already, or gone already, is as wanted.
+        What is gone already is as wanted, and, unless ``exclusive``, what is there already.
         """
         requests: list[bytearray] = []
         makes: list[tuple[int, bool]] = []
@@ -110,7 +125,7 @@ class Netlink:
                 makes.append((position, new))
 
         def tolerate(index: int, code: int) -> bool:
-            return code == errno.EEXIST if makes[index][1] else code in _GONE
+            return code == errno.EEXIST and not exclusive if makes[index][1] else code in _GONE
 
         try:
             self._exchange(requests, tolerate=tolerate)
@@ -218,6 +233,23 @@ def _address(answer: Answer, name: Callable[[int], str]) -> Address:
         local=local if is_peer else None,
         protocol=number(values.get(_IFA_PROTO)),
         tentative=bool(flags & IFA_F_TENTATIVE),
+    )
+
+
+def _fib_match(answer: Answer) -> Route | None:
+    """The host route that a look-up found; of whatever type, the kernel says multicast of all."""
+    values = attributes(answer.body, 12)
+    destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))
+    if destination is None or answer.body[1] != 8 * len(destination):
+        return None
+    table = number(values.get(_RTA_TABLE)) or answer.body[4]
+    return Route(
+        device=_name(device) if device else "",
+        destination=rtnetlink.address(destination) or "",
+        source=rtnetlink.address(values.get(_RTA_PREFSRC)),
+        metric=number(values.get(_RTA_PRIORITY)) or None,
+        table="local" if table == rtnetlink.TABLES["local"] else "main",
+        protocol=answer.body[5] or None,
     )
 
 

@@ -23,10 +23,13 @@ class OpenFlow:
     def __init__(self, rundir: Path) -> None:
         self._environment = os.environ | {"OVS_RUNDIR": str(rundir), "LC_ALL": "C"}
 
-    def dump(self, bridge: Bridge, cookie: int, mask: int) -> list[str]:
-        """The flows whose cookie matches, one line each, in table order."""
-        match = f"cookie={cookie:#x}/{mask:#x}"
-        printed = self._run(bridge, "dump-flows", "--no-stats", bridge.name, match)
+    def dump(self, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
+        """The flows whose cookie matches, one line each, in table order.
+
+        ``match`` is one that they have within theirs, such as arp,arp_tpa=239.0.0.1.
+        """
+        which = f"cookie={cookie:#x}/{mask:#x}{',' if match else ''}{match}"
+        printed = self._run(bridge, "dump-flows", "--no-stats", bridge.name, which)
         return [line for line in printed.splitlines() if " actions=" in line]
 
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:

@@ -85,12 +85,16 @@ class Ovsdb:
         with self._connection.lock:
             return {row.name: _bridge(row) for row in self._rows("Bridge")}
 
-    def ports(self) -> dict[str, Port]:
-        """Every port by name, but for the LOCAL ports, which are the bridges themselves."""
+    def ports(self, on: str | None = None) -> dict[str, Port]:
+        """Every port by name, or those on one bridge.
+
+        Without the LOCAL ports, which are the bridges themselves.
+        """
         with self._connection.lock:
             return {
                 row.name: _port(bridge.name, row)
                 for bridge in self._rows("Bridge")
+                if on in {None, bridge.name}
                 for row in bridge.ports
                 if row.name != bridge.name
             }

@@ -19,6 +19,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NL
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
     RTM_DELROUTE,
+    RTM_GETLINK,
     RTM_GETROUTE,
     RTM_NEWADDR,
     RTM_NEWROUTE,
@@ -37,6 +38,7 @@ TABLES = {"main": 254, "local": 255}
 UNICAST, LOCAL, MULTICAST = 1, 2, 5  # RTN_UNICAST, RTN_LOCAL, RTN_MULTICAST
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000  # RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH
 _NO_DEVICE = 1 << 30  # the kernel answers ENODEV for this request alone
 _ERROR, _DONE, _MULTI = 2, 3, 2  # NLMSG_ERROR, NLMSG_DONE, NLM_F_MULTI
 
@@ -105,6 +107,19 @@ def dump_request(kind: int) -> bytearray:
 def look_up_request(group: IPAddress, source: IPAddress | None) -> bytearray:
     """A route look-up, as `ip route get GROUP [from SOURCE]`."""
     return _with_group(_look_up_template(group.version, str(source) if source else ""), group)
+
+
+def route_get_request(group: IPAddress) -> bytearray:
+    """The route that a packet takes, as `ip route get fibmatch GROUP`."""
+    request = look_up_request(group, None)
+    struct.pack_into("=I", request, 16 + 8, _LOOKUP_TABLE | _FIB_MATCH)  # rtm_flags
+    return request
+
+
+def link_request(index: int) -> bytearray:
+    """One device, by its index (struct ifinfomsg)."""
+    header = (32, RTM_GETLINK, NLM_F_REQUEST, 0, 0)
+    return bytearray(struct.pack("=IHHIIBxHiII", *header, 0, 0, index, 0, 0))
 
 
 def address_request(item: Address, *, new: bool) -> bytearray:

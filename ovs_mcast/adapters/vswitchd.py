@@ -108,3 +108,14 @@ class Vswitchd(Closing):
             if printed and not line.rstrip().endswith(" local"):
                 found[printed["host"]] = RoutePath(printed["device"], printed["source"])
         return found
+
+    def route(self, group: str) -> RoutePath:
+        """The route of that table to one group, if no gateway is in it; device None if none is."""
+        try:
+            printed = self.call("ovs/route/lookup", group)
+        except UnavailableError:
+            return RoutePath(None)
+        found = dict(line.split(" ", 1) for line in printed.splitlines() if " " in line)
+        if found.get("gateway") not in {"::", "0.0.0.0"}:
+            return RoutePath(None)
+        return RoutePath(found.get("dev"), found.get("src"))

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import select
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ovs_mcast as om
+from ovs_mcast.adapters import rtnetlink
 from tests.functional.machine import Node
 from tests.functional.warm import Run
 from tests.functional.wire import eventually
@@ -107,6 +110,54 @@ def descriptors() -> dict[str, str]:
 
 
 # The programs
+
+
+def count(configuration: str, fifo: str) -> None:
+    """Reconcile, then add and remove segments as told, and say what each has cost."""
+    overlay = om.Overlay.from_mapping(json.loads(configuration))
+    spent: Counter[str] = Counter()
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "subprocess.Popen":
+            command = arguments[1]
+            spent["bundle" if "--bundle" in command else "dump"] += 1
+        elif event == "socket.connect" and isinstance(arguments[1], str):
+            spent[Path(arguments[1]).suffix] += 1
+
+    sys.addaudithook(heard)
+    answers = rtnetlink.answers
+
+    def counted(data: bytes) -> Iterator[Any]:
+        spent["netlink datagrams"] += 1
+        spent["netlink octets"] += len(data)
+        return answers(data)
+
+    vars(rtnetlink)["answers"] = counted
+    with om.connect() as host:
+        adapters = vars(host.machine.netlink), vars(host.machine.ovsdb)
+        host.reconcile(overlay)
+        say("ready")
+        for word in words(fifo):
+            verb, _, argument = word.partition(" ")
+            spent.clear()
+            before = adapters[0]["batches"], adapters[1]["transactions"]
+            cpu, began = time.process_time(), time.perf_counter()
+            status = (
+                host.add(om.Segment(**json.loads(argument)))
+                if verb == "add"
+                else host.remove(int(argument))
+            )
+            took, cpu = time.perf_counter() - began, time.process_time() - cpu
+            spent["netlink batches"] = adapters[0]["batches"] - before[0]
+            spent["transactions"] = adapters[1]["transactions"] - before[1]
+            say(
+                {
+                    "status": status.to_json(),
+                    "spent": dict(spent),
+                    "ms": round(took * 1000, 1),
+                    "cpu_ms": round(cpu * 1000, 1),
+                }
+            )
 
 
 def here(configuration: str, fifo: str) -> None:
