@@ -34,11 +34,6 @@ def refuse(overlay: Overlay, observed: Observed) -> IPAddress:
 
 def _refuse_method(overlay: Overlay, observed: Observed) -> None:
     method = method_of(overlay, observed)
-    if overlay.family == 6 and overlay.datapath == "netdev":
-        raise ConfigurationError(
-            "IPv6 groups on the userspace datapath are not in this version: use IPv4 groups",
-            field="groups" if overlay.groups is not None else "segments",
-        )
     if overlay.family == 6 and method == "autojoin":
         raise ConfigurationError(
             "an autojoin address takes the tunnels' own IPv6 packets to lo, whatever their source: "

@@ -36,6 +36,7 @@ CLASSIFY, GROUP, DELIVER, UNICAST, FLOOD = 0, 10, 15, 20, 30
 UNDERLAY_PRIORITY = 64000
 _SEEN = "reg13=0/0x1"
 _MARK_SEEN = "load:0x1->NXM_NX_REG13[0],resubmit(,0)"
+_NO_SOURCE = "set_field:::->tun_ipv6_src,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +67,20 @@ def _shared_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
     cookie = marks.cookie(overlay.name)
     # Said once and not in each segment's flows: explicit, so that no local route of a group can
     # send our packets to lo, and a new VTEP address changes two flows.
-    source = f"set_field:{vtep}->{names.src}"
+    source = f"set_field:{vtep}->{names.src},"
+    to_group, to_all = (source, "") if not _takes_routes_source(overlay) else ("", _NO_SOURCE)
     rows = (
         (CLASSIFY, 110, f"in_port={TUNNEL},dl_src=01:00:00:00:00:00/01:00:00:00:00:00", "drop",
          "no frame comes from a group address"),
         (CLASSIFY, 100, f"in_port={PATCH},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00",
-         f"{source},goto_table:{FLOOD}", "broadcast and multicast → flood"),
-        (CLASSIFY, 90, f"in_port={PATCH}", f"{source},goto_table:{UNICAST}",
+         f"{to_group}goto_table:{FLOOD}", "broadcast and multicast → flood"),
+        (CLASSIFY, 90, f"in_port={PATCH}", f"{source}goto_table:{UNICAST}",
          "unicast → learned"),
         (CLASSIFY, 100, f"{names.src}={vtep},in_port={TUNNEL}", "drop", "from ourselves → drop"),
         (CLASSIFY, 90, f"{names.dst}={vtep},in_port={TUNNEL}", f"goto_table:{DELIVER}",
          f"to VTEP {vtep} → deliver"),
         (CLASSIFY, 80, f"in_port={TUNNEL}", f"goto_table:{GROUP}", "to a group → which one"),
-        (UNICAST, 0, "", f"goto_table:{FLOOD}", "unknown unicast → flood"),
+        (UNICAST, 0, "", f"{to_all}goto_table:{FLOOD}", "unknown unicast → flood"),
     )  # fmt: skip
     for table, priority, match, actions, summary in rows:
         yield Flow(overlay.tunnel_bridge, table, priority, match, actions, cookie, summary)
@@ -117,36 +119,91 @@ def _learn(overlay: Overlay, segment: Segment) -> str:
     )
 
 
-def underlay_flows(overlay: Overlay, local_mac: str) -> Iterator[Flow]:
+def _takes_routes_source(overlay: Overlay) -> bool:
+    """Whether packets to groups leave the tunnel bridge without a source.
+
+    Open vSwitch 3.1's userspace datapath ignores tun_ipv6_src and takes the source of its route,
+    yet believes what was set: only a source that it does not know to be set can be put right on
+    the underlay bridge.
+    """
+    return overlay.datapath == "netdev" and overlay.family == 6
+
+
+def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterator[Flow]:
     """The flows of the bridge that holds the NIC, which the userspace datapath needs.
 
-    Its tunnels listen on the LOCAL port's own Ethernet address and ask ARP for the outer
-    destination: so group frames are copied to LOCAL under its address, the frame itself then going
-    its usual way (reg13 says that we saw it), and ARP for a group is answered here.
+    Its tunnels listen on the LOCAL port's own Ethernet address and ask ARP, or neighbour discovery,
+    for the outer destination: so group frames are copied to LOCAL under its address, the frame
+    itself then going its usual way (reg13 says that we saw it), and who asks for a group is
+    answered here.
     """
+    if not overlay.flood_groups:
+        return
     bridge, port = overlay.underlay.device, overlay.underlay.udp_port
     cookie = marks.cookie(overlay.name)
-    # Always so, and yet another match for each overlay: none replaces another's answer.
-    own = f"reg13=0/{0x80000 | marks.number(overlay.name):#x}"
-    if overlay.flood_groups:
-        yield Flow(
-            bridge, 0, UNDERLAY_PRIORITY + 1, f"udp,{_SEEN},in_port=LOCAL,tp_dst={port}",
-            _MARK_SEEN, cookie, "VXLAN from this host → its usual way",
-        )  # fmt: skip
+    answers = _answer_arp if overlay.family == 4 else _answer_discovery
+    udp, field = ("udp", "nw_dst") if overlay.family == 4 else ("udp6", "ipv6_dst")
+    rows = [
+        (1, f"{udp},{_SEEN},in_port=LOCAL,tp_dst={port}", _MARK_SEEN,
+         "VXLAN from this host → its usual way"),
+    ]  # fmt: skip
+    if overlay.family == 6:
+        # The source of Open vSwitch's own route to a group is the group, which nobody may be.
+        rows.append((
+            2, f"udp6,{_SEEN},in_port=LOCAL,ipv6_src=ff00::/8,tp_dst={port}",
+            f"set_field:{vtep}->ipv6_src,{_MARK_SEEN}", f"VXLAN from a group → from {vtep}",
+        ))  # fmt: skip
+    for group in overlay.flood_groups:
+        rows.append((
+            0, f"{udp},{_SEEN},{field}={group},tp_dst={port}",
+            f"clone(set_field:{local_mac}->eth_dst,LOCAL),{_MARK_SEEN}", f"{group} → the tunnel",
+        ))  # fmt: skip
+    for above, match, actions, summary in [*rows, *answers(overlay, vtep)]:
+        yield Flow(bridge, 0, UNDERLAY_PRIORITY + above, match, actions, cookie, summary)
+
+
+_Row = tuple[int, str, str, str]
+
+
+def _own(overlay: Overlay) -> int:
+    """A value of reg13 for each overlay: none replaces another's answers, which are else alike."""
+    return 0x80000 | marks.number(overlay.name)
+
+
+def _answer_arp(overlay: Overlay, _vtep: IPAddress) -> Iterator[_Row]:
     for group in overlay.flood_groups:
         mac = ethernet_of(group)
-        yield Flow(
-            bridge, 0, UNDERLAY_PRIORITY, f"udp,{_SEEN},nw_dst={group},tp_dst={port}",
-            f"clone(set_field:{local_mac}->eth_dst,LOCAL),{_MARK_SEEN}", cookie,
-            f"{group} → the tunnel",
-        )  # fmt: skip
-        yield Flow(
-            bridge, 0, UNDERLAY_PRIORITY, f"arp,{own},in_port=LOCAL,arp_tpa={group},arp_op=1",
+        yield (
+            0, f"arp,reg13=0/{_own(overlay):#x},in_port=LOCAL,arp_tpa={group},arp_op=1",
             "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:2->arp_op,"
             "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],"
-            f"set_field:{mac}->arp_sha,set_field:{group}->arp_spa,IN_PORT", cookie,
+            f"set_field:{mac}->arp_sha,set_field:{group}->arp_spa,IN_PORT",
             f"ARP for {group} → {mac}",
         )  # fmt: skip
+
+
+def _answer_discovery(overlay: Overlay, vtep: IPAddress) -> Iterator[_Row]:
+    """A solicitation becomes the advertisement (RFC 4861, 4.3 and 4.4), in two steps.
+
+    OpenFlow lets only an advertisement have a target link-layer address: 33:33 and the low 32 bits
+    of the group (RFC 2464, 7).
+    """
+    own = _own(overlay)
+    for group in overlay.flood_groups:
+        yield (
+            0,
+            f"icmp6,reg13=0/{own:#x},in_port=LOCAL,icmp_type=135,icmp_code=0,nd_target={group}",
+            "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],"
+            f"set_field:{group}->ipv6_src,set_field:{vtep}->ipv6_dst,"
+            "set_field:136->icmpv6_type,set_field:2->nd_options_type,"
+            f"load:{own:#x}->NXM_NX_REG13[],resubmit(,0)",
+            f"neighbour solicitation for {group} → advertisement",
+        )
+    yield (
+        0, f"icmp6,reg13={own:#x},in_port=LOCAL,icmp_type=136,icmp_code=0",
+        "move:NXM_NX_ND_TARGET[0..31]->NXM_NX_ND_TLL[0..31],load:0x3333->NXM_NX_ND_TLL[32..47],"
+        "IN_PORT", "advertisement → the group's Ethernet address",
+    )  # fmt: skip
 
 
 _PRINTED = re.compile(

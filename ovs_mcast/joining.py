@@ -8,7 +8,7 @@
 | socket | the keeper's membership, a host route |
 
 The userspace datapath receives and sends by the addresses of its own LOCAL port, so with `socket`
-it has each group there too, without autojoin and less its local route.
+it has each group there too, less its local route; without autojoin, which IPv6 does not allow.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _address(method: str, overlay: Overlay, group: str, vtep: IPAddress) -> Addr
         device=overlay.underlay.device,
         address=group,
         prefixlen=32 if vtep.version == 4 else 128,
-        autojoin=method != "socket",
+        autojoin=method != "socket" or vtep.version == 6,
         metric=marks.metric(overlay.name),
         local=str(vtep) if method == "peer" else None,
         protocol=marks.PROTOCOL,

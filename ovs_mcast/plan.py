@@ -93,7 +93,8 @@ def wanted(overlay: Overlay, observed: Observed, vtep: IPAddress) -> Iterator[It
 def wanted_flows(overlay: Overlay, observed: Observed, vtep: IPAddress) -> Iterator[Flow]:
     """The flows alone; with the userspace datapath those of the underlay's bridge come first."""
     if overlay.datapath == "netdev":
-        yield from flows.underlay_flows(overlay, observed.links[overlay.underlay.device].mac)
+        mac = observed.links[overlay.underlay.device].mac
+        yield from flows.underlay_flows(overlay, mac, vtep)
     yield from flows.tunnel_flows(overlay, vtep)
 
 

@@ -259,7 +259,9 @@ def _group_route(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
     destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))
     table = number(values.get(_RTA_TABLE)) or table
     main = (table, kind) == (rtnetlink.TABLES["main"], rtnetlink.UNICAST)
-    kinds = {rtnetlink.LOCAL, rtnetlink.MULTICAST}
+    metric = number(values.get(_RTA_PRIORITY)) or None
+    # Of type unicast: Open vSwitch takes no route of type multicast into its own table.
+    kinds = {rtnetlink.LOCAL} if metric is None else {rtnetlink.LOCAL, rtnetlink.UNICAST}
     local = table == rtnetlink.TABLES["local"] and kind in kinds
     if not (main or local) or destination is None or not device or bits != 8 * len(destination):
         return
@@ -269,7 +271,7 @@ def _group_route(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
         device=name(device),
         destination=rtnetlink.address(destination) or "",
         source=rtnetlink.address(values.get(_RTA_PREFSRC)),
-        metric=number(values.get(_RTA_PRIORITY)) or None,
+        metric=metric,
         table="local" if local else "main",
         protocol=protocol or None,
     )

@@ -35,7 +35,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from ..state import Address, Route
 
 TABLES = {"main": 254, "local": 255}
-UNICAST, LOCAL, MULTICAST = 1, 2, 5  # RTN_UNICAST, RTN_LOCAL, RTN_MULTICAST
+UNICAST, LOCAL = 1, 2  # RTN_UNICAST, RTN_LOCAL
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000  # RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH
@@ -201,7 +201,7 @@ def _route_template(
         "table": TABLES[table],
         "proto": protocol or 0,
         "scope": scope if version == 4 else 0,
-        "type": UNICAST if table == "main" else LOCAL if metric is None else MULTICAST,
+        "type": LOCAL if table == "local" and metric is None else UNICAST,
     }
     return _encoded(rtmsg(), RTM_NEWROUTE if new else RTM_DELROUTE, _how(new), header, values)
 

@@ -6,7 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 
 from ..adapters.packets import ETH_P_ALL, PacketSocket
-from ..frames import BROADCAST, ETHERTYPE_IPV4, VXLAN_UDP_PORT, decode_udp, ethernet, udp
+from ..frames import (
+    BROADCAST,
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    VXLAN_UDP_PORT,
+    decode_udp,
+    ethernet,
+    udp,
+)
 from .namespace import Namespace, link_batch, wait_until
 
 SWITCH_BRIDGE = "br0"
@@ -26,6 +34,12 @@ link set plug-b master {SWITCH_BRIDGE} up
 link set test-a up
 link set test-b up
 END
+"""
+
+# MLD queries are sent from the link-local address of the bridge: before it has one, none are.
+_MLD_SCRIPT = """
+echo 0 >/proc/sys/net/ipv6/conf/default/disable_ipv6
+echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 """
 
 # The group memberships of the lab's Linux VXLAN devices are not what is on trial.
@@ -68,11 +82,12 @@ NewWorkload = Callable[[str, int, str], Workload]
 
 
 class Switch(Namespace):
-    """The underlay: a Linux bridge with IGMP snooping; each host's port has the host's name."""
+    """The underlay: a Linux bridge that snoops; each host's port has the host's name."""
 
-    def __init__(self, mtu: int) -> None:
-        super().__init__("switch", _SWITCH_SCRIPT)
+    def __init__(self, mtu: int, family: int) -> None:
+        super().__init__("switch", (_MLD_SCRIPT if family == 6 else "") + _SWITCH_SCRIPT)
         self.mtu = mtu
+        self._family = family
 
     def plug(self, hosts: Sequence[Namespace]) -> None:
         """Give each host an eth0 whose other end is a port of the switch."""
@@ -92,8 +107,10 @@ class Switch(Namespace):
 
     def wait_until_snooping(self, timeout: float = 15.0) -> None:
         """Wait until a group that nobody joined is no longer flooded; UnavailableError if never."""
-        to_all = _probe(BROADCAST, "255.255.255.255")
-        to_nobody = _probe("01:00:5e:7f:ff:fa", "239.255.255.250")
+        to_all = _probe(BROADCAST, "192.0.2.1", "255.255.255.255")
+        to_nobody = _probe("01:00:5e:7f:ff:fa", "192.0.2.1", "239.255.255.250")
+        if self._family == 6:
+            to_nobody = _probe("33:33:ff:ff:ff:fa", "2001:db8::1", "ff05::ffff:fffa")
         with (
             PacketSocket("test-a", namespace=self.pid) as sender,
             PacketSocket("test-b", namespace=self.pid) as listener,
@@ -108,9 +125,10 @@ class Switch(Namespace):
             wait_until(kept_back, "the switch still floods every group", timeout=timeout)
 
 
-def _probe(mac: str, address: str) -> bytes:
-    datagram = udp("192.0.2.1", address, 9, 9, b"is this flooded?")
-    return ethernet(mac, "02:00:00:00:00:fe", ETHERTYPE_IPV4, datagram)
+def _probe(mac: str, source: str, destination: str) -> bytes:
+    datagram = udp(source, destination, 9, 9, b"is this flooded?")
+    ethertype = ETHERTYPE_IPV6 if ":" in source else ETHERTYPE_IPV4
+    return ethernet(mac, "02:00:00:00:00:fe", ethertype, datagram)
 
 
 class LinuxHost(Namespace):

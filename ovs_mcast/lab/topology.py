@@ -1,7 +1,7 @@
 """Several hosts on one machine, on one multicast-snooping switch; all gone when the lab ends.
 
 workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─┐
-workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─┤ switch (Linux bridge, IGMP snooping)
+workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─┤ switch (Linux bridge, snooping)
 workload ─ vxlan ──────────────────────────── eth0 ───┘
 """
 
@@ -21,7 +21,7 @@ from .namespace import Namespace
 from .ovs_host import Host, Kind
 from .requirements import check_kernel_datapath, check_requirements
 
-# Addresses are 10.0.0.1 to 10.0.0.250.
+# Addresses are 10.0.0.1 to 10.0.0.250, or fd00::1 to fd00::fa.
 HOSTS_MAX = 250
 _WORKLOAD_MTU = 1500
 # Outer IPv6, UDP, VXLAN and inner Ethernet headers, in bytes.
@@ -35,16 +35,17 @@ class Lab(Closing):
     """The lab; a context, at whose end nothing is left.
 
     ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. ``kind`` is that
-    of hosts of which no other is said. Ending the process, by any signal, ends the lab too. What
-    the machine lacks, be it the privilege, a program or the kernel's module, is an
-    UnavailableError.
+    of hosts of which no other is said. ``family`` is that of the hosts' addresses, 4 or 6; with 6
+    the switch snoops MLD too. Ending the process, by any signal, ends the lab too. What the machine
+    lacks, be it the privilege, a program or the kernel's module, is an UnavailableError.
     """
 
     switch: Switch
 
-    def __init__(self, *, mtu: int = 1600, kind: Kind = "netdev") -> None:
+    def __init__(self, *, mtu: int = 1600, kind: Kind = "netdev", family: int = 4) -> None:
         self.mtu = mtu
         self.kind = kind
+        self.family = family
         self.hosts: list[Host] = []
         self.linux_hosts: list[LinuxHost] = []
         self.workloads: list[Workload] = []
@@ -57,7 +58,7 @@ class Lab(Closing):
     def __enter__(self) -> Self:
         check_requirements()
         try:
-            self.switch = self._started(Switch(self.mtu))
+            self.switch = self._started(Switch(self.mtu, self.family))
             self.switch.wait_until_snooping()
         except BaseException:
             self.close()
@@ -65,7 +66,7 @@ class Lab(Closing):
         return self
 
     def add_host(self, *, kind: Kind | None = None, addresses: Sequence[str] = ()) -> Host:
-        """A host with Open vSwitch; ``addresses`` with prefix length, else 10.0.0.N/24."""
+        """A host with Open vSwitch; ``addresses`` with prefix length, else the next."""
         return self._taken_into_use([self._new_host(kind, addresses)])[0]
 
     def add_hosts(self, number: int, *, kind: Kind | None = None) -> list[Host]:
@@ -132,7 +133,7 @@ class Lab(Closing):
         number = next(self._addresses)
         if number > HOSTS_MAX:
             raise ConfigurationError(f"the lab has addresses for {HOSTS_MAX} hosts", field="hosts")
-        return (f"10.0.0.{number}/24",)
+        return (f"10.0.0.{number}/24",) if self.family == 4 else (f"fd00::{number:x}/64",)
 
     def _started(self, machine: _Machine) -> _Machine:
         self._machines.append(machine)

@@ -122,7 +122,7 @@ def test_no_change_of_method_leaves_a_group(
         ("netdev", "peer", BASE, "membership"),
         ("ipv6", "peer", BASE_6, "membership"),
         ("ipv6", "autojoin", BASE_6, "membership"),
-        ("netdev", "auto", BASE_6, "segments"),
+        ("netdev", "autojoin", BASE_6, "membership"),
     ],
 )
 def test_what_cannot_be_is_refused(

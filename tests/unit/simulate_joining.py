@@ -100,6 +100,8 @@ def _come(machine: Observed, item: object) -> Observed:
     if isinstance(item, Address):
         if any(there.key == item.key for there in machine.addresses):
             return machine
+        if ":" in item.address and not item.autojoin:  # ipv6_add_addr()
+            raise RefusedError(f"{item.target}: Cannot assign requested address")
         addresses = (*machine.addresses, item)
         slots = [a for a in addresses if a.autojoin and ":" not in a.address]
         limit = machine.limits.igmp_max_memberships

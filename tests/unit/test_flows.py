@@ -37,7 +37,7 @@ def overlay_of(*segments: Segment, datapath: str = "system") -> Overlay:
 def everything(overlay: Overlay, vtep: IPAddress = V4) -> list[Flow]:
     made = list(flows.tunnel_flows(overlay, vtep))
     if overlay.datapath == "netdev":
-        made += flows.underlay_flows(overlay, MAC)
+        made += flows.underlay_flows(overlay, MAC, vtep)
     return made
 
 
@@ -86,7 +86,7 @@ def test_the_underlay_bridge_of_the_userspace_datapath() -> None:
     overlay = overlay_of(
         Segment(vni=1, group="239.0.0.1"), Segment(vni=2, group="239.0.0.1"), datapath="netdev"
     )
-    own, group, arp = flows.underlay_flows(overlay, MAC)
+    own, group, arp = flows.underlay_flows(overlay, MAC, V4)
     assert {own.bridge, group.bridge, arp.bridge} == {"br-phy"}
     assert own.priority > group.priority == arp.priority == flows.UNDERLAY_PRIORITY
     assert own.match == "udp,reg13=0/0x1,in_port=LOCAL,tp_dst=4789"
@@ -100,9 +100,47 @@ def test_the_underlay_bridge_of_the_userspace_datapath() -> None:
     assert "set_field:239.0.0.1->arp_spa" in arp.actions
 
 
+def test_the_underlay_bridge_of_the_userspace_datapath_with_ipv6() -> None:
+    """A group's source becomes the VTEP; neighbour discovery is answered with 33:33 and 32 bits."""
+    overlay = overlay_of(Segment(vni=1, group="ff05::a:1"), datapath="netdev")
+    own, source, group, solicited, advertised = flows.underlay_flows(overlay, MAC, V6)
+    number = f"{0x80000 | marks.number('default'):#x}"
+    assert source.priority > own.priority > group.priority == flows.UNDERLAY_PRIORITY
+    assert own.match == "udp6,reg13=0/0x1,in_port=LOCAL,tp_dst=4789"
+    assert source.match == "udp6,reg13=0/0x1,in_port=LOCAL,ipv6_src=ff00::/8,tp_dst=4789"
+    assert source.actions == f"set_field:fd00::1->ipv6_src,{own.actions}"
+    assert group.match == "udp6,reg13=0/0x1,ipv6_dst=ff05::a:1,tp_dst=4789"
+    assert group.actions == f"clone(set_field:{MAC}->eth_dst,LOCAL),{own.actions}"
+    assert solicited.match == (
+        f"icmp6,reg13=0/{number},in_port=LOCAL,icmp_type=135,icmp_code=0,nd_target=ff05::a:1"
+    )
+    assert solicited.actions == (
+        "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:ff05::a:1->ipv6_src,"
+        "set_field:fd00::1->ipv6_dst,set_field:136->icmpv6_type,set_field:2->nd_options_type,"
+        f"load:{number}->NXM_NX_REG13[],resubmit(,0)"
+    )
+    assert advertised.match == f"icmp6,reg13={number},in_port=LOCAL,icmp_type=136,icmp_code=0"
+    assert advertised.actions == (
+        "move:NXM_NX_ND_TARGET[0..31]->NXM_NX_ND_TLL[0..31],"
+        "load:0x3333->NXM_NX_ND_TLL[32..47],IN_PORT"
+    )
+
+
+def test_a_group_has_no_source_on_the_userspace_datapath_with_ipv6() -> None:
+    """Open vSwitch 3.1 believes a source that it ignores: only known unicast has one set."""
+    segment = Segment(vni=100, vlan=10, group="ff05::1")
+    system, netdev = (lines(overlay_of(segment, datapath=d), V6) for d in ("system", "netdev"))
+    differ = [pair for pair in zip(system, netdev, strict=True) if pair[0] != pair[1]]
+    multicast = "0 100 in_port=1,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 = "
+    assert differ == [
+        (f"{multicast}set_field:fd00::1->tun_ipv6_src,goto_table:30", f"{multicast}goto_table:30"),
+        ("20 0 any = goto_table:30", "20 0 any = set_field:::->tun_ipv6_src,goto_table:30"),
+    ]
+
+
 def test_no_group_needs_no_flow_on_the_underlay_bridge() -> None:
     """An overlay without segments leaves the bridge that holds the NIC alone."""
-    assert not list(flows.underlay_flows(overlay_of(datapath="netdev"), MAC))
+    assert not list(flows.underlay_flows(overlay_of(datapath="netdev"), MAC, V4))
 
 
 @given(overlays())
@@ -156,11 +194,12 @@ def test_no_flow_of_one_overlay_replaces_one_of_another(one: Overlay, other: Ove
     assert not keys[0] & keys[1]
 
 
-def test_the_arp_flows_of_two_overlays_are_two() -> None:
-    """Law 3: who answers ARP for a group that two overlays share does not undo the other's."""
-    segment = Segment(vni=1, group="239.0.0.1")
+@pytest.mark.parametrize(("group", "vtep"), [("239.0.0.1", V4), ("ff05::1", V6)])
+def test_the_answers_of_two_overlays_are_two(group: str, vtep: IPAddress) -> None:
+    """Law 3: who answers ARP or ND for a group that two overlays share leaves the other's alone."""
+    segment = Segment(vni=1, group=group)
     keys = [
-        {flow.key for flow in flows.underlay_flows(overlay, MAC)}
+        {flow.key for flow in flows.underlay_flows(overlay, MAC, vtep)}
         for overlay in (
             Overlay(name="one", datapath="netdev", segments=[segment],
                     underlay=Underlay(device="br-phy", udp_port=4789)),
@@ -260,10 +299,7 @@ def test_what_is_printed_differently_means_the_same(
 ) -> None:
     """Other numbers, another order of fields: read as the expected flow, so not sent again."""
     assert callable(spelling)
-    overlay = overlay_of(
-        Segment(vni=100, vlan=10, group=group),
-        datapath="netdev" if vtep is V4 else "system",
-    )
+    overlay = overlay_of(Segment(vni=100, vlan=10, group=group), datapath="netdev")
     made = everything(overlay, vtep)
     texts = [spelling(printed(flow)) for flow in made]
     for bridge in ("br-mcast", "br-phy"):

@@ -25,6 +25,7 @@ KINDS = [
     ("system", 4, "autojoin"), ("system", 4, "repaired"), ("system", 4, "peer"),
     ("system", 4, "socket"), ("system", 6, "repaired"), ("system", 6, "socket"),
     ("netdev", 4, "autojoin"), ("netdev", 4, "repaired"), ("netdev", 4, "socket"),
+    ("netdev", 6, "repaired"), ("netdev", 6, "socket"),
 ]  # fmt: skip
 METRIC = marks.metric("default")
 
@@ -64,19 +65,22 @@ _JOIN = "add address 239.0.0.1/32 dev {} autojoin"
 _MAIN = "add route 239.0.0.1 dev {} src 10.0.0.1"
 _BACK = "remove route local 239.0.0.1 dev {} table local"
 _HOLD = "add membership 239.0.0.1 dev {} by sockets"
-_JOIN_6 = "add address ff05::7:1/128 dev eth0 autojoin"
-_LOCAL_6 = "add route ff05::7:1 dev eth0 table local src fd00::1"
-_BACK_6 = "remove route local ff05::7:1 dev eth0 table local"
+_JOIN_6 = "add address ff05::7:1/128 dev {} autojoin"
+_LOCAL_6 = "add route ff05::7:1 dev {} table local src fd00::1"
+_BACK_6 = "remove route local ff05::7:1 dev {} table local"
+_HOLD_6 = "add membership ff05::7:1 dev {} by sockets"
 _FIRST = {
     ("system", 4, "autojoin"): [_JOIN, _MAIN],
     ("system", 4, "repaired"): [_JOIN, _MAIN, _BACK],
     ("system", 4, "peer"): ["add address 10.0.0.1 peer 239.0.0.1/32 dev eth0 autojoin"],
     ("system", 4, "socket"): [_HOLD, _MAIN],
     ("system", 6, "repaired"): [_JOIN_6, _LOCAL_6, _BACK_6],
-    ("system", 6, "socket"): ["add membership ff05::7:1 dev eth0 by sockets", _LOCAL_6],
+    ("system", 6, "socket"): [_HOLD_6, _LOCAL_6],
     ("netdev", 4, "autojoin"): [_JOIN, _MAIN],
     ("netdev", 4, "repaired"): [_JOIN, _MAIN, _BACK],
     ("netdev", 4, "socket"): [_HOLD, "add address 239.0.0.1/32 dev {}", _MAIN, _BACK],
+    ("netdev", 6, "repaired"): [_JOIN_6, _LOCAL_6, _BACK_6],
+    ("netdev", 6, "socket"): [_HOLD_6, _JOIN_6, _LOCAL_6, _BACK_6],
 }
 
 

@@ -15,6 +15,7 @@ from ovs_mcast.state import Address, Bridge, Change, Flow, Item, Observed, Plan,
 
 from . import simulate
 from .simulate import after, ours, visible, whole
+from .simulate_joining import Joining
 from .strategies import NAMES, RIVAL, Scene, alterations, bare_machine, scenes
 
 _MANY = 300
@@ -98,6 +99,31 @@ def test_one_altered_item_is_updated_and_no_more(scene: Scene, data: st.DataObje
 
 def _repaired(changes: Plan) -> set[Item]:
     return {change.item for change in changes}
+
+
+@pytest.mark.parametrize(("datapath", "device"), [("system", "eth0"), ("netdev", "br-phy")])
+@pytest.mark.parametrize("method", ["repaired", "socket"])
+def test_each_lost_flow_or_port_of_ipv6_is_put_back(
+    datapath: str, device: str, method: str
+) -> None:
+    """Laws 1 and 2 with IPv6 groups; their addresses and routes are test_joining's."""
+    overlay = Overlay(
+        datapath=datapath,
+        membership=method,
+        underlay={"device": device, "vtep": "fd00::1"},
+        segments=[Segment(vni=1, group="ff05::1"), Segment(vni=2, group="ff05::2")],
+    )
+    bare = simulate.having(bare_machine(), Address(device, "fd00::1", 64))
+    wanted = [c for c in plan(overlay, bare) if not isinstance(c.item, Joining)]
+    built = after(bare, wanted)
+    assert {type(c.item) for c in wanted} == {Bridge, Port, Flow}
+    assert not [c for c in plan(overlay, built) if not isinstance(c.item, Joining)]
+    for change in wanted:
+        if isinstance(change.item, Flow | Port):
+            left = plan(overlay, simulate.without(built, change.item))
+            again = [c for c in left if not isinstance(c.item, Joining)]
+            assert [(c.action, c.item) for c in again] == [("add", change.item)]
+    assert not ours(after(built, plan_removal(overlay.name, built)), overlay.name)
 
 
 # Law 3
