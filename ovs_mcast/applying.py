@@ -105,4 +105,12 @@ def _why(change: Change, error: RefusedError) -> str:
     message = f"{change.action} {change.kind} {change.item.target}: {error}"
     if code == errno.ENOBUFS:
         return f"{message}: no more autojoin groups; raise net.ipv4.igmp_max_memberships"
+    if code == errno.EADDRINUSE and isinstance(change.item, Address):
+        # inet6_addr_add() joins before it adds, addrconf_ifdown() takes away without leaving.
+        device = change.item.device
+        return (
+            f"{message}: {device} lost this address when it went down, and the kernel holds the "
+            f"membership on; only a new {device} gets it back. --membership socket on the system "
+            f"datapath does without; net.ipv6.conf.{device}.keep_addr_on_down=1 keeps addresses"
+        )
     return message

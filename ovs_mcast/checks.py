@@ -13,7 +13,7 @@ from . import marks
 from .errors import ConfigurationError
 from .joining import method_of, others_addresses
 from .model import Overlay
-from .state import Bridge, Observed, Port, RoutePath
+from .state import Address, Bridge, Observed, Port, RoutePath
 
 # Outer IP 20 or 40, UDP 8, VXLAN 8 octets (RFC 7348, 5), and the inner frame's Ethernet 14.
 OVERHEAD = {4: 50, 6: 70}
@@ -36,7 +36,7 @@ def _refuse_method(overlay: Overlay, observed: Observed) -> None:
     method = method_of(overlay, observed)
     if overlay.family == 6 and method == "autojoin":
         raise ConfigurationError(
-            "an autojoin address takes the tunnels' own IPv6 packets to lo, whatever their source: "
+            "an IPv6 autojoin address takes what this host sends to lo, whatever its source: "
             "use repaired or socket",
             field="membership",
         )
@@ -119,25 +119,54 @@ def _refuse_underlay(overlay: Overlay, observed: Observed) -> None:
 
 
 def vtep_of(overlay: Overlay, observed: Observed) -> IPAddress:
-    """The outer source: the one that is named, or the device's first unicast of the family."""
+    """The outer source: the one that is named, or the device's first unicast of the family.
+
+    Of IPv6 addresses, one that is deprecated or temporary (RFC 8981) comes after those that stay.
+    """
     device, named = overlay.underlay.device, overlay.underlay.vtep
-    addresses = [IPAddress(item.address) for item in observed.addresses if item.device == device]
-    usable = [
-        address
-        for address in addresses
-        if address.version == overlay.family
+    usable = {
+        address: item
+        for item in observed.addresses
+        if item.device == device
+        and (address := IPAddress(item.address)).version == overlay.family
         and not address.is_multicast()
         and not (address.version == 6 and address.is_link_local())
-    ]
+    }
     if named is None:
-        if not usable:
+        found = [address for address, item in usable.items() if not item.duplicate]
+        if not found:
+            none = "" if overlay.family == 4 else " (a link-local one does not say on which link)"
             raise ConfigurationError(
-                f"{device} has no IPv{overlay.family} address to send from", field="underlay.vtep"
+                f"{device} has no IPv{overlay.family} address to send from{none}",
+                field="underlay.vtep",
             )
-        return usable[0]
+        return min(found, key=lambda address: usable[address].passing)
     if named not in usable:
         raise ConfigurationError(f"{device} does not have {named}", field="underlay.vtep")
+    if usable[named].duplicate:
+        raise ConfigurationError(
+            f"another host has {named} too: duplicate address detection on {device} found it",
+            field="underlay.vtep",
+        )
     return named
+
+
+def tentative_vtep(overlay: Overlay, observed: Observed) -> IPAddress | None:
+    """The VTEP, if it is not yet sure that nobody else has it; None too if there is none."""
+    device = overlay.underlay.device
+    link = observed.links.get(device)
+    if overlay.family == 4 or link is None or not link.up:
+        return None
+    try:
+        vtep = vtep_of(overlay, observed)
+    except ConfigurationError:
+        return None
+    held = (item.device == device and item.tentative for item in _with(vtep, observed))
+    return vtep if any(held) else None
+
+
+def _with(address: IPAddress, observed: Observed) -> Iterator[Address]:
+    return (item for item in observed.addresses if IPAddress(item.address) == address)
 
 
 def _key_matters(port: Port, overlay: Overlay) -> bool:
@@ -306,6 +335,8 @@ def faults(overlay: Overlay, observed: Observed) -> list[str]:
         for item in observed.addresses
         if item.tentative and item.metric == marks.metric(overlay.name)
     )
+    if vtep := tentative_vtep(overlay, observed):
+        found.append(f"{vtep} is tentative: duplicate address detection goes on")
     for group in map(str, overlay.flood_groups):
         if group not in observed.joined:
             found.append(f"{device} is not a member of {group}")

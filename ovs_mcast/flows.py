@@ -36,7 +36,6 @@ CLASSIFY, GROUP, DELIVER, UNICAST, FLOOD = 0, 10, 15, 20, 30
 UNDERLAY_PRIORITY = 64000
 _SEEN = "reg13=0/0x1"
 _MARK_SEEN = "load:0x1->NXM_NX_REG13[0],resubmit(,0)"
-_NO_SOURCE = "set_field:::->tun_ipv6_src,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +66,19 @@ def _shared_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
     cookie = marks.cookie(overlay.name)
     # Said once and not in each segment's flows: explicit, so that no local route of a group can
     # send our packets to lo, and a new VTEP address changes two flows.
-    source = f"set_field:{vtep}->{names.src},"
-    to_group, to_all = (source, "") if not _takes_routes_source(overlay) else ("", _NO_SOURCE)
+    source = f"set_field:{vtep}->{names.src}"
     rows = (
         (CLASSIFY, 110, f"in_port={TUNNEL},dl_src=01:00:00:00:00:00/01:00:00:00:00:00", "drop",
          "no frame comes from a group address"),
         (CLASSIFY, 100, f"in_port={PATCH},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00",
-         f"{to_group}goto_table:{FLOOD}", "broadcast and multicast → flood"),
-        (CLASSIFY, 90, f"in_port={PATCH}", f"{source}goto_table:{UNICAST}",
+         f"{source},goto_table:{FLOOD}", "broadcast and multicast → flood"),
+        (CLASSIFY, 90, f"in_port={PATCH}", f"{source},goto_table:{UNICAST}",
          "unicast → learned"),
         (CLASSIFY, 100, f"{names.src}={vtep},in_port={TUNNEL}", "drop", "from ourselves → drop"),
         (CLASSIFY, 90, f"{names.dst}={vtep},in_port={TUNNEL}", f"goto_table:{DELIVER}",
          f"to VTEP {vtep} → deliver"),
         (CLASSIFY, 80, f"in_port={TUNNEL}", f"goto_table:{GROUP}", "to a group → which one"),
-        (UNICAST, 0, "", f"{to_all}goto_table:{FLOOD}", "unknown unicast → flood"),
+        (UNICAST, 0, "", f"goto_table:{FLOOD}", "unknown unicast → flood"),
     )  # fmt: skip
     for table, priority, match, actions, summary in rows:
         yield Flow(overlay.tunnel_bridge, table, priority, match, actions, cookie, summary)
@@ -119,16 +117,6 @@ def _learn(overlay: Overlay, segment: Segment) -> str:
     )
 
 
-def _takes_routes_source(overlay: Overlay) -> bool:
-    """Whether packets to groups leave the tunnel bridge without a source.
-
-    Open vSwitch 3.1's userspace datapath ignores tun_ipv6_src and takes the source of its route,
-    yet believes what was set: only a source that it does not know to be set can be put right on
-    the underlay bridge.
-    """
-    return overlay.datapath == "netdev" and overlay.family == 6
-
-
 def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterator[Flow]:
     """The flows of the bridge that holds the NIC, which the userspace datapath needs.
 
@@ -148,10 +136,9 @@ def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterato
          "VXLAN from this host → its usual way"),
     ]  # fmt: skip
     if overlay.family == 6:
-        # The source of Open vSwitch's own route to a group is the group, which nobody may be.
         rows.append((
-            2, f"udp6,{_SEEN},in_port=LOCAL,ipv6_src=ff00::/8,tp_dst={port}",
-            f"set_field:{vtep}->ipv6_src,{_MARK_SEEN}", f"VXLAN from a group → from {vtep}",
+            2, f"udp6,{_SEEN},in_port=LOCAL,ipv6_src={vtep},tp_dst={port}",
+            f"{_written_again(vtep)},{_MARK_SEEN}", f"VXLAN from this host → truly from {vtep}",
         ))  # fmt: skip
     for group in overlay.flood_groups:
         rows.append((
@@ -160,6 +147,19 @@ def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterato
         ))  # fmt: skip
     for above, match, actions, summary in [*rows, *answers(overlay, vtep)]:
         yield Flow(bridge, 0, UNDERLAY_PRIORITY + above, match, actions, cookie, summary)
+
+
+def _written_again(vtep: IPAddress) -> str:
+    """The outer IPv6 source, written whatever it is.
+
+    Open vSwitch 3.1's userspace datapath believes tun_ipv6_src, yet sends from the source of its
+    route, which for a group is the group. A field is written only where it differs from what is
+    believed, and a change is carried out at the latest before a packet's length is looked at.
+    """
+    return (
+        "set_field:::->ipv6_src,check_pkt_larger(65535)->NXM_NX_REG13[1],"
+        f"set_field:{vtep}->ipv6_src"
+    )
 
 
 _Row = tuple[int, str, str, str]

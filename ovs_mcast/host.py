@@ -119,6 +119,7 @@ class Host(Closing):
         if overlay.name in self._in_place:
             self._in_place[overlay.name].settled = False
         self.machine.keeper(overlay.name).settle()
+        observing.await_detection(self.machine, overlay)
         decision = self._decide(overlay)
         done: tuple[Change, ...] = ()
         for _round in range(_ROUNDS):

@@ -22,6 +22,7 @@ from . import marks
 from .model import Overlay
 from .state import Address, Membership, Observed, Route
 
+_KERNEL = 2  # RTPROT_KERNEL: the protocol of the routes that addresses make
 UNDECIDED = "socket"  # what `auto` plans for before it has looked
 
 
@@ -102,7 +103,9 @@ def local_routes(
         for item in observed.addresses
         if item.device == device and item.metric == marks.metric(overlay.name)
     }
-    coming = {item.address for item in changing}
+    # An IPv6 address makes its route when the link is up, and detection over.
+    makes = overlay.family == 4 or observed.links[device].up
+    coming = {item.address for item in changing} if makes else set()
     there = {
         route.destination: route
         for route in observed.routes
@@ -110,4 +113,5 @@ def local_routes(
     }
     for group in map(str, overlay.flood_groups):
         if group in coming or (group in mine and group in there):
-            yield there.get(group) or Route(device, group, None, table="local")
+            # With its protocol: without, the kernel may take the route of ours while it is late.
+            yield there.get(group) or Route(device, group, None, None, "local", _KERNEL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from netaddr import IPAddress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
 from . import checks, flows, marks
@@ -17,6 +18,7 @@ from .plan import expected_flows, plan
 from .state import Decision, Flow, Observed, Plan
 from .status import SegmentStatus, Status
 
+_DETECTION = 8.0  # seconds that duplicate address detection may take
 _FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
 
 
@@ -49,27 +51,55 @@ def decision_of(name: str, seen: Observed) -> Decision | None:
     return next((Decision.from_notes(bridge.notes) for bridge in ours), None)
 
 
+def await_detection(machine: Machine, overlay: Overlay) -> None:
+    """Until the VTEP is no longer tentative: the kernel takes no route with such a source.
+
+    UnavailableError when duplicate address detection (RFC 4862, 5.4) does not come to an end.
+    """
+
+    def tentative() -> IPAddress | None:
+        addresses, links = machine.netlink.addresses(), machine.netlink.links()
+        return checks.tentative_vtep(overlay, Observed(addresses=addresses, links=links))
+
+    detecting = Retrying(
+        retry=retry_if_result(bool),
+        wait=wait_exponential(multiplier=0.02, max=0.1),
+        stop=stop_after_delay(_DETECTION),
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+    )
+    if overlay.family == 6 and (left := detecting(tentative)):
+        raise UnavailableError(
+            f"{left} on {overlay.underlay.device} is tentative: duplicate address detection does "
+            "not end; is there a carrier?"
+        )
+
+
 def verify(machine: Machine, overlay: Overlay, *looks: tuple[Observed, Plan]) -> Status:
     """What is there, read back, when Open vSwitch has had its time to follow.
 
     ``looks`` are taken first: the machine as seen since its last change, what is left to change.
     """
     fresh = iter(looks)
-    return patiently(
-        overlay,
-        lambda: _status(machine, overlay, *(next(fresh, None) or compare(machine, overlay))),
-    )
+
+    def look() -> tuple[Status, bool]:
+        seen, left = next(fresh, None) or compare(machine, overlay)
+        return _status(machine, overlay, seen, left), bool(left)
+
+    return patiently(overlay, look)
 
 
-def patiently(overlay: Overlay, look: Callable[[], Status]) -> Status:
-    """What is seen once it is as wanted, or when Open vSwitch has had its time to follow."""
+def patiently(overlay: Overlay, look: Callable[[], tuple[Status, bool]]) -> Status:
+    """What is seen once it is as wanted, or when what follows had its time to.
+
+    ``look`` also says whether something is left to change, which does not come by itself.
+    """
     attempts = Retrying(
-        retry=retry_if_result(lambda status: not status.verified),
+        retry=retry_if_result(lambda found: not found[0].verified and not found[1]),
         wait=wait_exponential(multiplier=0.02, max=0.25),
         stop=stop_after_delay(_FOLLOW if _follows(overlay) else 0),
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
-    status: Status = attempts(look)
+    status: Status = attempts(look)[0]
     return status
 
 

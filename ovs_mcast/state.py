@@ -104,7 +104,9 @@ class Address:
     """An address of a device, for us a group. ``metric`` carries our mark (marks.py).
 
     ``local`` is set for the peer form, which `ip` refuses and netlink takes: the unicast address
-    that the group is the peer of, so that no local route is made for the group.
+    that the group is the peer of, so that no local route is made for the group. Of IPv6 alone:
+    ``tentative`` and ``duplicate`` are what detection says of it, ``passing`` is deprecated or
+    temporary.
     """
 
     kind: ClassVar[str] = "address"
@@ -116,6 +118,8 @@ class Address:
     local: str | None = None
     protocol: int | None = field(default=None, compare=False)
     tentative: bool = field(default=False, compare=False)
+    duplicate: bool = field(default=False, compare=False)
+    passing: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> Key:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, count
 
 from netaddr import IPAddress
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from . import joining
 from .adapters.netlink import RefusedError
 from .machine import Machine, Netlink
 from .model import Overlay, Segment
-from .state import Change, Decision, Observed
+from .state import Change, Decision, Observed, Route
+
+_LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
 
 
 def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, machine: Machine) -> Decision:
@@ -25,10 +28,13 @@ def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, machine: Machine) 
     group, changes = _trial(overlay, seen, vtep)
     try:
         with _in_place(changes, machine.netlink):
+            if family == 6:
+                _await_local_route(str(group), machine.netlink)
             path = machine.send_path(device, str(group))
     except RefusedError as error:
         return Decision("socket", device, family, f"autojoin of {group}: {error}")
-    method = "autojoin" if path.verdict == "wire" else "socket"
+    # With IPv6, autojoin is never the answer: the tunnels' packets take the local route too.
+    method = "autojoin" if path.verdict == "wire" and family == 4 else "socket"
     evidence = f"autojoin of {group}: an ordinary datagram reaches {path.verdict}: {path.cause}"
     return Decision(method, device, family, evidence)
 
@@ -58,6 +64,20 @@ def _trial(overlay: Overlay, seen: Observed, vtep: IPAddress) -> tuple[IPAddress
         for item in joining.items(wanted, seen, vtep)
         if item.key not in routes
     ]
+
+
+def _await_local_route(group: str, netlink: Netlink) -> None:
+    """The kernel makes it a moment after an IPv6 address; where it never comes, that shows too."""
+    Retrying(
+        retry=retry_if_result(lambda routes: not any(map(_takes(group), routes))),
+        stop=stop_after_delay(_LATE),
+        wait=wait_fixed(0.01),
+        retry_error_callback=lambda state: None,
+    )(netlink.group_routes)
+
+
+def _takes(group: str) -> Callable[[Route], bool]:
+    return lambda route: route.by_address and route.destination == group
 
 
 @contextmanager

@@ -14,8 +14,15 @@ from functools import lru_cache
 
 from netaddr import IPAddress
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE
-from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_MCAUTOJOIN, IFA_F_TENTATIVE
+from pyroute2.netlink.rtnl.ifaddrmsg import (
+    IFA_F_DADFAILED,
+    IFA_F_DEPRECATED,
+    IFA_F_MCAUTOJOIN,
+    IFA_F_TEMPORARY,
+    IFA_F_TENTATIVE,
+)
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ..errors import UnavailableError
 from ..state import Address, Change, Link, Route, RoutePath
@@ -23,6 +30,7 @@ from . import rtnetlink
 from .rtnetlink import Answer, attributes, number
 
 _RECEIVE_OCTETS = 64 << 20  # the answers of the largest batch, which the kernel queues at once
+_LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
 _GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
 
 # linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h
@@ -123,15 +131,55 @@ class Netlink:
             for new, request in _requests(change):
                 requests.append(request)
                 makes.append((position, new))
+        missing: set[int] = set()
 
         def tolerate(index: int, code: int) -> bool:
-            return code == errno.EEXIST and not exclusive if makes[index][1] else code in _GONE
+            position, new = makes[index]
+            if code == errno.ESRCH:
+                missing.add(position)
+            return code == errno.EEXIST and not exclusive if new else code in _GONE
 
         try:
             self._exchange(requests, tolerate=tolerate)
         except RefusedError as refused:
             errors = [(makes[index][0], code) for index, code in refused.errors]
             raise RefusedError(errors) from None
+        self._remove_late([changes[position] for position in missing], changes)
+
+    def _remove_late(self, missing: Sequence[Change], changes: Sequence[Change]) -> None:
+        """Local routes of IPv6 addresses just made: a work queue makes them, a moment later."""
+        made = {
+            (change.item.device, change.item.address)
+            for change in changes
+            if isinstance(change.item, Address) and change.action != "remove"
+        }
+        late = [
+            change.item
+            for change in missing
+            if isinstance(change.item, Route)
+            and change.item.by_address
+            and (change.item.device, change.item.destination) in made
+        ]
+        removing = Retrying(
+            retry=retry_if_result(bool),
+            stop=stop_after_delay(_LATE),
+            wait=wait_fixed(0.01),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
+
+        def remove() -> bool:
+            left: set[int] = set()
+            requests = [_request(route, new=False) for route in late]
+
+            def tolerate(index: int, code: int) -> bool:
+                left.add(index)
+                return code in _GONE
+
+            self._exchange(requests, tolerate=tolerate)
+            late[:] = [late[index] for index in left]
+            return bool(late)
+
+        removing(remove)
 
     def _exchange(
         self, requests: Sequence[bytearray], tolerate: Callable[[int, int], bool] | None = None
@@ -217,7 +265,7 @@ def _link(answer: Answer) -> Link:
 
 
 def _address(answer: Answer, name: Callable[[int], str]) -> Address:
-    _family, prefixlen, flags, _scope, index = struct.unpack_from("=BBBBI", answer.body)
+    family, prefixlen, flags, _scope, index = struct.unpack_from("=BBBBI", answer.body)
     values = attributes(answer.body, 8)
     flags = number(values.get(_IFA_FLAGS)) or flags
     address = rtnetlink.address(values.get(_IFA_ADDRESS)) or ""
@@ -232,7 +280,10 @@ def _address(answer: Answer, name: Callable[[int], str]) -> Address:
         metric=number(values.get(_IFA_RT_PRIORITY)),
         local=local if is_peer else None,
         protocol=number(values.get(_IFA_PROTO)),
-        tentative=bool(flags & IFA_F_TENTATIVE),
+        tentative=bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_DADFAILED,
+        duplicate=bool(flags & IFA_F_DADFAILED),
+        # In IPv4 the flag of temporary ones says secondary.
+        passing=family == socket.AF_INET6 and bool(flags & (IFA_F_DEPRECATED | IFA_F_TEMPORARY)),
     )
 
 
