@@ -62,10 +62,10 @@ class Program(Closing):
         if source:
             self._socket.bind((source, 0))
 
-    def send(self, group: str) -> bytes:
+    def send(self, group: str, *, port: int = PORT) -> bytes:
         """Send one datagram, unlike any other, and return what it says."""
         said = f"datagram {next(_SERIAL)}".encode()
-        self._socket.sendto(said, (group, PORT))
+        self._socket.sendto(said, (group, port))
         return said
 
     def listen(self) -> Self:

@@ -13,6 +13,7 @@ from ovs_mcast.frames import (
     BROADCAST,
     ETHERTYPE_EXPERIMENTAL,
     ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
     VXLAN_UDP_PORT,
     decode_ethernet,
     ethernet,
@@ -117,9 +118,11 @@ def packet(
 ) -> bytes:
     """A VXLAN packet as it is on the underlay; ``eth`` is its source and destination there.
 
-    It has no UDP checksum, as RFC 7348 asks, so that the inner frame can be changed.
+    In IPv4 it has no UDP checksum, as RFC 7348 asks, so that the inner frame can be changed.
     """
     datagram = udp(source, destination, 50_000, udp_port, vxlan(vni, inner))
+    if ":" in source:
+        return ethernet(eth[1], eth[0], ETHERTYPE_IPV6, datagram)
     return ethernet(eth[1], eth[0], ETHERTYPE_IPV4, datagram[:26] + bytes(2) + datagram[28:])
 
 
