@@ -1,10 +1,15 @@
-"""Open vSwitch VXLAN overlays over IP multicast. The public names, nothing else."""
+"""Open vSwitch VXLAN overlays over IP multicast. The public names, nothing else.
+
+`connect` makes a Host; `Host.reconcile` puts an Overlay in place, `Host.add` and `Host.remove`
+change one Segment of it. For asyncio the same is in `ovs_mcast.aio`. The library configures no
+logging (it logs to "ovs_mcast") and has no global state. In the examples, om is ovs_mcast.
+"""
 
 from .errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError, VerifyError
 from .host import Host, connect
 from .model import Overlay, Segment, Underlay
 from .plan import plan
-from .state import Change, Plan
+from .state import Change, Observed, Plan
 from .status import SegmentStatus, Status
 
 __all__ = [
@@ -12,6 +17,7 @@ __all__ = [
     "Change",
     "ConfigurationError",
     "Host",
+    "Observed",
     "Overlay",
     "OvsMcastError",
     "Plan",

@@ -56,7 +56,23 @@ def _of(status: Status, done: tuple[Change, ...], vnis: tuple[int, ...]) -> Stat
 class Host(Closing):
     """One Open vSwitch and one network namespace; ``connect`` makes one for those of the caller.
 
-    All methods may be called from any thread: one runs at a time, the others wait for it.
+    All methods may be called from any thread: one runs at a time, the others wait for it. (`hold`
+    has its turn until it holds.) Every method that asks the machine raises UnavailableError where
+    Open vSwitch or a privilege is missing.
+
+    >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"),
+    ...                      segments=[om.Segment(vni=100, group="239.0.0.1")])
+    >>> with om.connect() as host:
+    ...     for change in host.plan(overlay):
+    ...         pass  # print(change)
+    ...     status = host.reconcile(overlay)  # observe, plan, apply, verify
+    ...     added = host.add(om.Segment(vni=101, group="239.0.0.2"))
+    ...     print(status[100].joined_by, status[100].send_path, added[101].group)
+    ...     removed = host.remove(101)
+    ...     print([segment.vni for segment in host.overlay().segments])
+    ...     gone = host.teardown("default")
+    socket wire 239.0.0.2
+    [100]
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -320,5 +336,9 @@ def connect(
 
     ``holding`` says who holds the groups where sockets do: "keeper", a process that is left behind
     and lives on after `close`; or "here", this process, until `close` or `hand_over`.
+
+    >>> with om.connect() as host:
+    ...     host.overlays()
+    []
     """
     return Host(this_machine(db, rundir, holding))

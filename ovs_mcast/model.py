@@ -102,6 +102,9 @@ class Segment(_Value):
 
     ``vlan`` left out is the VNI, which must then be at most 4094; ``group`` left out is taken from
     the overlay's pool. VNI 1..16777215 (RFC 7348), VLAN 1..4094 (IEEE 802.1Q).
+
+    >>> om.Segment(vni=5050, vlan=10, group="239.1.1.50").flood_group
+    IPAddress('239.1.1.50')
     """
 
     vni: Vni
@@ -144,6 +147,9 @@ class Underlay(_Value):
 
     ``device`` with the userspace datapath is the bridge that holds the NIC. ``vtep`` left out is
     the device's first address of the groups' family. ``ttl`` is the outer TTL or hop limit.
+
+    >>> om.Underlay(device="eth0", vtep="10.0.0.1").udp_port
+    4789
     """
 
     device: DeviceName
@@ -170,6 +176,11 @@ class Overlay(_Value):
     the last frame from a MAC (300 like the Linux vxlan device); ``learned_limit`` is the number of
     MACs learned per segment, beyond which frames to new ones are flooded: Open vSwitch counts them
     all for each new one.
+
+    >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"), groups="239.1.0.0/20",
+    ...                      segments=[om.Segment(vni=5050, vlan=10), om.Segment(vni=100)])
+    >>> [(one.vni, one.vlan, str(one.group)) for one in overlay.segments]
+    [(100, 100, '239.1.0.100'), (5050, 10, '239.1.3.186')]
     """
 
     name: Annotated[str, AfterValidator(_overlay_name)] = "default"

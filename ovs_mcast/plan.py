@@ -43,6 +43,14 @@ def plan(overlay: Overlay, observed: Observed) -> Plan:
 
     Empty when nothing differs. ConfigurationError for an overlay that this machine cannot have
     without touching what is not ours: the device or address is missing, a port is in the way.
+    Pure: ``observed`` is what Host.observe has seen, or what a test makes up.
+
+    >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
+    >>> try:
+    ...     om.plan(overlay, om.Observed())
+    ... except om.ConfigurationError as error:
+    ...     print(error.field)
+    underlay.device
     """
     vtep = refuse(overlay, observed)
     desired = {item.key: item for item in wanted(overlay, observed, vtep)}

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -28,15 +29,22 @@ def console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """The handler of the commands, to be told from others."""
+
+
 def log_to_stderr(verbose: bool) -> None:
     """Our own log to stderr; the libraries' chatter nowhere, what they mean comes as our errors."""
-    handler = logging.StreamHandler()
+    ours, root = logging.getLogger("ovs_mcast"), logging.getLogger()
+    for handler in [handler for handler in ours.handlers if isinstance(handler, _ToStderr)]:
+        ours.removeHandler(handler)  # of a call before, whose stderr may have been another
+    handler = _ToStderr()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    ours = logging.getLogger("ovs_mcast")
     ours.addHandler(handler)
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
     ours.setLevel(logging.DEBUG if verbose else logging.WARNING)
     ours.propagate = False
-    logging.getLogger().addHandler(logging.NullHandler())
 
 
 def write_json(value: object) -> None:

@@ -271,6 +271,9 @@ class Observed:
     ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
     ``sends`` and ``tunnels`` are the route look-ups per group as an ordinary program and as the
     tunnel would send (explicit source).
+
+    >>> om.Observed().flows
+    ()
     """
 
     bridges: Mapping[str, Bridge] = field(default_factory=dict)
@@ -299,7 +302,16 @@ _SIGNS = {"add": "+", "update": "~", "remove": "-"}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of a plan. ``item`` is what shall be, or for ``remove`` what shall not be."""
+    """One step of a plan. ``item`` is what shall be, or for ``remove`` what shall not be.
+
+    ``action`` is add, update or remove; ``before`` is what an update finds. As text for people:
+
+    >>> seen = om.Observed(addresses=[om.state.Address("eth0", "10.0.0.1", 24)],
+    ...                    links={"eth0": om.state.Link("eth0", 1500, "02:00:00:00:00:01", True)})
+    >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
+    >>> print(next(iter(om.plan(overlay, seen))))
+    + bridge br-int: missing
+    """
 
     action: Action
     item: Item
@@ -339,6 +351,9 @@ class Plan:
 
     ``part`` is a plan of one segment's items: a membership in it is joined or left beside those
     that are held, and what it adds must not be there.
+
+    >>> bool(om.Plan("tenants")), len(om.Plan("tenants"))
+    (False, 0)
     """
 
     overlay: str

@@ -13,7 +13,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class SegmentStatus:
-    """How one segment is carried; ``send_path`` is an ordinary program's, not the tunnels'."""
+    """How one segment is carried; ``send_path`` is an ordinary program's, not the tunnels'.
+
+    ``joined_by`` is autojoin, repaired, peer or socket; ``send_path`` is wire, loopback or none.
+
+    >>> om.SegmentStatus(vlan=10, group="239.1.1.50", joined_by="socket", send_path="wire").vlan
+    10
+    """
 
     vlan: int
     group: str
@@ -32,7 +38,16 @@ class SegmentStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a run did and saw. ``problems`` holds faults, then warnings, which do not count."""
+    """What a run did and saw. ``problems`` holds faults, then warnings, which do not count.
+
+    ``verified`` is whether all is as wanted, and was seen to be; ``segments`` are by VNI;
+    ``decision`` is what `auto` has chosen, and on what evidence.
+
+    >>> seen = om.SegmentStatus(vlan=10, group="239.1.1.50", joined_by="socket", send_path="wire")
+    >>> status = om.Status("tenants", verified=True, segments={5050: seen})
+    >>> status[5050].group, status.changed
+    ('239.1.1.50', False)
+    """
 
     overlay: str
     changes: tuple[Change, ...] = ()

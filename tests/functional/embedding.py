@@ -6,19 +6,24 @@ the last line that it says. ``run`` starts one.
 
 from __future__ import annotations
 
+import asyncio
+import doctest
 import json
+import logging
 import os
 import select
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ovs_mcast as om
+from ovs_mcast import aio
 from ovs_mcast.adapters import rtnetlink
 from tests.functional.machine import Node
 from tests.functional.warm import Run
@@ -77,6 +82,8 @@ def run(
         yield embedded
     finally:
         os.close(embedded._words)
+        if not embedded._run._stdout.closed:
+            embedded.kill()
 
 
 def say(value: object) -> None:
@@ -84,7 +91,7 @@ def say(value: object) -> None:
     os.write(1, json.dumps(value).encode() + b"\n")
 
 
-def words(fifo: str) -> Iterator[str]:
+def words(fifo: str) -> Generator[str, None, None]:
     """What the test says, until it says nothing."""
     with open(fifo, encoding="ascii") as said:
         for line in said:
@@ -99,17 +106,85 @@ def threads() -> list[str]:
 
 
 def descriptors() -> dict[str, str]:
-    """What this process has open."""
+    """What this process has open, but for what libuuid keeps for each thread that ever asked it."""
     found = {}
     for path in Path("/proc/self/fd").iterdir():
-        try:
+        with suppress(FileNotFoundError):
             found[path.name] = str(path.readlink())
-        except FileNotFoundError:
-            continue
-    return found
+    return {number: name for number, name in found.items() if "/libuuid/" not in name}
 
 
 # The programs
+
+
+def examples(_configuration: str, _fifo: str) -> None:
+    """Run the examples that need a machine; say what failed, and how many there were."""
+    tried, failed = 0, []
+    runner = doctest.DocTestRunner(verbose=False)
+    for place in (om.Host, om.connect, aio):
+        for test in doctest.DocTestFinder(recurse=False).find(place, globs={"om": om}):
+            told: list[str] = []
+            result = runner.run(test, out=told.append)
+            tried += result.attempted
+            failed += told
+    say({"tried": tried, "failed": failed})
+
+
+def ticking(configuration: str, fifo: str) -> None:
+    """Reconcile by asyncio while the test's words say that somebody else is at it."""
+    overlay = om.Overlay.from_mapping(json.loads(configuration))
+    with om.connect():
+        pass
+    before = descriptors()
+    told = words(fifo)
+
+    async def program() -> None:
+        async with aio.connect(holding="here") as host:
+            with om.connect() as other, other.machine.ovsdb.exclusive(PATIENCE, lambda: None):
+                waiting = asyncio.create_task(host.reconcile(overlay))
+                for _ in range(100):  # an event loop that is blocked does not get here
+                    await asyncio.sleep(0.001)
+                begun = waiting.done()
+                cancelled = asyncio.create_task(host.teardown(overlay.name))
+                await asyncio.sleep(0)
+                cancelled.cancel()
+            status = await waiting
+            say({"done before": begun, "verified": status.verified, "threads": len(threads())})
+            next(told)
+            added = await host.add(om.Segment(vni=77, group="239.0.7.77"))
+            late = asyncio.create_task(host.remove(77))
+            await asyncio.sleep(0)
+            assert host._worker is not None
+            while not host._worker._work_queue.empty():  # until it has begun
+                await asyncio.sleep(0)
+            say({"added": list(added.segments), "cancelled": cancelled.cancelled()})
+            late.cancel()
+
+    logging.getLogger("ovs_mcast").addHandler(logging.NullHandler())  # it warns that it waits
+    asyncio.run(program())
+    told.close()
+    assert eventually(lambda: len(threads()) == 1), threads()
+    assert descriptors() == before, (before, descriptors())
+    say("ended")
+
+
+def crowd(configuration: str, _fifo: str) -> None:
+    """Add and remove segments from several threads at once, with reconciles in between."""
+    overlay = om.Overlay.from_mapping(json.loads(configuration))
+    with om.connect(holding="here") as host, ThreadPoolExecutor(4) as pool:
+        host.reconcile(overlay)
+
+        def come_and_go(vni: int) -> None:
+            for _ in range(3):
+                host.add(om.Segment(vni=vni, group=f"239.0.9.{vni % 7}"))
+                host.verify(host.overlay())
+                host.remove(vni)
+            host.add(om.Segment(vni=vni, group=f"239.0.9.{vni % 7}"))
+
+        for done in [pool.submit(come_and_go, vni) for vni in range(200, 208)]:
+            done.result()
+        say([segment.vni for segment in host.overlay().segments])
+        say([str(change) for change in host.reconcile(host.overlay()).changes])
 
 
 def count(configuration: str, fifo: str) -> None:
@@ -182,4 +257,4 @@ def here(configuration: str, fifo: str) -> None:
                 say(None if seen.held is None else seen.held.groups)
     # Python joins a thread just before the kernel has ended it.
     assert eventually(lambda: len(threads()) == 1), threads()
-    assert descriptors() == before
+    assert descriptors() == before, (before, descriptors())
