@@ -319,7 +319,8 @@ def test_teardown_gives_the_host_back(six: Six, node: Node, method: str) -> None
     """
     assert eventually(lambda: "tentative" not in node.sh("ip address"))
     before = node.state()
-    node.built(*SEGMENTS, f"--membership={method}")
+    result = node.built(*SEGMENTS, f"--membership={method}")
+    assert len(result.changes) == len(set(result.changes))  # nothing was made a second time
     assert {GROUP, OTHER} <= members(node)
     assert local_routes(node, GROUP) == ""
     assert sent_to_the_wire(six, node)

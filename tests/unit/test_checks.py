@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from netaddr import IPAddress
 
 from ovs_mcast import marks
-from ovs_mcast.checks import faults, refuse, send_path, vtep_of, warnings
+from ovs_mcast.checks import faults, refuse, send_path, tentative_vtep, vtep_of, warnings
 from ovs_mcast.errors import ConfigurationError
 from ovs_mcast.model import Overlay, Segment, Underlay
 from ovs_mcast.plan import expected_flows, plan
@@ -210,6 +210,44 @@ def test_an_address_that_cannot_be_an_outer_source_is_none(vtep: str) -> None:
     machine = replace(on(), addresses=(Address("eth0", vtep, 32),))
     with pytest.raises(ConfigurationError, match="no IPv"):
         vtep_of(overlay_of("ff05::1" if ":" in vtep else G1), machine)
+
+
+def with_v6(*addresses: Address) -> Observed:
+    return replace(on(), addresses=(*addresses, *on().addresses))
+
+
+V6_ONE = "ff05::1"
+
+
+def test_an_ipv6_source_that_stays_comes_before_one_that_passes() -> None:
+    """Deprecated and temporary addresses are taken last, duplicates never, tentative ones too."""
+    passing = Address("eth0", "fd00::1", 64, passing=True)
+    duplicate = Address("eth0", "fd00::2", 64, duplicate=True)
+    tentative = Address("eth0", "fd00::3", 64, tentative=True)
+    wanted = overlay_of(V6_ONE)
+    assert vtep_of(wanted, with_v6(passing, duplicate, tentative)) == IPAddress("fd00::3")
+    assert vtep_of(wanted, with_v6(passing, duplicate)) == IPAddress("fd00::1")
+    with pytest.raises(ConfigurationError, match="link-local"):
+        vtep_of(wanted, with_v6(duplicate))
+    named = overlay_of(V6_ONE, vtep="fd00::2")
+    with pytest.raises(ConfigurationError, match="another host has fd00::2 too"):
+        vtep_of(named, with_v6(passing, duplicate))
+    assert vtep_of(overlay_of(V6_ONE, vtep="fd00::1"), with_v6(passing)) == IPAddress("fd00::1")
+
+
+def test_a_tentative_source_is_said_to_be_one() -> None:
+    """While detection goes on, on a link that is up; other addresses and devices do not count."""
+    tentative = Address("eth0", "fd00::3", 64, tentative=True)
+    sure = Address("eth0", "fd00::4", 64)
+    elsewhere = Address("eth1", "fd00::4", 64, tentative=True)
+    wanted = overlay_of(V6_ONE, vtep="fd00::3")
+    assert tentative_vtep(wanted, with_v6(tentative, sure)) == IPAddress("fd00::3")
+    assert tentative_vtep(overlay_of(V6_ONE, vtep="fd00::4"), with_v6(sure, elsewhere)) is None
+    assert tentative_vtep(overlay_of(G1), with_v6(tentative)) is None
+    assert tentative_vtep(wanted, with_v6(sure)) is None
+    down = with_v6(tentative)
+    down = replace(down, links={**down.links, "eth0": replace(down.links["eth0"], up=False)})
+    assert tentative_vtep(wanted, down) is None
 
 
 # What autojoin may hold

@@ -93,6 +93,9 @@ def test_what_a_method_does_and_undoes(kind: tuple[str, int, str], changes: list
     wanted = overlay(datapath, family, method, GROUPS[family][:1])
     first = planned(wanted, bare())
     assert lines(first) == [line.format(DEVICES[datapath]) for line in changes]
+    # The kernel tells its own route from ours by the protocol alone, while its own is late.
+    gone = [c.item for c in first if c.action == "remove"]
+    assert all(isinstance(item, Route) and item.protocol == 2 for item in gone)
     built = machine.after(bare(), first)
     assert machine.joined(built, DEVICES[datapath]) == {GROUPS[family][0]}
     assert machine.hijacked(built, GROUPS[family][0]) == (method == "autojoin")
@@ -100,6 +103,15 @@ def test_what_a_method_does_and_undoes(kind: tuple[str, int, str], changes: list
     order = ["route", "address", "membership"]
     assert [c.kind for c in removal] == sorted((c.kind for c in removal), key=order.index)
     assert machine.whole(machine.after(built, removal)) == machine.whole(bare())
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_no_route_is_waited_for_that_a_link_which_is_down_does_not_make(family: int) -> None:
+    """An IPv6 address has its own route when the link is up, an IPv4 one at once."""
+    links = {name: replace(link, up=False) for name, link in bare().links.items()}
+    wanted = overlay("system", family, "repaired", GROUPS[family][:1])
+    first = planned(wanted, replace(bare(), links=links))
+    assert [c.action for c in first] == (["add", "remove"] if family == 4 else ["add"])
 
 
 def test_auto_is_what_was_decided_for_the_device_and_family() -> None:
