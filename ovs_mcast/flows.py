@@ -149,6 +149,13 @@ def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterato
         yield Flow(bridge, 0, UNDERLAY_PRIORITY + above, match, actions, cookie, summary)
 
 
+def underlay_matches(group: IPAddress) -> tuple[str, str]:
+    """What finds the flows of one group among those of the underlay's bridge."""
+    if group.version == 4:
+        return f"udp,nw_dst={group}", f"arp,arp_tpa={group}"
+    return f"udp6,ipv6_dst={group}", f"icmp6,icmp_type=135,nd_target={group}"
+
+
 def _written_again(vtep: IPAddress) -> str:
     """The outer IPv6 source, written whatever it is.
 

@@ -143,7 +143,7 @@ def _on_underlay(machine: Machine, alone: Alone, seen: Observed) -> Iterator[Flo
     device = alone.overlay.underlay.device
     if alone.overlay.datapath != "netdev" or alone.shares or device not in seen.bridges:
         return
-    for match in (f"udp,nw_dst={alone.group}", f"arp,arp_tpa={alone.group}"):
+    for match in flows.underlay_matches(alone.segment.flood_group):
         lines = _dump(machine, seen.bridges[device], marks.cookie(alone.overlay.name), _ALL, match)
         yield from flows.read(device, lines, alone.flows)
 

@@ -96,3 +96,38 @@ def test_the_cost_does_not_depend_on_the_others(
         assert step["netlink datagrams"] <= 9
         assert step["netlink octets"] < 8192
         assert step.get(".keeper", 0) + step.get(".ctl", 0) <= 3
+
+
+@pytest.fixture
+def six(either: Node) -> Iterator[Node]:
+    """A host of either kind with an IPv6 address on its underlay."""
+    device = either.host.underlay
+    switch = f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6"
+    either.sh(f"echo 0 >{switch}; ip address add fd00::101/64 dev {device} nodad")
+    yield either
+    either.torn_down()
+    either.sh(f"echo 1 >{switch}")
+
+
+@pytest.mark.parametrize("membership", ["socket", "repaired"])
+def test_a_segment_of_ipv6_is_added_and_removed_alone(
+    six: Node, tmp_path: Path, membership: str
+) -> None:
+    """Its flows, address and routes come and go without a look at the whole.
+
+    h1 (program; count what it sends and receives)
+    """
+    wanted = overlay(six, 3, membership, "ff05::7:0/112")
+    with run(six, "count", wanted, tmp_path) as program:
+        assert program.says() == "ready"
+        added = program.tell(add(5000, vlan=4090))
+        removed = program.tell("remove 5000")
+        program.end()
+    came, went = changes(added), changes(removed)
+    assert added["status"]["verified"] is True
+    assert removed["status"]["verified"] is True
+    assert "add flow vlan 4090 → ff05::7:1388" in came
+    assert "remove flow vlan 4090 → ff05::7:1388" in went
+    for step in (added["spent"], removed["spent"]):
+        assert step["transactions"] == 0
+        assert step.get("dump", 0) <= (2 if six.host.datapath == "system" else 4)
