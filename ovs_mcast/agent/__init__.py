@@ -1,0 +1,1 @@
+"""The long-lived process that keeps an overlay true: events to reconcile."""
