@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .agent.command import agent
 from .lab.command import lab
 from .probe.command import application as probe
 from .setup import setup
@@ -18,6 +19,7 @@ def main() -> None:
         help="Open vSwitch VXLAN overlays over IP multicast.",
     )
     app.command()(setup)
+    app.command()(agent)
     app.command()(lab)
     app.add_typer(probe(), name="probe")
     app(prog_name="ovs-mcast")

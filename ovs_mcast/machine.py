@@ -177,7 +177,7 @@ def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) ->
     """The Open vSwitch and the namespace of the caller; see host.connect."""
     if holding not in get_args(Holding):
         raise ConfigurationError(f"{holding!r} is neither keeper nor here", field="holding")
-    sockets = Path(rundir) if rundir else _rundir_of(db)
+    sockets = Path(rundir) if rundir else rundir_of(db)
     with vswitchd.Vswitchd(sockets):
         rows = ovsdb.Ovsdb(db or f"unix:{sockets}/db.sock")
     threads = here.Here(sockets)
@@ -197,7 +197,8 @@ def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) ->
     )
 
 
-def _rundir_of(db: str | None) -> Path:
+def rundir_of(db: str | None) -> Path:
+    """Where the sockets of ovs-vswitchd are: beside a unix: ``db``, else in $OVS_RUNDIR."""
     if db is not None and db.startswith("unix:"):
         return Path(db.removeprefix("unix:")).parent
     return vswitchd.run_directory()

@@ -70,21 +70,23 @@ class Netlink:
 
     def links(self) -> dict[str, Link]:
         """Every device by name."""
-        found = map(_link, self._exchange([rtnetlink.dump_request(RTM_GETLINK)]))
+        found = map(decode_link, self._exchange([rtnetlink.dump_request(RTM_GETLINK)]))
         return {link.name: link for link in found}
 
     def addresses(self) -> tuple[Address, ...]:
         """Every address of every device, IPv4 and IPv6, in the kernel's order."""
-        name = lru_cache(_name)
+        name = lru_cache(device_name)
         request = rtnetlink.dump_request(RTM_GETADDR)
-        return tuple(_address(answer, name) for answer in self._exchange([request]))
+        return tuple(decode_address(answer, name) for answer in self._exchange([request]))
 
     def group_routes(self) -> tuple[Route, ...]:
         """The host routes to groups in tables main and local, each with its one device."""
-        name = lru_cache(_name)
+        name = lru_cache(device_name)
         request = rtnetlink.dump_request(RTM_GETROUTE)
         return tuple(
-            route for answer in self._exchange([request]) for route in _group_route(answer, name)
+            route
+            for answer in self._exchange([request])
+            for route in decode_group_routes(answer, name)
         )
 
     def link(self, name: str) -> Link | None:
@@ -94,7 +96,7 @@ class Netlink:
         except OSError:
             return None
         found = self._exchange([request], tolerate=lambda _index, code: code in _GONE)
-        return next((_link(answer) for answer in found), None)
+        return next((decode_link(answer) for answer in found), None)
 
     def group_route(self, group: IPAddress) -> Route | None:
         """The host route that takes a packet to the group; None if a wider one does, or none."""
@@ -109,7 +111,7 @@ class Netlink:
 
         The same look-up as `ip route get GROUP [from SOURCE]`.
         """
-        name = lru_cache(_name)
+        name = lru_cache(device_name)
         found = {str(group): RoutePath(None) for group in groups}
         requests = [rtnetlink.look_up_request(group, source) for group in groups]
         for answer in self._exchange(requests, tolerate=lambda _index, _code: True):
@@ -239,14 +241,16 @@ def _request(item: object, *, new: bool) -> bytearray:
     raise TypeError(f"{item} is neither an address nor a route")
 
 
-def _name(index: int) -> str:
+def device_name(index: int) -> str:
+    """The name of a device; one that is gone has one that no device has."""
     try:
         return socket.if_indextoname(index)
     except OSError:
         return f"if{index}"  # gone since the kernel named it
 
 
-def _link(answer: Answer) -> Link:
+def decode_link(answer: Answer) -> Link:
+    """A device, from RTM_NEWLINK or RTM_DELLINK."""
     (flags,) = struct.unpack_from("=I", answer.body, 8)
     values = attributes(answer.body, 16)
     info = attributes(values.get(_IFLA_LINKINFO, b""), 0)
@@ -264,7 +268,8 @@ def _link(answer: Answer) -> Link:
     )
 
 
-def _address(answer: Answer, name: Callable[[int], str]) -> Address:
+def decode_address(answer: Answer, name: Callable[[int], str]) -> Address:
+    """An address, from RTM_NEWADDR or RTM_DELADDR."""
     family, prefixlen, flags, _scope, index = struct.unpack_from("=BBBBI", answer.body)
     values = attributes(answer.body, 8)
     flags = number(values.get(_IFA_FLAGS)) or flags
@@ -304,7 +309,8 @@ def _fib_match(answer: Answer) -> Route | None:
     )
 
 
-def _group_route(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
+def decode_group_routes(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
+    """The route of an RTM_NEWROUTE or RTM_DELROUTE, if it is a host route to a group."""
     _family, bits, _, _, table, protocol, _scope, kind = struct.unpack_from("=8B", answer.body)
     values = attributes(answer.body, 12)
     destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))

@@ -38,7 +38,7 @@ class OpenFlow:
         self._run(bridge, "--bundle", "add-flows", bridge.name, "-", lines=lines)
 
     def _run(self, bridge: Bridge, *arguments: str, lines: Iterable[str] = ()) -> str:
-        command = ["ovs-ofctl", "-O", _version(bridge), *arguments]
+        command = ["ovs-ofctl", "-O", version_of(bridge), *arguments]
         try:
             done = subprocess.run(
                 command,
@@ -56,7 +56,7 @@ class OpenFlow:
         return done.stdout
 
 
-def _version(bridge: Bridge) -> str:
+def version_of(bridge: Bridge) -> str:
     """The OpenFlow version to speak; a bridge with no ``protocols`` speaks them all."""
     for version in _VERSIONS:
         if not bridge.protocols or version in bridge.protocols:

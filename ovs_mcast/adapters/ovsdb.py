@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command, connection, idlutils
@@ -20,6 +21,7 @@ from ..marks import EXTERNAL_ID
 from ..state import Bridge, Change, Port
 
 _LOCK = "ovs_mcast"
+_PATIENCE = 5.0
 _NOTE = f"{EXTERNAL_ID}-"
 _COLUMNS = {
     "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg"],
@@ -31,6 +33,54 @@ _COLUMNS = {
 
 class OvsdbError(Exception):
     """A transaction was refused as a whole: nothing of it is in the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowEvent:
+    """A row that came, changed or went: its table, name, and what tells whose it is.
+
+    ``columns`` are those that changed, none for a row that came or went. Without a table, the
+    connection was lost.
+    """
+
+    table: str = ""
+    name: str = ""
+    owner: str | None = None
+    type: str = ""
+    columns: frozenset[str] = frozenset()
+
+
+class LostError(Exception):
+    """The connection to ovsdb-server has ended."""
+
+
+class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
+    """ovsdbapp's replica of the database, which tells of its changes if somebody wants to know."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.watcher: Callable[[RowEvent], None] | None = None
+        self.lost = False
+
+    def run(self) -> bool:
+        """Take in what the server says; LostError, for who watches, where it says no more.
+
+        Raised within a transaction it ends that, which else waits for the server to come back.
+        """
+        changed = bool(super().run())
+        if self.watcher is not None and (self.lost or not self._session.is_connected()):
+            if not self.lost:
+                self.lost = True
+                self.watcher(RowEvent())
+            raise LostError("ovsdb-server went away")
+        return changed
+
+    def notify(self, event: str, row: Any, updates: Any = None) -> None:
+        """Hand on what a row's event is about."""
+        super().notify(event, row, updates)
+        if self.watcher is not None:
+            changed = () if updates is None else updates._data
+            self.watcher(_row_event(row, frozenset(changed)))
 
 
 class _Api(OvsdbIdl):  # type: ignore[misc]
@@ -54,9 +104,7 @@ class Ovsdb:
             helper = idlutils.get_schema_helper(remote, "Open_vSwitch")
             for table, columns in _COLUMNS.items():
                 helper.register_columns(table, columns)
-            self._connection = connection.Connection(
-                connection.OvsdbIdl(remote, helper), timeout=timeout
-            )
+            self._connection = connection.Connection(_Idl(remote, helper), timeout=timeout)
             self._api = _Api(self._connection)
         except PermissionError:
             raise UnavailableError(f"opening {remote} needs privileges: run as root") from None
@@ -76,9 +124,17 @@ class Ovsdb:
             ovsdb.is_running = False
             with suppress(queue.Full):  # what fills it has woken the thread
                 ovsdb.txns.put_nowait(None)
-            ovsdb.thread.join()
+            ovsdb.thread.join(_PATIENCE)  # a server that hangs is not waited for
             ovsdb.thread = None
         ovsdb.txns.close()  # its pipe, which else stays for the garbage collector
+
+    def watch(self, watcher: Callable[[RowEvent], None]) -> None:
+        """Tell of every change of the rows, in the connection's own thread.
+
+        A connection that is lost is told once, and ends what waits for it with UnavailableError:
+        who watches makes a new one.
+        """
+        self._connection.idl.watcher = watcher
 
     def bridges(self) -> dict[str, Bridge]:
         """Every bridge by name."""
@@ -112,6 +168,8 @@ class Ovsdb:
             raise UnavailableError(
                 f"Open vSwitch at {self.remote} took no change in {self._timeout:.0f} s: try again"
             ) from None
+        except LostError as error:
+            raise UnavailableError(f"{error} while it was told of a change") from None
         except RuntimeError as error:  # what ovsdbapp makes of the server's refusal
             raise OvsdbError(str(error)) from error
 
@@ -128,6 +186,8 @@ class Ovsdb:
 
         def held() -> bool:
             nonlocal told
+            if self._connection.idl.lost:
+                raise UnavailableError(f"no ovsdb-server answers at {self.remote}")
             if self._connection.idl.is_lock_contended and not told:
                 told = True
                 on_wait()
@@ -277,6 +337,20 @@ def _port(bridge: str, row: Any) -> Port:
         ofport=_optional(interface.ofport),
         error=_optional(interface.error),
     )
+
+
+def _row_event(row: Any, columns: frozenset[str]) -> RowEvent:
+    """What a row is about, by what is committed: within a transaction rows show what it writes."""
+
+    def text(column: str, key: str | None = None) -> str:
+        datum = (row._data or {}).get(column)
+        for atom, value in datum.values.items() if datum is not None else ():
+            if key is None or atom.value == key:
+                return str(atom.value if key is None else value.value)
+        return ""
+
+    name, owner, kind = text("name"), text("external_ids", EXTERNAL_ID), text("type")
+    return RowEvent(row._table.name, name, owner or None, kind, columns)
 
 
 def _optional(column: Any) -> Any:

@@ -1,7 +1,7 @@
 """What the loop tells of what it does: for logs, metrics, service managers. No I/O here.
 
-Every method is called from the loop's own thread, and shall return at once: what takes time, such as
-answering a scrape, belongs in a thread of the observer's own, which ``ended`` ends. An observer
+Every method is called from the loop's own thread, and shall return at once: what takes time, such
+as answering a scrape, belongs in a thread of the observer's own, which ``ended`` ends. An observer
 that raises is a defect; it is said once, and the overlay is kept all the same.
 """
 
@@ -38,7 +38,7 @@ class Observer(Protocol):
     """What the loop calls. Times are seconds of time.monotonic(), lengths are seconds."""
 
     def configured(self, overlay: Overlay) -> None:
-        """This is wanted from now on: told at the start, and when the file has changed."""
+        """What is wanted from now on: told at the start, and when the file has changed."""
 
     def refused(self, error: ConfigurationError) -> None:
         """The file has changed, and is refused: what was wanted before is still wanted."""

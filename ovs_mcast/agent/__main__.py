@@ -1,0 +1,6 @@
+"""Runs the agent."""
+
+from .command import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""`python -m ovs_mcast.agent`, also `ovs-mcast agent`: stays, and keeps an overlay true."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import report
+from ..adapters.instance import Instance, TakenError
+from ..adapters.systemd import Notify
+from ..errors import ConfigurationError, OvsMcastError, UnavailableError
+from ..machine import rundir_of
+from .configuration import Configuration
+from .loop import Agent
+from .observer import Observer
+from .spoken import Spoken
+
+
+def agent(
+    config: Annotated[Path, typer.Option(help="Configuration, YAML or JSON, as of setup.")],
+    metrics: Annotated[
+        str | None, typer.Option(metavar="ADDR:PORT", help="Serve Prometheus metrics there.")
+    ] = None,
+    db: Annotated[
+        str | None,
+        typer.Option(help="OVSDB.  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say every event and change.")
+    ] = False,
+) -> None:
+    """Keep an overlay as its configuration says, until SIGTERM or SIGINT; it then runs on.
+
+    Acts on what happens to Open vSwitch, addresses, routes, links and the configuration itself, and
+    looks at all of it every minute. SIGHUP reads the configuration again. Exit status: 0 ended by a
+    signal; 2 bad arguments or configuration; 5 a privilege is missing, or another agent is there.
+    """
+    report.log_to_stderr(verbose)
+    try:
+        _run(config, metrics, db, verbose=verbose)
+    except OvsMcastError as error:
+        report.say(str(error))
+        raise typer.Exit(error.exit_status) from None
+
+
+def _run(config: Path, metrics: str | None, db: str | None, *, verbose: bool) -> None:
+    if db == "":
+        raise ConfigurationError("it is empty", field="--db")
+    configuration = Configuration(config)
+    overlay = configuration.read()
+    notify = Notify()
+    with ExitStack() as stack:
+        observers: list[Observer] = [Spoken(report.say, notify, verbose=verbose)]
+        report.require_net_admin()
+        stack.enter_context(_alone(overlay.name, db))
+        stack.enter_context(
+            running := Agent(configuration, overlay, observers, db=db, notify=notify)
+        )
+        running.run()
+
+
+def _alone(name: str, db: str | None) -> Instance:
+    try:
+        return Instance(f"{rundir_of(db).resolve()} {name}")
+    except TakenError as taken:
+        raise UnavailableError(
+            f"another agent keeps overlay {name}: process {taken.pid} of user {taken.uid}"
+        ) from None
+
+
+def main() -> None:
+    """Run the command; typer reports usage errors with exit status 2."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(agent)
+    app(prog_name="python -m ovs_mcast.agent")

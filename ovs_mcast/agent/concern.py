@@ -1,0 +1,124 @@
+"""Which events concern an overlay, and which may end what makes looks fail. Pure.
+
+Others' devices, routes, rows and learned flows come and go all the time: they are left alone. What
+an event misjudged here would need, the look of every minute finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import marks
+from ..adapters.inotify import EntryEvent
+from ..adapters.netlink_events import Joined, KernelEvent
+from ..adapters.openflow_events import FlowEvent, Watched
+from ..adapters.ovsdb import RowEvent
+from ..flows import CLASSIFY, DELIVER, FLOOD, GROUP, UNICAST
+from ..model import Overlay
+from ..state import Address, Link, Route
+from .observer import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An event that concerns the overlay.
+
+    ``wakes`` says that it is no echo of our own changes, and may end what makes looks fail;
+    ``came_up`` that the underlay can be sent on again: its link or an address of it came into use.
+    """
+
+    kind: Kind
+    wakes: bool = False
+    came_up: bool = False
+
+
+class Concern:
+    """What concerns one overlay; remembers how its device and addresses were last said to be."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        suffix = marks.suffix(overlay.name)
+        self._name = overlay.name
+        self._device = overlay.underlay.device
+        self._tunnel_bridge = overlay.tunnel_bridge
+        self._bridges = {overlay.bridge, overlay.tunnel_bridge, self._device}
+        self._ports = {f"patch-int-{suffix}", f"patch-tun-{suffix}", f"vxlan-{suffix}"}
+        self._groups = {str(group) for group in overlay.flood_groups}
+        self._link: Link | None = None
+        self._addresses: dict[tuple[str, ...], Address] = {}
+        self.watched = {
+            overlay.tunnel_bridge: (
+                *(Watched(table) for table in (CLASSIFY, GROUP, DELIVER, FLOOD)),
+                Watched(UNICAST, added=False),  # where learn() adds flows all the time
+            )
+        }
+        if overlay.datapath == "netdev":
+            self.watched[self._device] = (Watched(0),)
+
+    def row(self, event: RowEvent) -> Finding | None:
+        """A row of Open vSwitch's database."""
+        if not event.table:
+            return Finding("ovsdb", wakes=True)
+        if event.columns == {"ports"} or event.table == "Open_vSwitch":
+            return None  # what is put on a bridge has rows of its own
+        ours = event.owner == self._name or event.name in self._ports | self._bridges
+        rival = event.table == "Interface" and event.type == "vxlan"
+        return Finding("ovsdb") if ours or rival else None
+
+    def flow(self, event: FlowEvent) -> Finding | None:
+        """A flow of ours, or whoever's on the tunnel bridge, but for those that are learned."""
+        ours = marks.is_cookie(event.cookie, self._name)
+        if event.lost or (ours and not marks.is_learned(event.cookie)):
+            return Finding("flow")
+        return Finding("flow") if event.bridge == self._tunnel_bridge and not ours else None
+
+    def kernel(self, event: KernelEvent) -> Finding | None:
+        """A link, address, route, rule or membership of the network namespace."""
+        item = event.item
+        if item is None:
+            self._link = None
+            self._addresses.clear()
+            return Finding("overflow", wakes=True)
+        if isinstance(item, Link):
+            return self._on_link(item, event.gone)
+        if isinstance(item, Address):
+            return self._on_address(item, event.gone)
+        if isinstance(item, Route):
+            ours = item.metric == marks.metric(self._name) or item.destination in self._groups
+            return Finding("route") if ours else None
+        if isinstance(item, Joined):
+            left = event.gone and item.device == self._device and item.group in self._groups
+            return Finding("membership") if left else None
+        return Finding("rule")
+
+    def _on_link(self, link: Link, gone: bool) -> Finding | None:
+        if link.name != self._device:
+            rival = link.udp_port is not None and not link.name.startswith("vxlan_sys_")
+            return Finding("link", wakes=gone) if rival else None
+        before, self._link = self._link, None if gone else link
+        if before == self._link:
+            return None  # statistics, a master, a carrier: nothing that is ours to mend
+        came_up = not gone and link.up and (before is None or not before.up)
+        return Finding("link", wakes=True, came_up=came_up)
+
+    def _on_address(self, address: Address, gone: bool) -> Finding | None:
+        if address.device != self._device:
+            return None
+        before = self._addresses.pop(address.key, None)
+        if not gone:
+            self._addresses[address.key] = address
+            if before == address and before.tentative == address.tentative:
+                return None  # a lifetime that a router advertisement renews
+        sure = before is not None and before.tentative and not gone and not address.tentative
+        return Finding("address", came_up=sure)
+
+    def entry(self, event: EntryEvent) -> Finding | None:
+        """An entry of Open vSwitch's run directory, or of the one that holds that."""
+        name = event.name
+        daemon = name.startswith(("ovs-vswitchd.", "ovsdb-server.")) and name.endswith(
+            (".pid", ".ctl")
+        )
+        if not name or name == "db.sock" or daemon:
+            return Finding("vswitchd", wakes=True)
+        if name.removesuffix(".mgmt") in self.watched and name.endswith(".mgmt"):
+            return Finding("vswitchd")
+        return None

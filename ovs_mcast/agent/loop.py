@@ -1,0 +1,205 @@
+"""The loop: what happens, a look at all of it, and what that brings; until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..adapters.systemd import Notify
+from ..closing import Closing
+from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError
+from ..host import Host
+from ..machine import rundir_of, this_machine
+from ..model import Overlay
+from ..probe import send_path
+from .concern import Finding
+from .configuration import Configuration, read_or_refuse
+from .observer import Kind, Observer
+from .pacing import Pace, Pacer
+from .signals import Interrupted, Signals
+from .sources import CONFIGURATION, HANGUP, Sources
+
+LOG = logging.getLogger(__name__)
+
+
+class DefectError(OvsMcastError):
+    """Something that must not happen did; the loop goes on with it as with any failure."""
+
+
+class Agent(Closing):
+    """Keeps one overlay true, from the main thread: ``run`` returns when a signal ends it.
+
+    ``overlay`` is what the file wanted when it was read first. Observers are told in their order.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        overlay: Overlay,
+        observers: Sequence[Observer],
+        *,
+        db: str | None = None,
+        notify: Notify | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._configuration, self._overlay, self._db = configuration, overlay, db
+        self._observers = list(observers)
+        self._notify = notify or Notify()
+        self._host: Host | None = None
+        self._path_wanted = True
+        self._ready = False
+        self._alive_at = 0.0
+        self._pacer = Pacer(time.monotonic(), pace or Pace(), random.random)
+        with ExitStack() as stack:
+            self._signals = stack.enter_context(Signals())
+            self._sources = Sources(Path(rundir_of(db)), configuration, self._signals)
+            self._opened = stack.pop_all()
+
+    def close(self) -> None:
+        """Let go of everything; the overlay runs on."""
+        self._drop()
+        self._sources.close()
+        self._opened.close()
+
+    def run(self) -> None:
+        """Look when there is reason to, until SIGTERM or SIGINT."""
+        self._sources.serve(self._overlay)
+        self._tell(lambda observer: observer.configured(self._overlay))
+        try:
+            while not self._signals.ended:
+                self._turn()
+        except Interrupted:
+            pass
+        self._notify.stopping()
+        self._tell(lambda observer: observer.ended())
+
+    def _turn(self) -> None:
+        """Wait for what comes first: an event, or the time of the next look."""
+        self._keep_alive()
+        due = self._pacer.due()
+        if due > time.monotonic():
+            self._tell(lambda observer: observer.waiting(due))
+        found = self._sources.wait(min(due, self._next_alive()) - time.monotonic())
+        for finding in found:
+            self._take(finding)
+        if not self._signals.ended and time.monotonic() >= self._pacer.due():
+            self._look()
+
+    def _take(self, finding: Finding) -> None:
+        if finding in {CONFIGURATION, HANGUP}:
+            self._reload(hangup=finding == HANGUP)
+        if finding.kind == "ovsdb" and finding.wakes:
+            self._drop()
+        self._path_wanted |= finding.came_up
+        self._event(finding.kind, wakes=finding.wakes)
+
+    def _event(self, kind: Kind, *, wakes: bool = False) -> None:
+        self._pacer.event(time.monotonic(), wakes=wakes)
+        self._tell(lambda observer: observer.event(kind))
+
+    def _reload(self, *, hangup: bool) -> None:
+        if hangup:
+            self._notify.reloading()
+            self._ready = False
+        read = read_or_refuse(self._configuration)
+        if isinstance(read, Overlay) and read.name != self._overlay.name:
+            read = ConfigurationError(
+                f"this agent keeps {self._overlay.name}: stop it and tear that down first",
+                field="name",
+            )
+        if isinstance(read, ConfigurationError):
+            refused = read
+            self._tell(lambda observer: observer.refused(refused))
+        elif read != self._overlay:
+            self._overlay = read
+            self._path_wanted = True
+            self._sources.serve(read)
+            self._tell(lambda observer: observer.configured(self._overlay))
+
+    def _look(self) -> None:
+        started = time.monotonic()
+        if not self._pacer.pending:
+            kind: Kind = "retry" if self._pacer.failing else "minute"
+            self._tell(lambda observer: observer.event(kind))
+        self._pacer.began(started)
+        try:
+            with self._signals.looking():
+                host = self._connected()
+                self._sources.open(host.machine)
+                status = host.reconcile(self._overlay, self._progress)
+                missed = self._sources.open(host.machine)
+        except OvsMcastError as error:
+            if isinstance(error, UnavailableError | ApplyError):
+                self._drop()
+            self._failed(error, started)
+            return
+        except Exception as error:
+            self._drop()
+            self._failed(
+                DefectError(f"a defect of ovs_mcast, please report it: {error!r}"), started
+            )
+            return
+        ended = time.monotonic()
+        self._pacer.succeeded(ended)
+        for finding in missed:
+            self._take(finding)
+        self._tell(lambda observer: observer.reconciled(status, ended - started, status.changes))
+        if not self._ready:
+            self._ready = True
+            self._notify.ready()
+        if self._path_wanted:
+            self._look_at_path()
+
+    def _failed(self, error: OvsMcastError, started: float) -> None:
+        ended = time.monotonic()
+        spell = self._pacer.failed(ended)
+        self._tell(lambda observer: observer.failed(error, ended - started, spell))
+
+    def _look_at_path(self) -> None:
+        """Where one datagram goes in truth; the route look-ups of a look send none."""
+        self._path_wanted = False
+        groups = self._overlay.flood_groups
+        if not groups:
+            return
+        try:
+            with self._signals.looking():
+                seen = send_path(self._overlay.underlay.device, groups[0], detection=0.0)
+        except OvsMcastError:
+            self._path_wanted = True  # the device went; the look that its event brings says so
+            return
+        self._tell(lambda observer: observer.path(seen))
+
+    def _connected(self) -> Host:
+        if self._host is None:
+            self._host = Host(this_machine(self._db, None))
+        return self._host
+
+    def _drop(self) -> None:
+        if self._host is not None:
+            self._host.close()
+            self._host = None
+
+    def _progress(self, _done: int, _total: int) -> None:
+        self._keep_alive()
+
+    def _keep_alive(self) -> None:
+        """Tell the service manager's watchdog, from the loop only: one that hangs is noticed."""
+        now = time.monotonic()
+        if self._notify.watchdog is not None and now >= self._alive_at:
+            self._notify.alive()
+            self._alive_at = now + self._notify.watchdog / 2
+
+    def _next_alive(self) -> float:
+        return float("inf") if self._notify.watchdog is None else self._alive_at
+
+    def _tell(self, what: Callable[[Observer], None]) -> None:
+        for observer in list(self._observers):
+            try:
+                what(observer)
+            except Exception:
+                self._observers.remove(observer)
+                LOG.exception("a defect of ovs_mcast, please report it: told no more")
