@@ -32,6 +32,8 @@ from .state import (
 
 Holding = Literal["keeper", "here"]  # who holds what sockets hold: a process left behind, or this
 
+FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
+
 
 class Ovsdb(Protocol):
     """Rows of bridges and ports, as adapters.ovsdb.Ovsdb has them; OvsdbError."""
@@ -150,7 +152,8 @@ class Machine:
     ``is_member`` is whether one of them is;
     ``memberships`` hold groups of a device within a `with` block; ``send_path`` looks where an
     ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay;
-    ``hand_over`` leaves processes behind for the groups that this one holds, ``let_go`` does not.
+    ``hand_over`` leaves processes behind for the groups that this one holds, ``let_go`` does not;
+    ``follow`` is how long what comes after a change may take, in seconds.
     """
 
     ovsdb: Ovsdb
@@ -165,6 +168,7 @@ class Machine:
     keeper: Callable[[str], Keeper]
     hand_over: Callable[[], None] = lambda: None
     let_go: Callable[[], None] = lambda: None
+    follow: float = FOLLOW
 
     def close(self) -> None:
         """End the connections; no thread is left."""

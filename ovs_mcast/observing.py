@@ -12,14 +12,13 @@ from . import checks, flows, marks
 from .adapters.openflow import OpenFlowError
 from .errors import UnavailableError
 from .joining import method_of
-from .machine import Machine
+from .machine import FOLLOW, Machine
 from .model import Overlay
 from .plan import expected_flows, plan
 from .state import Decision, Flow, Observed, Plan
 from .status import SegmentStatus, Status
 
 _DETECTION = 8.0  # seconds that duplicate address detection may take
-_FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
 
 
 def observe(machine: Machine, overlay: Overlay | str) -> Observed:
@@ -85,18 +84,20 @@ def verify(machine: Machine, overlay: Overlay, *looks: tuple[Observed, Plan]) ->
         seen, left = next(fresh, None) or compare(machine, overlay)
         return _status(machine, overlay, seen, left), bool(left)
 
-    return patiently(overlay, look)
+    return patiently(overlay, look, machine.follow)
 
 
-def patiently(overlay: Overlay, look: Callable[[], tuple[Status, bool]]) -> Status:
-    """What is seen once it is as wanted, or when what follows had its time to.
+def patiently(
+    overlay: Overlay, look: Callable[[], tuple[Status, bool]], follow: float = FOLLOW
+) -> Status:
+    """What is seen once it is as wanted, or when what follows had its time to, in seconds.
 
     ``look`` also says whether something is left to change, which does not come by itself.
     """
     attempts = Retrying(
         retry=retry_if_result(lambda found: not found[0].verified and not found[1]),
         wait=wait_exponential(multiplier=0.02, max=0.25),
-        stop=stop_after_delay(_FOLLOW if _follows(overlay) else 0),
+        stop=stop_after_delay(follow if _follows(overlay) else 0),
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
     status: Status = attempts(look)[0]

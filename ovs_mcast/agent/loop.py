@@ -25,6 +25,8 @@ from .sources import CONFIGURATION, HANGUP, Sources
 
 LOG = logging.getLogger(__name__)
 
+_FOLLOW = 1.0  # seconds; what follows later than that brings an event, or is there at the next try
+
 
 class DefectError(OvsMcastError):
     """Something that must not happen did; the loop goes on with it as with any failure."""

@@ -59,7 +59,7 @@ class Sources(Closing):
         """What concerns the overlay, as soon as something does, or anything else has come."""
         self._watch_files()
         ready = self._selector.select(max(0.0, seconds))
-        return [finding for key, _ in ready for finding in key.data()]
+        return list(dict.fromkeys(finding for key, _ in ready for finding in key.data()))
 
     def open(self, machine: Machine) -> list[Finding]:
         """Listen to what this machine has by now; what may have been missed until then."""
