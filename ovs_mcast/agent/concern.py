@@ -119,6 +119,8 @@ class Concern:
         )
         if not name or name == "db.sock" or daemon:
             return Finding("vswitchd", wakes=True)
+        if name == f"ovs-mcast-{self._name}.keeper":
+            return Finding("membership")
         if name.removesuffix(".mgmt") in self.watched and name.endswith(".mgmt"):
             return Finding("vswitchd")
         return None

@@ -7,11 +7,12 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 
 from ..adapters.systemd import Notify
 from ..closing import Closing
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError
+from ..here import Here
 from ..host import Host
 from ..machine import rundir_of, this_machine
 from ..model import Overlay
@@ -58,13 +59,16 @@ class Agent(Closing):
         self._pacer = Pacer(time.monotonic(), pace or Pace(), random.random)
         with ExitStack() as stack:
             self._signals = stack.enter_context(Signals())
-            self._sources = Sources(Path(rundir_of(db)), configuration, self._signals)
+            # Not the Host's: what is held is held while Open vSwitch is away.
+            self._here = stack.enter_context(Here(rundir_of(db)))
+            self._sources = stack.enter_context(
+                Sources(rundir_of(db), configuration, self._signals)
+            )
             self._opened = stack.pop_all()
 
     def close(self) -> None:
         """Let go of everything; the overlay runs on."""
         self._drop()
-        self._sources.close()
         self._opened.close()
 
     def run(self) -> None:
@@ -75,9 +79,12 @@ class Agent(Closing):
             while not self._signals.ended:
                 self._turn()
         except Interrupted:
-            pass
+            LOG.info("a look was cut short: the next run goes on from what is there")
         self._notify.stopping()
-        self._tell(lambda observer: observer.ended())
+        try:
+            self._here.hand_over()
+        finally:
+            self._tell(lambda observer: observer.ended())
 
     def _turn(self) -> None:
         """Wait for what comes first: an event, or the time of the next look."""
@@ -177,7 +184,8 @@ class Agent(Closing):
 
     def _connected(self) -> Host:
         if self._host is None:
-            self._host = Host(this_machine(self._db, None))
+            machine = this_machine(self._db, None, "keeper")
+            self._host = Host(replace(machine, keeper=self._here.keeper))
         return self._host
 
     def _drop(self) -> None:

@@ -142,7 +142,7 @@ class Sources(Closing):
 
     def _open_keeper(self) -> bool:
         found = Keeper(self._rundir, self._name).look()
-        if found is None or (self._keeper is not None and self._keeper[0] == found.pid):
+        if found is None or found.stays or (self._keeper and self._keeper[0] == found.pid):
             return False
         self._drop_keeper()
         with suppress(OSError):  # it is in another process namespace, or has just ended

@@ -49,6 +49,8 @@ class Spoken(Quiet):
 
     def reconciled(self, status: Status, seconds: float, changes: Sequence[Change]) -> None:
         """Say what was changed, and what is over."""
+        if self._verbose:
+            self._say(f"look: {len(changes)} changes in {seconds:.3f} s")
         over = self._saying.fine(self._spell)
         self._spell = None
         if changes:
@@ -66,6 +68,8 @@ class Spoken(Quiet):
     def failed(self, error: OvsMcastError, seconds: float, spell: Failing) -> None:
         """Say it once in a spell of failures."""
         self._spell = spell
+        if self._verbose:
+            self._say(f"look: failed in {seconds:.3f} s, again in {spell.pause:.1f} s")
         message = self._saying.failed(str(error), spell)
         if message:
             self._say(f"overlay {self._overlay}: {message}")

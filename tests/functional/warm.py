@@ -256,7 +256,13 @@ def _count(result: Path) -> None:
     atexit.register(tell)
 
 
-_IMPORTS = ("ovs_mcast.lab.command", "ovs_mcast.setup", "encodings.ascii", "rich.markup")
+_IMPORTS = (
+    "ovs_mcast.lab.command",
+    "ovs_mcast.setup",
+    "ovs_mcast.agent.command",
+    "encodings.ascii",
+    "rich.markup",
+)
 
 if __name__ == "__main__":
     for module in _IMPORTS:

@@ -165,7 +165,7 @@ def test_lost_events_are_everything() -> None:
         ("db.sock", True), ("ovs-vswitchd.pid", True), ("ovs-vswitchd.123.ctl", True),
         ("ovsdb-server.9.ctl", True), ("", True), ("br-mcast.mgmt", False),
         ("br-int.mgmt", None), ("br-mcast.snoop", None), ("ovs-vswitchd.log", None),
-        ("conf.db", None), ("ovs-mcast-tenants.keeper", None),
+        ("conf.db", None), ("ovs-mcast-tenants.keeper", False), ("ovs-mcast-x.keeper", None),
     ],
 )  # fmt: skip
 def test_the_run_directory(name: str, wakes: bool | None) -> None:
