@@ -56,8 +56,10 @@ class Spoken(Quiet):
         if changes:
             what = "put back" if self._built else "changed"
             self._say(f"overlay {status.overlay}: {what} {_listed(changes, self._verbose)}")
-        if over or not self._built:
-            self._say(f"overlay {status.overlay}: {over or 'as wanted, and seen to be'}")
+        if over:
+            self._say(f"overlay {status.overlay}: {over}")
+        if not self._built:
+            self._say(f"overlay {status.overlay}: as wanted, and seen to be")
         self._built = True
         for problem in status.problems:
             if problem not in self._warned:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from ovs_mcast.agent import command
 from tests.functional.machine import Node
 from tests.functional.warm import Result, Run
@@ -36,7 +38,7 @@ class Agent:
 
     def __init__(self, node: Node, run: Run) -> None:
         self._node, self._run, self._read = node, run, 0
-        self._before = ""
+        self._before, self._ended = "", False
         self.pid = run.pid
 
     def said(self) -> str:
@@ -59,6 +61,7 @@ class Agent:
         """Wait until all is as wanted, by what it says itself, and nothing more is done."""
         self.waits_for("as wanted, and seen to be")
         assert eventually(self._is_idle, seconds=30), self.said()
+        self._read = len(self.said())
 
     def _is_idle(self) -> bool:
         """Whether nothing has happened since the last look, nor since this was asked before."""
@@ -82,11 +85,21 @@ class Agent:
     def ends(self, number: int = signal.SIGTERM) -> Result:
         """Send it a signal that ends it, and wait until it has ended."""
         self.send(number)
-        return self._run.wait()
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it by kill -9, unless it has ended."""
+        if not self._ended:
+            self._run.kill()
+            self.wait()
 
     def wait(self) -> Result:
         """Wait until it has ended by itself."""
+        self._ended = True
         return self._run.wait()
+
+
+_STARTED: list[Agent] = []
 
 
 def assert_true(node: Node) -> None:
@@ -106,7 +119,17 @@ def write(node: Node, text: str) -> None:
 def start(node: Node, *options: str, env: Mapping[str, str] | None = None) -> Agent:
     """Start an agent that says everything, with the configuration that is there."""
     arguments = ("--config", CONFIG, "-v", *options)
-    return Agent(node, node.start(*arguments, env=env, program=f"{__name__}:program"))
+    agent = Agent(node, node.start(*arguments, env=env, program=f"{__name__}:program"))
+    _STARTED.append(agent)
+    return agent
+
+
+@pytest.fixture(autouse=True)
+def no_agent_is_left() -> Iterator[None]:
+    """A test that fails leaves no agent to the next one."""
+    yield
+    while _STARTED:
+        _STARTED.pop().kill()
 
 
 def program(*_arguments: str) -> None:
@@ -121,13 +144,7 @@ def running(
     """An agent that has built what it is to keep, and is ended by SIGTERM, with status 0."""
     write(node, text or configuration(node))
     agent = start(node, *options, env=env)
-    try:
-        agent.settles()
-        agent._read = len(agent.said())
-        yield agent
-    except BaseException:
-        agent.send(signal.SIGKILL)
-        agent.wait()
-        raise
+    agent.settles()
+    yield agent
     ended = agent.ends()
     assert ended.status == 0, ended.stderr

@@ -14,7 +14,9 @@ from tests.functional.machine import Node, State, difference
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = (
+    "tests.functional.hosts", "tests.functional.joining", "tests.functional.agents",
+)  # fmt: skip
 
 OFCTL = "ovs-ofctl -O OpenFlow14"
 PORT = "$(ovs-vsctl list-ports br-mcast | grep vxlan)"

@@ -1,0 +1,418 @@
+"""The agent as a process: begun and ended, alone, with its file, with daemons that come and go.
+
+h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from tests.functional.agents import CONFIG, assert_true, configuration, running, start, write
+from tests.functional.joins import Net, keepers, members
+from tests.functional.machine import Node, difference
+from tests.functional.wire import eventually
+
+pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytest_plugins = (
+    "tests.functional.hosts", "tests.functional.joining", "tests.functional.agents",
+)  # fmt: skip
+
+ONE = {"vni": 100, "group": "239.0.0.1"}
+KILLS = 12
+SEED = 20260101
+
+
+# Begun and ended
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_in_order(net: Net, either: Node, number: int) -> None:
+    """A signal ends it with status 0; nothing of the overlay changes, and no group is left.
+
+    h1 (agent; SIGTERM or SIGINT) ─ port of the switch: no leave
+    """
+    with net.membership_wire(either) as wire:
+        write(either, configuration(either))
+        agent = start(either)
+        agent.settles()
+        wire.wait_joined("239.0.0.1")
+        before = either.state()
+        assert agent.ends(number).status == 0
+        assert len(keepers(either)) == 1
+        assert wire.left() == []
+        assert difference(before, either.state()) == []
+        assert_true(either)
+
+
+def test_it_ends_while_it_waits_for_open_vswitch(system: Node) -> None:
+    """Between tries it ends as promptly: status 0.
+
+    h1 (ovs-vswitchd killed; agent tries on; SIGTERM)
+    """
+    write(system, configuration(system))
+    system.host.stop_vswitchd()
+    agent = start(system)
+    agent.waits_for("ovs-vswitchd does not run")
+    agent.waits_for("event: retry", times=2)
+    assert agent.ends().status == 0
+    system.host.start_vswitchd()
+
+
+@pytest.mark.parametrize("daemon", ["ovs-vswitchd", "ovsdb-server"])
+def test_it_ends_while_a_look_hangs(system: Node, daemon: str) -> None:
+    """A daemon that is stopped, not gone, answers nothing: the look is cut short; status 0.
+
+    h1 (kill -STOP; agent looks; SIGTERM)
+    """
+    write(system, configuration(system))
+    agent = start(system)
+    agent.settles()
+    process = system.host.path(f"/run/openvswitch/{daemon}.pid").read_text().strip()
+    system.sh(f"kill -STOP {process}; ip route del 239.0.0.1 dev eth0")
+    try:
+        agent.waits_for("event: route")
+        assert agent.ends().status == 0
+    finally:
+        system.sh(f"kill -CONT {process}")
+    write(system, configuration(system))
+    system.built("--config", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("segments: [", "--config"),
+        ('{"underlay": {"device": "eth0"}, "segmets": []}', "segmets: there is no such key"),
+    ],
+)
+def test_a_bad_file_at_the_start(system: Node, text: str, complaint: str) -> None:
+    """Exit status 2, and nothing is touched.
+
+    h1 (agent)
+    """
+    before = system.state()
+    write(system, text)
+    ended = start(system).wait()
+    assert (ended.status, complaint in ended.stderr) == (2, True), ended.stderr
+    assert difference(before, system.state()) == []
+
+
+def test_without_the_privilege(system: Node) -> None:
+    """Exit status 5 at once: no trying on.
+
+    h1 (agent of user nobody)
+    """
+    write(system, configuration(system))
+    program = "tests.functional.agents:program"
+    run = system.start("--config", CONFIG, program=program, nobody=True)
+    ended = run.wait()
+    assert (ended.status, "run it as root" in ended.stderr) == (5, True), ended.stderr
+
+
+def test_it_is_alone(system: Node) -> None:
+    """A second one for the same overlay says who keeps it, status 5; one for another does not.
+
+    h1 (two agents; then one for another overlay)
+    """
+    with running(system) as agent:
+        second = start(system).wait()
+        assert second.status == 5
+        assert "another agent keeps overlay default: process " in second.stderr
+        named = int(second.stderr.split("process ")[1].split()[0])
+        inside = system.host.path(f"/proc/{named}/cmdline").read_bytes()
+        assert b"warm.py" in inside  # what agents are forked from
+        assert agent.count("look: failed") == 0
+
+
+# Its file
+
+
+def test_its_file_changes(either: Node) -> None:
+    """Another file is what is wanted from then on; its events are those of the new overlay.
+
+    h1 (segments 100 and 101; 100 and 102; a flow of 102 goes)
+    """
+    with running(either) as agent:
+        other = {"vni": 102, "group": "239.0.0.3"}
+        write(either, configuration(either, ONE, other))
+        agent.puts_back("changed")
+        assert members(either) == {"239.0.0.1", "239.0.0.3"}
+        either.sh("ovs-ofctl -O OpenFlow14 del-flows br-mcast dl_vlan=102,table=30")
+        agent.puts_back("put back")
+
+
+def test_a_bad_file_is_refused(system: Node) -> None:
+    """The old one is kept, and still true; it is said once for each fault, and a good one is taken.
+
+    h1 (bad file; SIGHUP twice; a route goes; good file)
+    """
+    with running(system) as agent:
+        write(system, '{"segments": 7}')
+        agent.waits_for("the new configuration is refused, the old one is kept: ")
+        for times in (1, 2):
+            agent.send(signal.SIGHUP)
+            agent.waits_for("event: signal", times)
+        system.sh("ip route del 239.0.0.1 dev eth0")
+        agent.waits_for("put back")
+        assert agent.count("is refused") == 1
+        system.sh(f"rm {CONFIG}; ip route del 239.0.0.1 dev eth0")
+        agent.waits_for("put back", times=2)
+        write(system, configuration(system, ONE))
+        agent.waits_for("1 segments wanted")
+        agent.puts_back("changed")
+        assert members(system) == {"239.0.0.1"}
+
+
+def test_another_name_is_refused(system: Node) -> None:
+    """An overlay of another name is another agent's: the one that is there is not abandoned.
+
+    h1 (name changes)
+    """
+    with running(system) as agent:
+        write(system, configuration(system, name="other"))
+        agent.waits_for("name: this agent keeps default")
+    write(system, configuration(system))
+    assert_true(system)
+
+
+# Bursts
+
+
+def test_a_burst_is_one_look(either: Node) -> None:
+    """A hundred events that come while it is stopped are one look, and their echo one more.
+
+    h1 (kill -STOP; routes, flows and addresses go and come; kill -CONT)
+    """
+    with running(either) as agent:
+        looks = agent.looks()
+        agent.send(signal.SIGSTOP)
+        underlay = either.host.underlay
+        for number in range(20):
+            either.sh(f"ip address add 10.9.9.{number}/32 dev {underlay}")
+        for number in range(20):
+            either.sh(f"ip address del 10.9.9.{number}/32 dev {underlay}")
+        either.sh(
+            f"ip route del 239.0.0.1 dev {underlay}; ip route del 239.0.0.2 dev {underlay};"
+            "ovs-ofctl -O OpenFlow14 del-flows br-mcast"
+        )
+        agent.send(signal.SIGCONT)
+        agent.puts_back("put back")
+        assert agent.looks() <= looks + 2
+
+
+def test_more_than_the_kernel_keeps(system: Node) -> None:
+    """Events that were lost are not missed: everything is looked at.
+
+    h1 (kill -STOP; 20,000 addresses and a route of ours; kill -CONT)
+    """
+    batch = "".join(
+        f"address {verb} 10.{number >> 8}.{number & 255}.7/32 dev lo\n"
+        for number in range(8000)
+        for verb in ("add", "del")
+    )
+    with running(system) as agent:
+        agent.send(signal.SIGSTOP)
+        system.host.run("ip", "-batch", "-", stdin=batch)
+        system.sh("ip route del 239.0.0.1 dev eth0")
+        agent.send(signal.SIGCONT)
+        agent.waits_for("event: overflow")
+        agent.puts_back("put back")
+
+
+# Daemons
+
+
+def test_it_waits_for_open_vswitch(either: Node) -> None:
+    """Started before Open vSwitch, as at boot: it says so, once, and builds when that is there.
+
+    h1 (no daemons; agent; daemons)
+    """
+    write(either, configuration(either))
+    either.host.stop_vswitchd()
+    either.host.stop_ovsdb()
+    agent = start(either)
+    agent.waits_for("ovs-vswitchd does not run")
+    agent.waits_for("event: retry", times=4)
+    assert agent.count("start openvswitch-switch") == 1
+    either.host.start_ovsdb()
+    either.host.start_vswitchd()
+    agent.settles()
+    assert_true(either)
+    assert agent.ends().status == 0
+
+
+@pytest.mark.parametrize("gone", ["ovs-vswitchd", "ovsdb-server", "both"])
+def test_daemons_are_killed_and_come_back(net: Net, either: Node, gone: str) -> None:
+    """Failures are said once; the groups are held on; all is in place soon after they are back.
+
+    h1 (kill -9; tries; started again) ─ port of the switch: no leave
+    """
+    with running(either) as agent, net.membership_wire(either) as wire:
+        if gone != "ovsdb-server":
+            either.host.stop_vswitchd()
+        if gone != "ovs-vswitchd":
+            either.host.stop_ovsdb()
+        agent.waits_for("event: retry", times=4)
+        assert agent.count("is refused|defect") == 0
+        said = agent.count("trying again")
+        assert said <= 3, agent.said()
+        if gone != "ovs-vswitchd":
+            either.host.start_ovsdb()
+        if gone != "ovsdb-server":
+            either.host.start_vswitchd()
+        agent.puts_back("fine again")
+        if either.host.dummy:
+            assert wire.left() == []
+
+
+def test_setup_beside_it(either: Node) -> None:
+    """Setup may run, for the same and for another: what the agent is to keep is put back.
+
+    h1 (agent; setup with the same; setup with other segments)
+    """
+    with running(either) as agent:
+        assert either.built("--config", CONFIG).report["changed"] is False
+        either.setup(
+            "--segment=100,group=239.0.0.7", "--segment=300,group=239.0.0.8",
+            "--membership=socket",
+        )  # fmt: skip
+        agent.puts_back("put back")
+        assert eventually(lambda: members(either) == {"239.0.0.1", "239.0.0.2"})
+        assert eventually(lambda: keepers(either) == {})
+        assert_true(either)
+
+
+def test_a_teardown_beside_it(system: Node) -> None:
+    """Whoever tears down what an agent keeps gets it back: the agent is to be ended first.
+
+    h1 (agent; setup --teardown)
+    """
+    with running(system) as agent:
+        system.setup("--teardown")
+        agent.puts_back("put back")
+        assert members(system) == {"239.0.0.1", "239.0.0.2"}
+
+
+# Killed
+
+
+@pytest.mark.timeout(240)
+def test_killed_at_any_moment(net: Net, system: Node) -> None:
+    """Kill -9 while it builds, changes or waits: the next one converges.
+
+    h1 (agent killed at moments of a seed, with one configuration or another)
+    """
+    dice = random.Random(SEED)
+    texts = [
+        configuration(system),
+        configuration(system, ONE, {"vni": 300, "group": "239.0.0.5"}),
+        configuration(system, membership="repaired"),
+    ]
+    for number in range(KILLS):
+        write(system, texts[number % len(texts)])
+        agent = start(system)
+        end = time.monotonic() + dice.random() * 0.8
+        while time.monotonic() < end:
+            time.sleep(0.005)
+        assert agent.ends(signal.SIGKILL).status == -9
+    with running(system):
+        assert_true(system)
+        assert keepers(system) == {}
+
+
+def test_killed_and_begun_again(system: Node) -> None:
+    """What the dead one held is held again, and its name is free.
+
+    h1 (kill -9; agent)
+    """
+    with running(system) as agent:
+        pass
+    write(system, configuration(system))
+    agent = start(system)
+    agent.settles()
+    agent.ends(signal.SIGKILL)
+    assert eventually(lambda: members(system) == set())
+    with running(system):
+        assert members(system) == {"239.0.0.1", "239.0.0.2"}
+
+
+# Idle, and what systemd is told
+
+
+def spent(process: int) -> int:
+    """Ticks of processor time, of all threads."""
+    with open(f"/proc/{process}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_idle_it_does_nothing(either: Node) -> None:
+    """No look, no event, and no turn of any thread that takes processor time worth counting.
+
+    h1 (agent; nothing happens)
+    """
+    with running(either) as agent:
+        looks, ticks = agent.looks(), spent(agent.pid)
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            time.sleep(0.1)
+        assert agent.looks() == looks
+        assert spent(agent.pid) - ticks <= 2
+
+
+@contextmanager
+def systemd(node: Node) -> Iterator[socket.socket]:
+    """A datagram socket of the host, at /run/notify, where systemd would be told."""
+    path = node.host.path("/run/notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(path))
+        told.settimeout(30)
+        try:
+            yield told
+        finally:
+            path.unlink()
+
+
+def until(told: socket.socket, word: str) -> list[str]:
+    """What systemd is told, up to this word."""
+    heard: list[str] = []
+    while not any(line.startswith(word) for line in heard[-1:]):
+        heard += told.recv(4096).decode().splitlines()[:1]
+    return heard
+
+
+def test_what_systemd_is_told(system: Node) -> None:
+    """READY=1 once all is as wanted, RELOADING=1 and READY=1 again, WATCHDOG=1 in time, STOPPING=1.
+
+    h1 (agent with NOTIFY_SOCKET and WATCHDOG_USEC; SIGHUP; SIGTERM)
+    """
+    write(system, configuration(system))
+    with systemd(system) as told:
+        environment = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "400000"}
+        agent = start(system, env=environment)
+        first = until(told, "READY=1")
+        assert "STATUS=default: 2 segments as wanted" in first
+        assert "WATCHDOG=1" in first
+        assert_true(system)
+        until(told, "WATCHDOG=1")
+        agent.send(signal.SIGHUP)
+        until(told, "RELOADING=1")
+        until(told, "READY=1")
+        agent.send(signal.SIGSTOP)
+        told.settimeout(1)
+        with suppress(TimeoutError):
+            while True:  # what it said before
+                told.recv(4096)
+        told.settimeout(30)
+        agent.send(signal.SIGCONT)
+        until(told, "WATCHDOG=1")
+        agent.send(signal.SIGTERM)
+        until(told, "STOPPING=1")
+        assert agent.wait().status == 0
