@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 from ovs_mcast.agent import command
 from tests.functional.machine import Node
 from tests.functional.warm import Result, Run
@@ -124,10 +122,8 @@ def start(node: Node, *options: str, env: Mapping[str, str] | None = None) -> Ag
     return agent
 
 
-@pytest.fixture(autouse=True)
-def no_agent_is_left() -> Iterator[None]:
-    """A test that fails leaves no agent to the next one."""
-    yield
+def kill_all() -> None:
+    """End the agents that a test has left."""
     while _STARTED:
         _STARTED.pop().kill()
 

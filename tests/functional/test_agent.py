@@ -5,18 +5,25 @@ h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from ovs_mcast import marks
-from tests.functional.agents import CONFIG, assert_true, configuration, running, write
+from tests.functional.agents import CONFIG, assert_true, configuration, kill_all, running, write
 from tests.functional.joins import Net, keepers, local_routes, members
 from tests.functional.machine import Node, State, difference
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = (
-    "tests.functional.hosts", "tests.functional.joining", "tests.functional.agents",
-)  # fmt: skip
+pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+
+
+@pytest.fixture(autouse=True)
+def _no_agent_is_left() -> Iterator[None]:
+    yield
+    kill_all()
+
 
 OFCTL = "ovs-ofctl -O OpenFlow14"
 PORT = "$(ovs-vsctl list-ports br-mcast | grep vxlan)"

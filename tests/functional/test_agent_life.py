@@ -14,19 +14,38 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.functional.agents import CONFIG, assert_true, configuration, running, start, write
+from tests.functional.agents import (
+    CONFIG,
+    assert_true,
+    configuration,
+    kill_all,
+    running,
+    start,
+    write,
+)
 from tests.functional.joins import Net, keepers, members
 from tests.functional.machine import Node, difference
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = (
-    "tests.functional.hosts", "tests.functional.joining", "tests.functional.agents",
-)  # fmt: skip
+pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+
+
+@pytest.fixture(autouse=True)
+def _no_agent_is_left() -> Iterator[None]:
+    yield
+    kill_all()
+
 
 ONE = {"vni": 100, "group": "239.0.0.1"}
 KILLS = 12
 SEED = 20260101
+
+
+@pytest.fixture(params=["system", "netdev"])
+def fresh(request: pytest.FixtureRequest, net: Net) -> Node:
+    """A host of each kind that nobody else gets: with its daemons, its devices are made anew."""
+    return net.node(dummy=request.param == "system")
 
 
 # Begun and ended
@@ -229,46 +248,46 @@ def test_more_than_the_kernel_keeps(system: Node) -> None:
 # Daemons
 
 
-def test_it_waits_for_open_vswitch(either: Node) -> None:
+def test_it_waits_for_open_vswitch(fresh: Node) -> None:
     """Started before Open vSwitch, as at boot: it says so, once, and builds when that is there.
 
     h1 (no daemons; agent; daemons)
     """
-    write(either, configuration(either))
-    either.host.stop_vswitchd()
-    either.host.stop_ovsdb()
-    agent = start(either)
+    write(fresh, configuration(fresh))
+    fresh.host.stop_vswitchd()
+    fresh.host.stop_ovsdb()
+    agent = start(fresh)
     agent.waits_for("ovs-vswitchd does not run")
     agent.waits_for("event: retry", times=4)
     assert agent.count("start openvswitch-switch") == 1
-    either.host.start_ovsdb()
-    either.host.start_vswitchd()
+    fresh.host.start_ovsdb()
+    fresh.host.start_vswitchd()
     agent.settles()
-    assert_true(either)
+    assert_true(fresh)
     assert agent.ends().status == 0
 
 
 @pytest.mark.parametrize("gone", ["ovs-vswitchd", "ovsdb-server", "both"])
-def test_daemons_are_killed_and_come_back(net: Net, either: Node, gone: str) -> None:
+def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> None:
     """Failures are said once; the groups are held on; all is in place soon after they are back.
 
     h1 (kill -9; tries; started again) ─ port of the switch: no leave
     """
-    with running(either) as agent, net.membership_wire(either) as wire:
+    with running(fresh) as agent, net.membership_wire(fresh) as wire:
         if gone != "ovsdb-server":
-            either.host.stop_vswitchd()
+            fresh.host.stop_vswitchd()
         if gone != "ovs-vswitchd":
-            either.host.stop_ovsdb()
+            fresh.host.stop_ovsdb()
         agent.waits_for("event: retry", times=4)
         assert agent.count("is refused|defect") == 0
         said = agent.count("trying again")
         assert said <= 3, agent.said()
         if gone != "ovs-vswitchd":
-            either.host.start_ovsdb()
+            fresh.host.start_ovsdb()
         if gone != "ovsdb-server":
-            either.host.start_vswitchd()
+            fresh.host.start_vswitchd()
         agent.puts_back("fine again")
-        if either.host.dummy:
+        if fresh.host.dummy:
             assert wire.left() == []
 
 
