@@ -300,7 +300,7 @@ def _fib_match(answer: Answer) -> Route | None:
         return None
     table = number(values.get(_RTA_TABLE)) or answer.body[4]
     return Route(
-        device=_name(device) if device else "",
+        device=device_name(device) if device else "",
         destination=rtnetlink.address(destination) or "",
         source=rtnetlink.address(values.get(_RTA_PREFSRC)),
         metric=number(values.get(_RTA_PRIORITY)) or None,

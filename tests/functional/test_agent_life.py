@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from ovs_mcast.lab.ovs_host import Kind
 from tests.functional.agents import (
     CONFIG,
     assert_true,
@@ -45,7 +46,8 @@ SEED = 20260101
 @pytest.fixture(params=["system", "netdev"])
 def fresh(request: pytest.FixtureRequest, net: Net) -> Node:
     """A host of each kind that nobody else gets: with its daemons, its devices are made anew."""
-    return net.node(dummy=request.param == "system")
+    kinds: dict[str, Kind] = {"system": "dummy", "netdev": "netdev"}
+    return net.node(kinds[request.param])
 
 
 # Begun and ended
@@ -287,7 +289,7 @@ def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> N
         if gone != "ovsdb-server":
             fresh.host.start_vswitchd()
         agent.puts_back("fine again")
-        if fresh.host.dummy:
+        if fresh.host.datapath == "system":
             assert wire.left() == []
 
 
