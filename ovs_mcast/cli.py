@@ -6,6 +6,7 @@ import typer
 
 from .agent.command import agent
 from .lab.command import lab
+from .overview import status
 from .probe.command import application as probe
 from .setup import setup
 
@@ -20,6 +21,7 @@ def main() -> None:
     )
     app.command()(setup)
     app.command()(agent)
+    app.command()(status)
     app.command()(lab)
     app.add_typer(probe(), name="probe")
     app(prog_name="ovs-mcast")

@@ -214,8 +214,8 @@ def _answer_discovery(overlay: Overlay, vtep: IPAddress) -> Iterator[_Row]:
 
 
 _PRINTED = re.compile(
-    r"\s*cookie=(?P<cookie>0x[0-9a-f]+|\d+), (?:[^=]+=[^ ]+, )*?(?:table=(?P<table>\d+), )?"
-    r"(?:[a-z_]+=[^ ,]+, )*?(?:reset_counts )?(?P<match>[^ ]*) ?actions=(?P<actions>.*)"
+    r"\s*cookie=(?P<cookie>0x[0-9a-f]+|\d+), (?:(?:table=(?P<table>\d+)|[a-z_]+=[^ ,]+), )*?"
+    r"(?:reset_counts )?(?P<match>[^ ]*) ?actions=(?P<actions>.*)"
 )
 _PRIORITY = re.compile(r"(?:^|,)priority=(\d+)")
 

@@ -110,7 +110,7 @@ def _follows(overlay: Overlay) -> bool:
 
 
 def _status(machine: Machine, overlay: Overlay, seen: Observed, left: Plan) -> Status:
-    seen = _ways(machine, overlay, seen)
+    seen = ways(machine, overlay, seen)
     method = method_of(overlay, seen)
     faults = [str(change) for change in left] + checks.faults(overlay, seen)
     segments = {
@@ -126,7 +126,8 @@ def _status(machine: Machine, overlay: Overlay, seen: Observed, left: Plan) -> S
     return Status(overlay.name, (), not faults, segments, problems, seen.decision)
 
 
-def _ways(machine: Machine, overlay: Overlay, seen: Observed) -> Observed:
+def ways(machine: Machine, overlay: Overlay, seen: Observed) -> Observed:
+    """What was seen, with who is a member and where programs and the tunnels would send."""
     groups = overlay.flood_groups
     if overlay.datapath == "netdev":
         with machine.vswitchd() as control:

@@ -32,6 +32,12 @@ class OpenFlow:
         printed = self._run(bridge, "dump-flows", "--no-stats", bridge.name, which)
         return [line for line in printed.splitlines() if " actions=" in line]
 
+    def dump_counted(self, bridge: Bridge, cookie: int, mask: int, patience: int = 60) -> list[str]:
+        """The same with what they counted; OpenFlowError where it takes ``patience`` seconds."""
+        which = f"cookie={cookie:#x}/{mask:#x}"
+        printed = self._run(bridge, f"--timeout={patience}", "dump-flows", bridge.name, which)
+        return [line for line in printed.splitlines() if " actions=" in line]
+
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
         """Remove, then add, all or nothing; what is added replaces the flow with its match."""
         lines = [_line(change) for change in changes]

@@ -1,0 +1,112 @@
+"""What of ours is on this machine, read and put together; changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from . import counters, flows, marks
+from .adapters import vswitchd
+from .adapters.openflow import OpenFlow, OpenFlowError
+from .closing import Closing
+from .discover import discover
+from .errors import ConfigurationError, UnavailableError
+from .keeper import Keeper
+from .kept import Holder, Kept, Who, kept
+from .machine import this_machine
+from .observing import decision_of, ways
+from .plan import expected_flows, plan
+from .state import Flow, Observed
+
+_AGENT = frozenset({"agent", "ovs_mcast.agent"})
+
+
+class Survey(Closing):
+    """One Open vSwitch and the network namespace of the caller; as ovs_mcast.Host, but only reads.
+
+    UnavailableError if Open vSwitch does not run. Use it from one thread at a time.
+    """
+
+    def __init__(self, db: str | None = None) -> None:
+        unix = db is not None and db.startswith("unix:")
+        rundir = Path((db or "").removeprefix("unix:")).parent if unix else None
+        self.rundir = rundir or vswitchd.run_directory()
+        self._machine = this_machine(db, self.rundir, "keeper")
+        self._openflow = OpenFlow(self.rundir)
+
+    def close(self) -> None:
+        """End the connections; no thread is left."""
+        self._machine.close()
+
+    def overlays(self) -> list[str]:
+        """The overlays that have rows in this OVSDB, by name."""
+        ovsdb = self._machine.ovsdb
+        seen = Observed(bridges=ovsdb.bridges(), ports=ovsdb.ports())
+        return sorted(seen.overlays())
+
+    def look(self, name: str) -> Kept:
+        """What is there of an overlay: one dump of the flows of each bridge that may have some."""
+        seen, holder = self._seen(name)
+        dumped = dict(self._dumps(name, seen))
+        traffic = counters.traffic(name, (line for lines in dumped.values() for line in lines))
+        printed = _read(dumped, ())
+        try:
+            overlay = discover(name, replace(seen, flows=printed))
+            # Read again beside what is expected: versions print the same flow differently.
+            expected = expected_flows(overlay, seen)
+            seen = replace(seen, flows=_read(dumped, expected) if expected else printed)
+            seen = ways(self._machine, overlay, seen)
+            return kept(overlay, seen, plan(overlay, seen), traffic, holder)
+        except ConfigurationError as error:
+            return Kept(name, healthy=False, held_by=holder, problems=(str(error),))
+
+    def _seen(self, name: str) -> tuple[Observed, Holder]:
+        machine, keeper = self._machine, Keeper(self.rundir, name)
+        seen = Observed(
+            bridges=machine.ovsdb.bridges(),
+            ports=machine.ovsdb.ports(),
+            addresses=machine.netlink.addresses(),
+            routes=machine.netlink.group_routes(),
+            links=machine.netlink.links(),
+            limits=machine.limits(),
+            held=keeper.held(machine.joined),
+        )
+        found = keeper.look()
+        holder = Holder(_who(found.pid), found.pid) if found else Holder("nobody")
+        return replace(seen, decision=decision_of(name, seen)), holder
+
+    def _dumps(self, name: str, seen: Observed) -> Iterator[tuple[str, list[str]]]:
+        cookie, mask = marks.cookie(name), marks.OVERLAY_MASK
+        for bridge in seen.bridges.values():
+            if bridge.owner == name or bridge.datapath == "netdev":
+                try:
+                    lines = self._openflow.dump_counted(bridge, cookie, mask)
+                except OpenFlowError as error:
+                    raise UnavailableError(
+                        f"ovs-vswitchd does not show its flows: {error}"
+                    ) from None
+                yield bridge.name, lines
+
+
+def _read(dumped: dict[str, list[str]], expected: tuple[Flow, ...]) -> tuple[Flow, ...]:
+    return tuple(
+        flow
+        for bridge, lines in dumped.items()
+        for flow in flows.read(bridge, lines, expected)
+        if not marks.is_learned(flow.cookie)
+    )
+
+
+def _who(pid: int) -> Who:
+    """What kind of process it is that answers as the keeper, by its name and command line."""
+    process = Path(f"/proc/{pid}")
+    with suppress(OSError):
+        if (process / "comm").read_text().strip() == "ovs-mcast-keep":
+            return "keeper"
+        command = os.fsdecode((process / "cmdline").read_bytes()).split("\0")
+        if any("ovs_mcast/agent" in part or part in _AGENT for part in command):
+            return "agent"
+    return "hold"
