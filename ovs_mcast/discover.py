@@ -99,8 +99,10 @@ def _membership(name: str, device: str, seen: Observed) -> str:
     """The method, by what it leaves on the device: see the table in joining.py."""
     if seen.decision is not None and seen.decision.device == device:
         return "auto"
-    held = [item for item in _marked(name, seen) if isinstance(item, Address)]
-    groups = {item.address: item for item in held if parse_address(item.address).is_multicast()}
+    if seen.held is not None:
+        return "socket"
+    marked = [item for item in _marked(name, seen) if isinstance(item, Address)]
+    groups = {item.address: item for item in marked if parse_address(item.address).is_multicast()}
     if not groups or not any(item.autojoin for item in groups.values()):
         return UNDECIDED
     if any(item.local for item in groups.values()):
