@@ -83,8 +83,12 @@ class Program(Closing):
             return b""
 
     def join(self, group: str, device: str) -> Self:
-        """Become a member (IP_ADD_MEMBERSHIP)."""
+        """Become a member (IP_ADD_MEMBERSHIP, IPV6_JOIN_GROUP)."""
         index = int(opened_in(self._machine, lambda: socket.if_nametoindex(device)))
+        if self._family == socket.AF_INET6:
+            request = struct.pack("=16si", socket.inet_pton(self._family, group), index)
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+            return self
         request = struct.pack("=4s4xi", socket.inet_aton(group), index)
         self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
         return self

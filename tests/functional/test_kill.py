@@ -43,29 +43,29 @@ def assert_converges(node: Node, before: State, *arguments: str) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", KILLS)
-def test_at_a_random_moment(node: Node, kind: str) -> None:
+@pytest.mark.parametrize("what", KILLS)
+def test_at_a_random_moment(node: Node, what: str) -> None:
     """Moments spread over the length of a run by a seed: building, changing, tearing down."""
     before = node.state()
-    dice = random.Random(f"{SEED} {kind}")
-    if kind != "from nothing":
+    dice = random.Random(f"{SEED} {what}")
+    if what != "from nothing":
         node.built(*ONE)
-    arguments = {"from nothing": ONE, "to another": OTHER, "teardown": ("--teardown",)}[kind]
+    arguments = {"from nothing": ONE, "to another": OTHER, "teardown": ("--teardown",)}[what]
     length = node.built(*arguments).seconds
     node.torn_down()
     cut_short = 0
-    for number in range(KILLS[kind]):
-        if kind != "from nothing":
+    for number in range(KILLS[what]):
+        if what != "from nothing":
             node.built(*ONE)
-        moment = length * (number + dice.random()) / KILLS[kind]
+        moment = length * (number + dice.random()) / KILLS[what]
         result = killed_after(node.start(*arguments), moment)
         cut_short += result.status == -9
-        if kind == "teardown":
+        if what == "teardown":
             node.torn_down()
             assert difference(before, node.state()) == [], f"killed after {moment:.3f} s"
         else:
             assert_converges(node, before, *arguments)
-    assert cut_short > KILLS[kind] // 2, "runs were over before they were killed"
+    assert cut_short > KILLS[what] // 2, "runs were over before they were killed"
 
 
 @pytest.mark.parametrize(

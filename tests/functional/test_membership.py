@@ -73,7 +73,7 @@ def test_a_method_on_the_userspace_datapath(net: Net, netdev: Node, method: str)
 
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize(
-    ("kind", "walk"),
+    ("fixture", "walk"),
     [
         ("system", "autojoin repaired peer socket autojoin peer repaired socket repaired autojoin "
                    "socket peer autojoin"),
@@ -83,17 +83,17 @@ def test_a_method_on_the_userspace_datapath(net: Net, netdev: Node, method: str)
     ids=["system", "netdev", "ipv6"],
 )  # fmt: skip
 def test_no_change_of_method_leaves_a_group(
-    net: Net, request: pytest.FixtureRequest, kind: str, walk: str, version: int
+    net: Net, request: pytest.FixtureRequest, fixture: str, walk: str, version: int
 ) -> None:
     """Every method to every other, by way of each pair once: no leave is seen on the wire.
 
     h1 (IGMPv2 or v3, MLDv1 or v2) ─ port of the switch: look here
     """
-    node: Node = request.getfixturevalue(kind)
+    node: Node = request.getfixturevalue(fixture)
     device = node.host.underlay
     force = f"/proc/sys/net/ipv4/conf/{device}/force_igmp_version"
     groups = ["239.0.7.1", "239.0.7.2"]
-    if kind == "ipv6":
+    if fixture == "ipv6":
         force = f"/proc/sys/net/ipv6/conf/{device}/force_mld_version"
         groups, version = ["ff05::8:1", "ff05::8:2"], version - 1
     node.sh(f"echo {version} >{force}")
@@ -117,7 +117,7 @@ def test_no_change_of_method_leaves_a_group(
 
 
 @pytest.mark.parametrize(
-    ("kind", "method", "segments", "field"),
+    ("fixture", "method", "segments", "field"),
     [
         ("netdev", "peer", BASE, "membership"),
         ("ipv6", "peer", BASE_6, "membership"),
@@ -126,13 +126,13 @@ def test_no_change_of_method_leaves_a_group(
     ],
 )
 def test_what_cannot_be_is_refused(
-    request: pytest.FixtureRequest, kind: str, method: str, segments: tuple[str, ...], field: str
+    request: pytest.FixtureRequest, fixture: str, method: str, segments: tuple[str, ...], field: str
 ) -> None:
     """Exit status 2 with the field at fault, and nothing touched.
 
     h1 ─ switch
     """
-    node: Node = request.getfixturevalue(kind)
+    node: Node = request.getfixturevalue(fixture)
     before = node.state()
     result = node.setup(*segments, f"--membership={method}")
     assert result.status == 2
