@@ -17,10 +17,12 @@ RESERVED_V4 = (
     (IPNetwork("224.0.0.0/24"), "224.0.0.0/24 is never routed and never snooped (RFC 5771)"),
     (IPNetwork("232.0.0.0/8"), "232.0.0.0/8 is for source-specific multicast (RFC 4607)"),
 )
+# RFC 4291, 2.7, and RFC 7346: 3 (realm) to e (global) are left. Of 1 and 2 the same address is
+# another group on each interface or link, and a route to it says nothing without one.
 RESERVED_SCOPES_V6 = {
     0x0: "IPv6 multicast scope 0 is reserved (RFC 4291)",
     0x1: "IPv6 multicast scope 1 never leaves the interface (RFC 4291)",
-    0x2: "IPv6 multicast scope 2 never leaves the link (RFC 4291)",
+    0x2: "IPv6 multicast scope 2 never leaves the link, and is another group on each (RFC 4291)",
     0xF: "IPv6 multicast scope f is reserved (RFC 4291)",
 }
 
@@ -75,7 +77,7 @@ def check_group(group: IPAddress) -> IPAddress:
         return group
     scope = (int(group) >> 112) & 0xF
     if scope in RESERVED_SCOPES_V6:
-        raise ValueError(f"{group}: {RESERVED_SCOPES_V6[scope]}")
+        raise ValueError(f"{group}: {RESERVED_SCOPES_V6[scope]}: scopes 3 to e can be used")
     # Flags 3 and a zero prefix length; with a prefix the group is any-source (RFC 3306).
     if (int(group) >> 116) & 0xF == 3 and (int(group) >> 96) & 0xFFFF == 0:
         raise ValueError(f"{group}: ff3x::/32 is for source-specific multicast (RFC 4607)")
@@ -114,4 +116,6 @@ def check_vtep(vtep: IPAddress) -> IPAddress:
         raise ValueError(f"{vtep} is not a unicast address that other hosts can reach")
     if vtep.version == 6 and vtep.is_link_local():
         raise ValueError(f"{vtep} is link-local: an outer source cannot say which link")
+    if vtep.version == 6 and vtep.is_ipv4_mapped():
+        raise ValueError(f"{vtep} stands for an IPv4 address: name {vtep.ipv4()}")
     return vtep

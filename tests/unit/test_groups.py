@@ -165,10 +165,10 @@ def test_aliases_are_groups_of_one_ethernet_address(some: list[IPAddress]) -> No
 @pytest.mark.parametrize(
     "vtep",
     ["0.0.0.0", "127.0.0.1", "127.9.9.9", "239.0.0.1", "255.255.255.255", "::", "::1", "ff05::1",
-     "fe80::1"],
+     "fe80::1", "::ffff:10.0.0.1"],
 )  # fmt: skip
 def test_what_cannot_be_an_outer_source_is_refused(vtep: str) -> None:
-    """No host can answer to a group, broadcast, loopback, link-local or unset address."""
+    """No host can answer to a group, broadcast, loopback, link-local, mapped or unset one."""
     with pytest.raises(ValueError, match=vtep):
         groups.check_vtep(IPAddress(vtep))
 
