@@ -1,0 +1,155 @@
+"""The agent's metrics, scraped over HTTP, and its log for programs; with the unit's privileges.
+
+h1 (Open vSwitch, agent; h1-100) ─ switch ─ l1 (Linux vxlan; l1-100)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ovs_mcast.lab import Host, Lab
+
+from .test_operating import service
+from .wire import eventually, frame
+
+pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+
+_PACKAGE = {"PYTHONPATH": str(Path(__file__).parents[2])}
+_COMMAND = (sys.executable, "-m", "ovs_mcast.agent")
+_WHERE = "127.0.0.1:9417"
+_SCRAPE = (
+    "import sys, urllib.request as r;"
+    f"sys.stdout.buffer.write(r.urlopen('http://{_WHERE}/metrics', timeout=20).read())"
+)
+
+
+def configured(host: Host, directory: Path) -> str:
+    """A file that wants two segments."""
+    wanted = {
+        "datapath": host.datapath,
+        "underlay": {"device": host.underlay},
+        "segments": [{"vni": 100, "group": "239.0.0.1"}, {"vni": 101, "group": "239.0.0.2"}],
+    }
+    path = directory / "overlay.json"
+    path.write_text(json.dumps(wanted))
+    return str(path)
+
+
+def scraped(host: Host) -> dict[str, float]:
+    """Each sample by its name and labels, less `overlay`; nothing where nobody answers."""
+    done = host.run(sys.executable, "-c", _SCRAPE, check=False)
+    samples = {}
+    for family in text_string_to_metric_families(done.stdout):
+        for sample in family.samples:
+            labels = sorted(item for item in sample.labels.items() if item[0] != "overlay")
+            text = ",".join("=".join(item) for item in labels)
+            samples[f"{sample.name.removeprefix('ovs_mcast_')}{{{text}}}"] = sample.value
+    return samples
+
+
+def comes_to(host: Host, **wanted: float) -> bool:
+    """Whether samples without labels come to have these values."""
+
+    def there() -> bool:
+        seen = scraped(host)
+        return all(seen.get(f"{name}{{}}") == value for name, value in wanted.items())
+
+    return eventually(there, seconds=40)
+
+
+@contextmanager
+def agent(host: Host, *arguments: str, before: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """An agent, until SIGTERM, which ends it with status 0; then the lines that it wrote."""
+    wrote: list[str] = []
+    process = host.popen(*before, *_COMMAND, *arguments, env=_PACKAGE)
+    try:
+        yield wrote
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        wrote += process.communicate(timeout=30)[1].splitlines()
+        assert process.returncode == 0, wrote
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.mark.timeout(240)
+def test_a_scrape_shows_what_is_kept_also_without_open_vswitch(lab: Lab, tmp_path: Path) -> None:
+    """Counters are those of the frames that were sent; without ovs-vswitchd the rest is answered.
+
+    h1 (agent --metrics; h1-100 broadcasts 3) ─ switch ─ l1 (l1-100 broadcasts 5)
+    """
+    host, linux = lab.add_host(), lab.add_linux_host()
+    mine, theirs = host.add_workload(vlan=100), linux.add_segment(vni=100, group="239.0.0.1")
+    log = ("--log", "json")
+    with agent(host, "--config", configured(host, tmp_path), "--metrics", _WHERE, *log) as wrote:
+        assert comes_to(host, healthy=1, segments_wanted=2, segments_in_place=2)
+        for sender, frames in ((mine, 3), (theirs, 5)):
+            for _ in range(frames):
+                sender.send(frame(sender.mac))
+        sent, received = (
+            f"bum_packets_total{{direction={way},vni=100}}" for way in ("sent", "received")
+        )
+
+        def counted() -> bool:
+            seen = scraped(host)
+            return (seen[sent], seen[received], seen["learned_macs{vni=100}"]) == (3, 5, 1)
+
+        assert eventually(counted), scraped(host)
+        assert scraped(host)["received_bytes_total{vni=100}"] == 5 * 60
+        host.stop_vswitchd()
+        assert comes_to(host, healthy=0, open_vswitch_up=0, segments_wanted=2, segments_in_place=0)
+        host.start_vswitchd()
+        assert comes_to(host, healthy=1, open_vswitch_up=1, segments_in_place=2)
+        assert scraped(host)["failures_total{error=UnavailableError}"] >= 1
+    assert scraped(host) == {}, "it serves on after its end"
+    records: list[dict[str, Any]] = [json.loads(line) for line in wrote]
+    assert (records[0]["event"], records[-1]["event"]) == ("configured", "ended")
+    assert {"failed", "reconciled"} <= {one["event"] for one in records}
+    failures = [one["message"] for one in records if one["event"] == "failed"]
+    assert len(failures) < 10, failures
+
+
+def test_where_it_cannot_serve_it_says_so_and_touches_nothing(lab: Lab, tmp_path: Path) -> None:
+    """An address that is none: 2, and which option; a port that is taken: 5.
+
+    h1 (agent --metrics)
+    """
+    host = lab.add_host(kind="dummy")
+    config = configured(host, tmp_path)
+    for where, status in (("localhost:1", 2), ("127.0.0.1", 2), ("192.0.2.1:9417", 5)):
+        done = host.run(
+            *_COMMAND, "--config", config, "--metrics", where, env=_PACKAGE, check=False
+        )
+        assert (done.returncode, "--metrics" in done.stderr) == (status, True), done.stderr
+        assert "Traceback" not in done.stderr
+    assert "br-mcast" not in host.vsctl("list-br")
+
+
+def test_the_agent_needs_no_more_than_the_unit_gives_it(lab: Lab, tmp_path: Path) -> None:
+    """In the unit's bounding set the agent builds, and repairs what is taken away.
+
+    h1 (agent in a bounding set)
+    """
+    host = lab.add_host()
+    names = service()["CapabilityBoundingSet"].split()
+    bounds = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in names)
+    within = ("setpriv", f"--bounding-set=-all,{bounds}", "--no-new-privs", "--")
+    given = ("--config", configured(host, tmp_path), "--metrics", _WHERE)
+    with agent(host, *given, before=within):
+        assert comes_to(host, healthy=1, segments_in_place=2)
+        host.ofctl("del-flows", "br-mcast", "table=30")
+        host.run("ip", "route", "del", "239.0.0.1", "dev", host.underlay)
+        assert eventually(lambda: "changes_total{action=add,kind=route}" in scraped(host))
+        assert comes_to(host, healthy=1, segments_in_place=2)
