@@ -7,9 +7,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.functional.warm import Warm
+from tests.seen import seen_on
+
+if TYPE_CHECKING:
+    from ovs_mcast.lab import Kind
 
 IN_CI = bool(os.environ.get("CI"))
 
@@ -37,6 +46,25 @@ def _runs_on_either(item: pytest.Item) -> bool:
     return item.get_closest_marker("either_datapath") is not None and "netdev" not in named
 
 
+@pytest.fixture(scope="session")
+def kind(pytestconfig: pytest.Config) -> Kind:
+    """The kind of host that is under test: --datapath says it."""
+    return "kernel" if pytestconfig.getoption("--datapath") == "system" else "netdev"
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """The process that runs of setup are forked from."""
+    server = Warm()
+    yield server
+    server.close()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What the tests run on, for the record."""
+    return f"seen on: {seen_on(config.getoption('--datapath'))}"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose `needs` marker names something that this machine lacks."""
     needed = [str(name) for marker in item.iter_markers("needs") for name in marker.args]
@@ -46,7 +74,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _present(name: str) -> bool:
-    return os.geteuid() == 0 if name == "root" else shutil.which(name) is not None
+    # What pip installed is beside this Python, in PATH or not.
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    return os.geteuid() == 0 if name == "root" else shutil.which(name, path=path) is not None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

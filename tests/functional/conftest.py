@@ -9,13 +9,8 @@ import pytest
 
 from ovs_mcast.lab import Kind, Lab
 
-from .wire import Overlay
-
-
-@pytest.fixture(scope="session")
-def kind(pytestconfig: pytest.Config) -> Kind:
-    """The kind of host that is under test: --datapath says it."""
-    return "kernel" if pytestconfig.getoption("--datapath") == "system" else "netdev"
+from .warm import Warm
+from .wire import Overlay, lab_scope
 
 
 @pytest.fixture
@@ -25,11 +20,11 @@ def lab(kind: Kind) -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture(scope="module")
-def overlay(kind: Kind) -> Iterator[Overlay]:
-    """An overlay that the tests of a module share, and leave as it was."""
+@pytest.fixture(scope=lab_scope)
+def overlay(kind: Kind, warm: Warm) -> Iterator[Overlay]:
+    """An overlay that tests share, and leave as it was."""
     with Lab(kind=kind) as lab:
-        yield Overlay(lab)
+        yield Overlay(lab, warm)
 
 
 _NUMBERS = count(1)

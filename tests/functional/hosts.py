@@ -34,14 +34,6 @@ class Hosts:
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[Warm]:
-    """The process that runs of setup are forked from."""
-    server = Warm()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="session")
 def hosts(warm: Warm, kind: Kind) -> Iterator[Hosts]:
     """The hosts of one lab."""
     with Lab(kind=kind) as lab:

@@ -11,12 +11,12 @@ from tests.functional.joins import GROUP, Net, files, keepers, wait_for_port
 from tests.functional.machine import Node, State, difference, state
 from tests.functional.members import Program
 from tests.functional.warm import Warm
-from tests.functional.wire import eventually
+from tests.functional.wire import eventually, lab_scope
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope=lab_scope)
 def net(warm: Warm, kind: Kind) -> Iterator[Net]:
-    """The lab of a module."""
+    """The lab of all tests of joining."""
     with Lab(kind=kind) as lab:
         l1 = lab.add_linux_host()
         with Program(l1).join(GROUP, "eth0"):
@@ -45,9 +45,9 @@ class Nodes:
         return self._new[kind]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope=lab_scope)
 def nodes(net: Net) -> Nodes:
-    """The hosts of the module's lab."""
+    """The hosts of that lab."""
     return Nodes(net)
 
 

@@ -19,6 +19,7 @@ pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
 AUTO = "--membership=auto"
 
 
+@pytest.mark.either_datapath
 def test_auto_tries_autojoin_finds_it_hijacked_and_falls_back(net: Net, either: Node) -> None:
     """The trial's evidence is in report, log and OVSDB; sockets hold; sends are on the wire.
 

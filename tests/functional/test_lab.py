@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
 
@@ -199,6 +199,14 @@ def test_a_dummy_host_has_a_system_datapath_without_the_kernel(lab: Lab) -> None
     assert host.vtep in host.run("ip", "-brief", "addr", "show", "eth0").stdout
 
 
+def test_the_kernels_datapath_needs_its_module(lab: Lab) -> None:
+    """Without openvswitch.ko a host on it is refused, with the command that loads it."""
+    loaded = Path("/sys/module/openvswitch").exists()
+    with nullcontext() if loaded else pytest.raises(UnavailableError, match="modprobe openvswitch"):
+        assert lab.add_host(kind="kernel").datapath == "system"
+    assert len(lab.hosts) == loaded
+
+
 def test_underlay_addresses_of_both_families(lab: Lab) -> None:
     """Hosts take the addresses they are given, and IPv6 is there only where one is.
 
@@ -230,13 +238,19 @@ def test_a_tagged_frame_is_heard_with_its_tag(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--hosts", "0"), ("--segments", "0"), ("--linux", "-1"), ("--hosts", "249", "--linux", "9")],
+    [
+        ("--hosts", "0"),
+        ("--segments", "0"),
+        ("--linux", "-1"),
+        ("--hosts", "249", "--linux", "9"),
+        ("--datapath", "kernel"),
+    ],
 )
 def test_bad_arguments_are_refused(arguments: tuple[str, ...]) -> None:
     """Exit status 2, and nothing on stdout."""
     done = run_lab(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "hosts" in done.stderr or arguments[0] in done.stderr
+    assert "hosts" in done.stderr or arguments[0].strip("-") in done.stderr
 
 
 def test_a_missing_program_is_named_with_its_package(

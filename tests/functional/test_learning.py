@@ -17,10 +17,12 @@ from ovs_mcast.frames import (
 )
 from ovs_mcast.lab import Capture, Lab, Workload
 
+from .warm import Warm
 from .wire import (
     GROUP_1,
     GROUP_2,
     GROUP_MAC,
+    HOSTS,
     Overlay,
     eventually,
     flows,
@@ -44,18 +46,19 @@ _FLOOD = 100_000
 # Learned, and followed
 
 
+@pytest.mark.either_datapath
 @pytest.mark.parametrize(("here", "there"), [("h1", "l1"), ("l1", "h1"), ("h1", "h2")])
 def test_unicast_goes_to_the_one_vtep_that_has_the_mac(
     overlay: Overlay, mac: str, here: str, there: str
 ) -> None:
     """Unknown, a MAC is asked for by the group; once it has answered, by its VTEP alone.
 
-    here (asks) ─ switch ─ there (answers), and the third host, which hears only the question
+    here (asks) ─ switch ─ there (answers), and a third host, which hears only the question
     """
     lab, asking, other = overlay.lab, overlay[here, 100], mac.replace("cc", "ce")
     question = frame(other, mac)
     answer, again = frame(mac, other), frame(other, mac)
-    third = ({"h1", "h2", "l1"} - {here, there}).pop()
+    third = next(name for name in HOSTS if name not in {here, there})
     with (
         lab.capture(lab.switch, here, decode_vxlan) as wire,
         hears(lab, overlay[there, 100]) as answering,
@@ -80,6 +83,7 @@ def test_unicast_goes_to_the_one_vtep_that_has_the_mac(
         ]
 
 
+@pytest.mark.either_datapath
 @pytest.mark.parametrize(
     ("follower", "way"), [("h1", ("l1", "h2", "l1")), ("h2", ("h1", "l1", "h1"))]
 )
@@ -115,17 +119,18 @@ def test_a_mac_that_moves_is_followed(
 
 
 @pytest.fixture
-def short_lived(lab: Lab) -> Lab:
+def short_lived(lab: Lab, warm: Warm) -> Lab:
     """h1 (forgets after three seconds) ─ switch ─ l1, in VNI 100."""
     host, peer = lab.add_host(), lab.add_linux_host()
     host.add_workload(vlan=100)
     peer.add_segment(vni=100, group=GROUP_1)
-    run = host.setup(f"--segment=100,group={GROUP_1}", f"--aging={_AGING:.0f}")
+    run = warm.setup(host, f"--segment=100,group={GROUP_1}", f"--aging={_AGING:.0f}")
     assert run.status == 0, run
     wait_for_members(lab, GROUP_1, {"h1", "l1"})
     return lab
 
 
+@pytest.mark.either_datapath
 def test_a_silent_mac_is_forgotten_and_a_speaking_one_kept(short_lived: Lab) -> None:
     """What is sent to a MAC does not keep it, only what it sends; forgotten, it is flooded to.
 

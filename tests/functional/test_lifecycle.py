@@ -64,6 +64,7 @@ def assert_untouched(before: dict[str, tuple[float, int]], node: Node) -> None:
 # The same again
 
 
+@pytest.mark.either_datapath
 def test_a_second_run_changes_nothing(built: Node) -> None:
     """Setup again: no OVSDB transaction, no flow sent, nothing forgotten, and it says so."""
     before, number, flows = built.state(), built.next_cfg(), stats(built)

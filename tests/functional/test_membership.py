@@ -40,6 +40,7 @@ ON_NETDEV = ("autojoin", "repaired", "socket")
 # Each method
 
 
+@pytest.mark.either_datapath
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_where_the_kernel_joins_and_sends(net: Net, system: Node, method: str) -> None:
     """Each method joins, is heard and hears; the report says where ordinary sends are seen to go.
@@ -143,6 +144,7 @@ def test_what_cannot_be_is_refused(
 # Without a process, and after the link was down
 
 
+@pytest.mark.either_datapath
 def test_peer_lives_on_without_a_process(net: Net, system: Node) -> None:
     """No keeper and no local route; the link goes down and up, and nothing needs a repair.
 
@@ -158,6 +160,7 @@ def test_peer_lives_on_without_a_process(net: Net, system: Node) -> None:
     assert net.hears(system)
 
 
+@pytest.mark.either_datapath
 @pytest.mark.parametrize("method", ["repaired", "socket"])
 def test_what_the_link_took_is_put_back(net: Net, either: Node, method: str) -> None:
     """Down and up undoes the routes: --dry-run says so, the next run repairs, the wire is reached.

@@ -154,16 +154,16 @@ def test_no_route(host: LinuxHost) -> None:
     assert find_path(host, GROUP4)["verdict"] == "wire"
 
 
-@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit"])
-def test_a_route_that_forbids(host: LinuxHost, kind: str) -> None:
+@pytest.mark.parametrize("verb", ["blackhole", "unreachable", "prohibit"])
+def test_a_route_that_forbids(host: LinuxHost, verb: str) -> None:
     """The kernel refuses to send, and the cause names the kind of route.
 
     l1 (KIND route 239.0.0.0/8) ─ switch
     """
-    sh(host, f"ip route add {kind} 239.0.0.0/8")
+    sh(host, f"ip route add {verb} 239.0.0.0/8")
     found = find_path(host, GROUP4)
     assert found["verdict"] == "none"
-    assert f"{kind} route" in found["cause"]
+    assert f"{verb} route" in found["cause"]
     follow(host, found["cure"])
     assert find_path(host, GROUP4)["verdict"] == "wire"
 

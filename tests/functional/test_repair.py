@@ -125,8 +125,9 @@ def _flows_and_kernel(state: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name: lines for name, lines in state.items() if name.startswith(kinds)}
 
 
+@pytest.mark.either_datapath
 def test_open_vswitch_is_killed_and_started_again(node: Node) -> None:
-    """Kill -9 of ovs-vswitchd takes flows, br-phy and its groups along: setup puts all back.
+    """Kill -9 of ovs-vswitchd takes flows along, and br-phy and its groups: setup puts all back.
 
     h1, whose provisioning gives br-phy its own address again
     """

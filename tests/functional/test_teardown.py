@@ -56,6 +56,7 @@ NOT_FOREIGN = """
 """
 
 
+@pytest.mark.either_datapath
 def test_a_machine_is_given_back(node: Node) -> None:
     """Setup and teardown: links, addresses, routes, rules, groups, rows and flows as before."""
     before = node.state()

@@ -256,7 +256,7 @@ def _count(result: Path) -> None:
     atexit.register(tell)
 
 
-_IMPORTS = (
+IMPORTS = (
     "ovs_mcast.lab.command",
     "ovs_mcast.setup",
     "ovs_mcast.agent.command",
@@ -265,7 +265,7 @@ _IMPORTS = (
 )
 
 if __name__ == "__main__":
-    for module in _IMPORTS:
+    for module in IMPORTS:
         import_module(module)
     gc.freeze()  # or each run's collections would copy all that was imported
     if wanted := _serve():

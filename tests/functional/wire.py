@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
+from typing import Literal
 
+import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from ovs_mcast.closing import Closing
 from ovs_mcast.frames import (
     BROADCAST,
     ETHERTYPE_EXPERIMENTAL,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
     VXLAN_UDP_PORT,
+    VxlanPacket,
     decode_ethernet,
+    decode_vxlan,
     ethernet,
     udp,
     vxlan,
 )
-from ovs_mcast.lab import Capture, Host, Lab, LinuxHost, SetupRun, Workload
+from ovs_mcast.lab import Capture, Host, Lab, LinuxHost, Workload
+from ovs_mcast.lab.namespace import Namespace
 from ovs_mcast.lab.patience import patient
-from ovs_mcast.lab.topology import in_parallel
+from tests.functional.warm import Run, Warm
 
 GROUP_1, GROUP_2 = "239.0.0.1", "239.0.0.2"
+HOSTS = ("h1", "h2", "l1", "l2")
 # Their Ethernet addresses: 01:00:5e and the low 23 bits (RFC 1112, 6.4).
 GROUP_MAC = {GROUP_1: "01:00:5e:00:00:01", GROUP_2: "01:00:5e:00:00:02"}
 TTL = 9
@@ -50,46 +58,55 @@ NETS = {net.vni: net for net in (Net(100, 100, GROUP_1), Net(101, 101, GROUP_2),
 
 
 class Overlay:
-    """The overlay that most tests look at: three hosts, three segments, a workload for each.
+    """The overlay that most tests look at: four hosts, three segments, a workload for each.
 
     h1, h2 (Open vSwitch) ─┐          VNI 100 in 239.0.0.1
                            ├─ switch  VNI 101 in 239.0.0.2
-    l1 (Linux vxlan) ──────┘          VNI 70000, VLAN 12, in 239.0.0.1 too
+    l1, l2 (Linux vxlan) ──┘          VNI 70000, VLAN 12, in 239.0.0.1 too
     """
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    def __init__(self, lab: Lab, warm: Warm) -> None:
+        self.lab, self._warm = lab, warm
         self.h1, self.h2 = lab.add_hosts(2)
-        self.l1 = lab.add_linux_host()
+        self.l1, self.l2 = lab.add_linux_host(), lab.add_linux_host()
         self._workloads: dict[tuple[str, int], Workload] = {}
         for net in NETS.values():
             for host in (self.h1, self.h2):
                 self._add(host.add_workload(vlan=net.vlan, vni=net.vni))
-            self._add(self.l1.add_segment(vni=net.vni, group=net.group))
-        runs = in_parallel(self.set_up, [self.h1, self.h2])
-        assert [run.status for run in runs] == [0, 0], runs
+            for peer in (self.l1, self.l2):
+                self._add(peer.add_segment(vni=net.vni, group=net.group))
+        runs = [self.set_up(host) for host in (self.h1, self.h2)]
+        for run in runs:
+            result = run.wait()
+            assert result.status == 0, result
         for group in GROUP_MAC:
-            wait_for_members(lab, group, {"h1", "h2", "l1"})
+            wait_for_members(lab, group, set(HOSTS))
 
-    def set_up(self, host: Host) -> SetupRun:
-        """Run setup as it was run when the overlay was made."""
-        return host.setup(*(net.option for net in NETS.values()), f"--ttl={TTL}")
+    def set_up(self, host: Host, membership: str = "auto") -> Run:
+        """Start setup, as it was run when the overlay was made but for the membership."""
+        segments = (net.option for net in NETS.values())
+        return self._warm.start(host, *segments, f"--ttl={TTL}", f"--membership={membership}")
 
     def __getitem__(self, where: tuple[str, int]) -> Workload:
         return self._workloads[where]
 
     @property
     def workloads(self) -> list[Workload]:
-        """All nine."""
+        """All twelve."""
         return list(self._workloads.values())
 
     def vtep(self, name: str) -> str:
         """The underlay address of a host."""
-        hosts: Sequence[Host | LinuxHost] = (self.h1, self.h2, self.l1)
+        hosts: Sequence[Host | LinuxHost] = (self.h1, self.h2, self.l1, self.l2)
         return next(host.vtep for host in hosts if host.name == name)
 
     def _add(self, workload: Workload) -> None:
         self._workloads[workload.host, workload.vni] = workload
+
+
+def lab_scope(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+    """How long a lab that tests share lives: where all is slow, one for all modules."""
+    return "session" if config.getoption("--datapath") == "system" else "module"
 
 
 _SERIAL = count(1)
@@ -124,6 +141,73 @@ def packet(
     if ":" in source:
         return ethernet(eth[1], eth[0], ETHERTYPE_IPV6, datagram)
     return ethernet(eth[1], eth[0], ETHERTYPE_IPV4, datagram[:26] + bytes(2) + datagram[28:])
+
+
+class Sightings(Closing):
+    """Where VXLAN packets pass from now on: each host's lo and underlay, and the switch's ports."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._captures: dict[str, Capture[VxlanPacket]] = {}
+        machines: list[Host | LinuxHost] = [*lab.hosts, *lab.linux_hosts]
+        for machine in machines:
+            for device in dict.fromkeys(("lo", "eth0", machine.underlay)):
+                self._look(lab, machine, device, f"{device} of {machine.name}")
+            self._look(lab, lab.switch, machine.name, f"the switch's port to {machine.name}")
+
+    def of(self, frames: Sequence[bytes]) -> str:
+        """In words, where the packets that have these frames were seen, and where none was."""
+        seen = {
+            place: [packet for packet in capture.seen() if packet.inner in frames]
+            for place, capture in self._captures.items()
+        }
+        lines = [
+            f"{place} saw {len(packets)} VXLAN packets{_headers(packets)}"
+            for place, packets in seen.items()
+        ]
+        return ";\n".join(lines)
+
+    def close(self) -> None:
+        """Look no more."""
+        for capture in self._captures.values():
+            capture.close()
+
+    def _look(self, lab: Lab, machine: Namespace, device: str, place: str) -> None:
+        self._captures[place] = lab.capture(machine, device, decode_vxlan)
+
+
+def _headers(packets: Sequence[VxlanPacket]) -> str:
+    said = {f"{p.source} → {p.destination}, VNI {p.vni}" for p in packets}
+    return f" ({'; '.join(sorted(said))})" if said else ""
+
+
+def assert_heard(
+    lab: Lab, sender: Workload, hearers: Sequence[Workload], frames: Sequence[bytes]
+) -> None:
+    """Send frames; each of these workloads hears each of them once, in order, and so passes it on.
+
+    The sender's own are those that it sent. What is wrong is said with where the packets were seen.
+    """
+    with ExitStack() as stack:
+        sightings = stack.enter_context(Sightings(lab))
+        heard = {w.name: stack.enter_context(hears(lab, w)) for w in (sender, *hearers)}
+        for each in frames:
+            sender.send(each)
+        for capture in heard.values():
+            capture.wait(len(frames))
+        wrong = {name: capture.seen() for name, capture in heard.items()}
+        wrong = {name: seen for name, seen in wrong.items() if seen != [*frames]}
+        if wrong:
+            who = ", ".join(
+                f"{name} heard {_compared(seen, frames)}" for name, seen in wrong.items()
+            )
+            raise AssertionError(
+                f"{len(frames)} frames from {sender.name}: {who}\n{sightings.of(frames)}"
+            )
+
+
+def _compared(seen: Sequence[bytes], wanted: Sequence[bytes]) -> str:
+    others = [each.hex() for each in seen if each not in wanted]
+    return f"{len(seen) - len(others)} of them{f' and {others}' if others else ''}"
 
 
 def hears(lab: Lab, workload: Workload) -> Capture[bytes]:

@@ -1,0 +1,182 @@
+"""The tests of this directory run in a virtual machine, each a test here with its own outcome.
+
+They are the tests for either datapath of tests/functional (test_functional.py stands for them), and
+those that are only here. One machine is booted for all that are selected. In there, and wherever
+the kernel has openvswitch.ko, `pytest --datapath system` runs them as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from tests.kernel.machine import (
+    NEEDS,
+    TOP,
+    Event,
+    Machine,
+    MachineError,
+    compiled_code,
+    seconds_since,
+)
+
+_STAND_IN = "test_functional.py"
+_MACHINE = pytest.StashKey["Guest"]()
+
+
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
+    """On the host a module of this directory has the tests that the machine has of it."""
+    if parent.config.getoption("--datapath") == "system":
+        return None
+    made: GuestModule = GuestModule.from_parent(parent, path=module_path)
+    return made
+
+
+class GuestModule(pytest.File):
+    """A module whose tests run in the machine."""
+
+    def collect(self) -> Iterator[GuestTest]:
+        own = self.path.relative_to(TOP).as_posix()
+        for name in _collected():
+            module, _, rest = name.partition("::")
+            if module == own:
+                yield GuestTest.of(self, rest, name)
+            elif self.path.name == _STAND_IN and module.startswith("tests/functional/"):
+                yield GuestTest.of(self, f"{Path(module).stem}::{rest}", name)
+
+
+class GuestTest(pytest.Item):
+    """A test of the machine: its outcome is told by the machine."""
+
+    guest_name: str
+
+    @classmethod
+    def of(cls, parent: GuestModule, name: str, guest_name: str) -> Self:
+        test: Self = cls.from_parent(parent, name=name)
+        test.guest_name = guest_name
+        test.add_marker(pytest.mark.needs(*NEEDS))
+        # The machine has limits of its own, and the first test waits for it to boot.
+        test.add_marker(pytest.mark.timeout(0))
+        return test
+
+    def runtest(self) -> None:
+        guest = self.session.stash.setdefault(_MACHINE, Guest(self.session))
+        for report in guest.reports(self.guest_name):
+            for title, text in report["sections"]:
+                self.add_report_section(report["when"], title.removeprefix("Captured "), text)
+            self.user_properties += [(name, value) for name, value in report["properties"]]
+            if report["outcome"] != "passed":
+                raise GuestFailedError(f"in the machine, {report['when']}:\n{report['text']}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_: Any) -> str:
+        if isinstance(excinfo.value, GuestFailedError | MachineError):
+            return str(excinfo.value)
+        return str(super().repr_failure(excinfo))
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, None, self.name
+
+
+class GuestFailedError(Exception):
+    """A test did not pass in the machine; the message is what it said there."""
+
+
+class Guest:
+    """The machine, from the first test on, and what it has told."""
+
+    def __init__(self, session: pytest.Session) -> None:
+        self._tests = [test.guest_name for test in session.items if isinstance(test, GuestTest)]
+        self._events: Iterator[Event] | None = None
+        self._machine: Machine | None = None
+        self._told: dict[str, list[Event]] = {}
+        self._failure = ""
+        self._begun = time.monotonic()
+        self.seen_on = ""
+        self.booted_in = ""
+
+    def reports(self, test: str) -> list[Event]:
+        """The reports of a test's setup, call and teardown, or of those that there were."""
+        while not self._complete(test):
+            self._hear(test)
+        return self._told[test]
+
+    def close(self) -> None:
+        """End the machine."""
+        if self._machine is not None:
+            self._machine.close()
+
+    def _complete(self, test: str) -> bool:
+        return any(report["when"] == "teardown" for report in self._told.get(test, ()))
+
+    def _hear(self, test: str) -> None:
+        if self._failure:
+            raise MachineError(f"it did not run: {self._failure}")
+        try:
+            event = self._next_event()
+        except MachineError as error:
+            self._failure = str(error).partition("\n")[0]
+            raise
+        if "up" in event:
+            self.booted_in = seconds_since(self._begun)
+        elif "machine" in event:
+            self.seen_on = event["machine"]
+        elif event.get("when") == "collect":
+            self._failure = f"the machine cannot collect it: {event['text']}"
+        elif "exit" in event and not self._complete(test):
+            self._failure = "the machine's pytest ended without a word on it"
+            assert self._machine is not None
+            raise MachineError(self._machine.with_console(self._failure))
+        elif "test" in event:
+            self._told.setdefault(event["test"], []).append(event)
+
+    def _next_event(self) -> Event:
+        if self._events is None:
+            self._machine = Machine(self._tests)
+            self._events = self._machine.events()
+        return next(self._events)
+
+
+@functools.cache
+def _collected() -> list[str]:
+    """The tests for the kernel's datapath, by name; all that they import is compiled by the way."""
+    command = [
+        sys.executable, "-m", "pytest", "--collect-only", "-q", "--datapath=system",
+        "-p", "no:cacheprovider", "tests/functional", "tests/kernel",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=TOP, env=os.environ | compiled_code(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode not in {0, 5}:
+        raise pytest.Collector.CollectError(done.stdout + done.stderr)
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if guest := session.stash.get(_MACHINE, None):
+        guest.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the machine was, and the tables that its tests recorded."""
+    session = terminalreporter._session
+    guest = session.stash.get(_MACHINE, None)
+    if guest is None or not guest.seen_on:
+        return
+    terminalreporter.section("the virtual machine")
+    terminalreporter.line(f"{guest.seen_on}; it was up after {guest.booted_in}")
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "table" and report.when == "call":
+                    terminalreporter.line(f"\n{value}")
