@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ovs_mcast import marks
+from ovs_mcast.agent import exposition
 from ovs_mcast.agent.exposition import Exposition, parse_address
 from ovs_mcast.agent.flowmetrics import FlowMetrics
 from ovs_mcast.agent.metrics import Metrics
@@ -151,7 +152,7 @@ def test_flows_are_counted_by_segment_and_direction(metrics: Metrics) -> None:
 def test_a_segment_that_lacks_a_flow_or_its_group_is_not_in_place(switch: Switch) -> None:
     assert switch.lines is not None
     switch.lines = [line for line in switch.lines if "table=30" not in line or "65," not in line]
-    flows = FlowMetrics(switch.dump, lambda device: frozenset({"239.0.0.1"}))
+    flows = FlowMetrics(switch.dump, lambda device: frozenset({"239.0.0.1", "239.0.0.2"}))
     flows.wanted = OVERLAY
     found = {family.name: family.samples[0].value for family in flows.collect() if family.samples}
     assert found["ovs_mcast_segments_in_place"] == 1
@@ -215,8 +216,9 @@ def test_two_in_one_process_do_not_meet(metrics: Metrics, switch: Switch) -> Non
     assert "ovs_mcast_events_total{kind=link}" not in scraped(metrics)
 
 
-def test_no_thread_and_no_socket_is_left(switch: Switch) -> None:
-    """Also where a client is connected that says nothing."""
+def test_no_thread_and_no_socket_is_left(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a client is connected that says nothing, which is not waited for."""
+    monkeypatch.setattr(exposition._Handler, "timeout", 3600)
     before = threading.enumerate()
     served = Metrics(LOOPBACK, FlowMetrics(switch.dump))
     assert served._server is not None
