@@ -90,7 +90,17 @@ def six(kind: Kind, warm: Warm) -> Iterator[Six]:
 @pytest.fixture
 def node(six: Six) -> Iterator[Node]:
     """One more host with Open vSwitch beside the overlay, torn down at the end."""
-    node = Node(six.lab.add_host(), six.warm)
+    yield from _lent(six)
+
+
+@pytest.fixture(params=["netdev", "dummy"])
+def either(request: pytest.FixtureRequest, six: Six) -> Iterator[Node]:
+    """The same with the groups on br-phy, and on eth0, for what needs no tunnel's packets."""
+    yield from _lent(six, request.param)
+
+
+def _lent(six: Six, kind: Kind | None = None) -> Iterator[Node]:
+    node = Node(six.lab.add_host(kind=kind), six.warm)
     yield node
     node.torn_down()
     six.lab.switch.run("ip", "link", "del", node.host.name)
@@ -310,23 +320,22 @@ def both_ways(six: Six, here: Workload) -> None:
             assert own.wait(len(sent)) == sent, name
 
 
-@pytest.mark.either_datapath
 @pytest.mark.parametrize("method", ["repaired", "socket", "auto"])
-def test_teardown_gives_the_host_back(six: Six, node: Node, method: str) -> None:
+def test_teardown_gives_the_host_back(six: Six, either: Node, method: str) -> None:
     """The whole host is compared: links, addresses, routes, memberships, OVSDB, flows.
 
     h… (set up, torn down) ─ switch
     """
-    assert eventually(lambda: "tentative" not in node.sh("ip address"))
-    before = node.state()
-    result = node.built(*SEGMENTS, f"--membership={method}")
+    assert eventually(lambda: "tentative" not in either.sh("ip address"))
+    before = either.state()
+    result = either.built(*SEGMENTS, f"--membership={method}")
     assert len(result.changes) == len(set(result.changes))  # nothing was made a second time
-    assert {GROUP, OTHER} <= members(node)
-    assert local_routes(node, GROUP) == ""
-    assert sent_to_the_wire(six, node)
-    assert node.built(*SEGMENTS, f"--membership={method}").report["changed"] is False
-    node.torn_down()
-    left = difference(before, node.state())
+    assert {GROUP, OTHER} <= members(either)
+    assert local_routes(either, GROUP) == ""
+    assert sent_to_the_wire(six, either)
+    assert either.built(*SEGMENTS, f"--membership={method}").report["changed"] is False
+    either.torn_down()
+    left = difference(before, either.state())
     assert [line for line in left if "link_resets" not in line] == []
 
 
@@ -340,8 +349,9 @@ def sent_to_the_wire(six: Six, node: Node) -> bool:
         return bool(wire.wait(where=lambda datagram: datagram.payload == said))
 
 
-@pytest.mark.either_datapath
-@pytest.mark.parametrize("method", ["repaired", "socket"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("repaired", marks=pytest.mark.either_datapath), "socket"]
+)
 def test_link_down_and_up_is_repaired_where_addresses_are_kept(
     six: Six, node: Node, method: str
 ) -> None:
@@ -361,65 +371,64 @@ def test_link_down_and_up_is_repaired_where_addresses_are_kept(
     both_ways(six, here)
 
 
-@pytest.mark.either_datapath
-def test_an_address_that_the_kernel_dropped_is_said_to_be_lost(node: Node) -> None:
+def test_an_address_that_the_kernel_dropped_is_said_to_be_lost(either: Node) -> None:
     """Without keep_addr_on_down the membership stays, and the kernel takes no such address again.
 
     h… (repaired; underlay down, up, the VTEP put back by hand; repaired, then socket)
     """
-    device = node.host.underlay
-    node.built(*ONE, "--membership=repaired")
-    node.sh(
+    device = either.host.underlay
+    either.built(*ONE, "--membership=repaired")
+    either.sh(
         f"ip link set {device} down; ip link set {device} up;"
-        f"ip address replace {node.host.addresses[0]} dev {device} nodad"
+        f"ip address replace {either.host.addresses[0]} dev {device} nodad"
     )
-    result = node.setup(*ONE, "--membership=repaired")
+    result = either.setup(*ONE, "--membership=repaired")
     assert result.status == 1
     assert f"net.ipv6.conf.{device}.keep_addr_on_down=1" in result.problems
-    if node.host.datapath == "system":  # where sockets need no address
-        assert joined_by(node.built(*ONE, "--membership=socket")) == {("socket", "wire")}
+    if either.host.datapath == "system":  # where sockets need no address
+        assert joined_by(either.built(*ONE, "--membership=socket")) == {("socket", "wire")}
 
 
 # Addresses
 
 
-@pytest.mark.either_datapath
 @pytest.mark.parametrize("method", ["repaired", "socket"])
 def test_setup_right_after_an_address_waits_for_its_detection(
-    six: Six, node: Node, method: str
+    six: Six, either: Node, method: str
 ) -> None:
     """A tentative VTEP is waited for; what is then reported is still so when it is looked at.
 
     h… (its VTEP is added, and at once set up) ─ switch
     """
-    device = node.host.underlay
-    node.sh(
+    device = either.host.underlay
+    either.sh(
         f"echo 1 >/proc/sys/net/ipv6/conf/{device}/accept_dad;"
         f"ip address add fd00::77/64 dev {device}; ip address show dev {device} | grep tentative"
     )
-    result = node.built(*ONE, f"--membership={method}", "--vtep=fd00::77")
+    result = either.built(*ONE, f"--membership={method}", "--vtep=fd00::77")
     assert joined_by(result) == {(method, "wire")}
-    assert "tentative" not in node.sh(f"ip address show dev {device} to fd00::77")
-    assert sent_to_the_wire(six, node)
-    again = node.built(*ONE, f"--membership={method}", "--vtep=fd00::77")
+    assert "tentative" not in either.sh(f"ip address show dev {device} to fd00::77")
+    assert sent_to_the_wire(six, either)
+    again = either.built(*ONE, f"--membership={method}", "--vtep=fd00::77")
     assert again.report["changed"] is False
 
 
-@pytest.mark.either_datapath
-def test_an_address_that_another_host_has_is_refused(six: Six, node: Node) -> None:
+def test_an_address_that_another_host_has_is_refused(six: Six, either: Node) -> None:
     """Detection has found the VTEP to be a duplicate: exit status 2, nothing touched.
 
     h… (wants fd00::3) ─ switch ─ l1 (has it)
     """
-    device, taken = node.host.underlay, six.vteps["l1"]
-    node.sh(f"echo 1 >/proc/sys/net/ipv6/conf/{device}/accept_dad")
-    node.sh(f"ip address add {taken}/64 dev {device}")
-    assert eventually(lambda: "dadfailed" in node.sh(f"ip address show dev {device}"))
-    before = node.state()
-    result = node.setup(*ONE, "--membership=socket", f"--vtep={taken}")
+    device, taken = either.host.underlay, six.vteps["l1"]
+    either.sh(f"echo 1 >/proc/sys/net/ipv6/conf/{device}/accept_dad")
+    either.sh(f"ip address add {taken}/64 dev {device}")
+    assert eventually(lambda: "dadfailed" in either.sh(f"ip address show dev {device}"))
+    # The link-local address has a detection of its own.
+    assert eventually(lambda: "scope link tentative" not in either.sh("ip address"))
+    before = either.state()
+    result = either.setup(*ONE, "--membership=socket", f"--vtep={taken}")
     assert result.status == 2
     assert result.problems.startswith(f"underlay.vtep: another host has {taken} too")
-    assert difference(before, node.state()) == []
+    assert difference(before, either.state()) == []
 
 
 @pytest.mark.either_datapath
@@ -452,7 +461,6 @@ def test_the_source_is_the_vtep_whatever_other_addresses_there_are(six: Six, nod
     assert (seen[answer].packet.source, seen[answer].right) == (mine, True)
 
 
-@pytest.mark.either_datapath
 def test_groups_that_share_an_ethernet_address_are_a_warning(node: Node) -> None:
     """ff05::7:1 and ff08::7:1 have the same low 32 bits: said, with status 0.
 
@@ -463,7 +471,6 @@ def test_groups_that_share_an_ethernet_address_are_a_warning(node: Node) -> None
     assert f"share the Ethernet address {GROUP_MAC}" in result.problems
 
 
-@pytest.mark.either_datapath
 def test_an_underlay_with_less_than_70_octets_more_is_a_warning(node: Node) -> None:
     """Outer IPv6 takes 20 octets more than IPv4: 1569 is too small an MTU, 1570 is not.
 
