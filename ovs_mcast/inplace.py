@@ -172,17 +172,18 @@ class InPlace:
 
     def add(self, segment: Segment) -> None:
         """The segment is in place."""
-        if self._autojoins and not self._users[segment.flood_group]:
-            self._slots += 1
-        self._segments[segment.vni] = segment
+        users = self._users[segment.flood_group]
+        self._slots += self._autojoins and not users
+        users.add(segment.vni)
         self._vlans[segment.vlan] = segment.vni
-        self._users[segment.flood_group].add(segment.vni)
+        self._segments[segment.vni] = segment
         self._overlay = None
 
     def discard(self, segment: Segment) -> None:
         """The segment is not there any more."""
-        del self._segments[segment.vni], self._vlans[segment.vlan]
-        self._users[segment.flood_group].discard(segment.vni)
-        if self._autojoins and not self._users[segment.flood_group]:
-            self._slots -= 1
+        users = self._users[segment.flood_group]
+        users.discard(segment.vni)
+        self._slots -= self._autojoins and not users
+        # In this order: the first three are made of the segments when they are first asked for.
+        del self._vlans[segment.vlan], self._segments[segment.vni]
         self._overlay = None

@@ -18,8 +18,8 @@ from .inplace import Alone, InPlace
 from .joining import method_of
 from .machine import Machine
 from .model import Overlay, Segment
-from .plan import is_ours, wanted_flows
-from .state import Bridge, Change, Flow, Observed, Plan, RoutePath
+from .plan import is_ours, wanted, wanted_flows
+from .state import Bridge, Change, Flow, Observed, Plan, Port, RoutePath
 from .status import SegmentStatus, Status
 
 _ALL = (1 << 64) - 1
@@ -37,6 +37,7 @@ def add(machine: Machine, place: InPlace, segment: Segment) -> Status:
     """Put a segment in place beside the others, and read it back."""
     seen, vtep = _look(machine, place, segment)
     alone = place.alone(segment, seen, vtep)
+    _expect_rows(alone, seen, vtep)
     if not alone.shares and machine.netlink.group_route(segment.flood_group) is not None:
         raise UnexpectedError(f"there is a route to {alone.group}")
     plan = place.addition(alone, seen)
@@ -51,6 +52,7 @@ def remove(machine: Machine, place: InPlace, segment: Segment) -> Status:
     """Take a segment away from beside the others, and see that it is gone."""
     seen, vtep = _look(machine, place, segment)
     alone = place.alone(segment, seen, vtep)
+    _expect_rows(alone, seen, vtep)
     plan = place.removal(alone)
     _apply(machine, plan)
     left = list(_left(machine, alone, seen))
@@ -67,17 +69,22 @@ def _look(machine: Machine, place: InPlace, segment: Segment) -> tuple[Observed,
     link = machine.netlink.link(overlay.underlay.device)
     if link is None or not link.up:
         raise UnexpectedError(f"{overlay.underlay.device} is down or gone")
-    bridges = machine.ovsdb.bridges()
-    for name in (overlay.bridge, overlay.tunnel_bridge):
-        if name not in bridges:
-            raise UnexpectedError(f"{name} is gone")
     seen = Observed(
-        bridges=bridges,
+        bridges=machine.ovsdb.bridges(),
         ports=machine.ovsdb.ports(overlay.tunnel_bridge),
         links={link.name: link},
         decision=place.decision,
     )
     return seen, place.vtep
+
+
+def _expect_rows(alone: Alone, seen: Observed, vtep: IPAddress) -> None:
+    """The bridges, and the ports of the tunnel bridge, that all segments need."""
+    there = {*seen.bridges.values(), *seen.ports.values()}
+    for item in wanted(alone.overlay, seen, vtep):
+        elsewhere = isinstance(item, Port) and item.bridge != alone.overlay.tunnel_bridge
+        if isinstance(item, Bridge | Port) and not elsewhere and item not in there:
+            raise UnexpectedError(f"{item.target} is not as wanted")
 
 
 def _apply(machine: Machine, plan: Plan) -> None:

@@ -22,9 +22,18 @@ from rich.table import Table
 
 from ovs_mcast.lab import Host, Lab
 
-SEGMENTS = (1, 100, 1000, 4094)
+SEGMENTS = (1, 100, 1000, 4093)  # one VLAN is left for one segment more
 POOL = "239.1.0.0/22"
-_STEPS = ("from nothing", "again", "one more", "one less", "dry run", "teardown")
+_STEPS = (
+    "from nothing",
+    "again",
+    "one more",
+    "one less",
+    "add()",
+    "remove()",
+    "dry run",
+    "teardown",
+)
 
 
 def main() -> None:
@@ -58,8 +67,32 @@ def measure(host: Host, directory: Path, number: int) -> list[str]:
         "dry run": (4, ("--dry-run", "--teardown")),
         "teardown": (0, ("--teardown",)),
     }
-    cells = {name: timed(host, *step) for name, step in steps.items()}
+    cells: dict[str, str] = {}
+    for name, step in steps.items():
+        if name == "dry run":
+            cells |= embedded(host, full[1], number + 1)
+        cells[name] = timed(host, *step)
     return [cells[name] for name in _STEPS]
+
+
+_PROGRAM = """
+import json, sys, time, ovs_mcast as om
+with om.connect() as host:
+    host.reconcile(om.Overlay.from_mapping(json.load(open(sys.argv[1]))))
+    for change in (
+        lambda: host.add(om.Segment(vni=int(sys.argv[2]) + 4096, vlan=4094, group="239.2.0.1")),
+        lambda: host.remove(int(sys.argv[2]) + 4096),
+    ):
+        began = time.perf_counter()
+        change()
+        print(f"{time.perf_counter() - began:.3f}")
+"""
+
+
+def embedded(host: Host, configuration: str, vni: int) -> dict[str, str]:
+    """Seconds of one segment more and less for a process that embeds the library."""
+    said = host.run(sys.executable, "-c", _PROGRAM, configuration, str(vni)).stdout
+    return dict(zip(("add()", "remove()"), said.split(), strict=True))
 
 
 def configuration(host: Host, directory: Path, vnis: range) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -56,6 +57,11 @@ class Embedded:
         os.write(self._words, f"{word}\n".encode())
         return self.says()
 
+    def dies(self, word: str) -> None:
+        """Say a word of which it is killed, and wait for its end."""
+        os.write(self._words, f"{word}\n".encode())
+        assert self._run.wait().status == -signal.SIGKILL
+
     def kill(self) -> None:
         """Kill -9, and wait for its end."""
         self._run.kill()
@@ -70,14 +76,15 @@ class Embedded:
 
 @contextmanager
 def run(
-    node: Node, program: str, overlay: Mapping[str, Any], directory: Path
+    node: Node, program: str, overlay: Mapping[str, Any], directory: Path, **options: Any
 ) -> Iterator[Embedded]:
     """Start one of the programs below on a host; it has ended afterwards."""
     fifo = directory / f"words-{len(list(directory.iterdir()))}"
     os.mkfifo(fifo)
-    embedded = Embedded(
-        node.start(json.dumps(dict(overlay)), str(fifo), program=f"{__name__}:{program}"), fifo
+    started = node.start(
+        json.dumps(dict(overlay)), str(fifo), program=f"{__name__}:{program}", **options
     )
+    embedded = Embedded(started, fifo)
     try:
         yield embedded
     finally:
@@ -217,11 +224,17 @@ def count(configuration: str, fifo: str) -> None:
             spent.clear()
             before = adapters[0]["batches"], adapters[1]["transactions"]
             cpu, began = time.process_time(), time.perf_counter()
-            status = (
-                host.add(om.Segment(**json.loads(argument)))
-                if verb == "add"
-                else host.remove(int(argument))
-            )
+            try:
+                if verb == "add":
+                    status = host.add(om.Segment(**json.loads(argument)))
+                elif verb == "remove":
+                    status = host.remove(int(argument))
+                else:
+                    status = host.reconcile(host.overlay())
+            except om.OvsMcastError as error:
+                field = getattr(error, "field", "")
+                say({"error": type(error).__name__, "field": field, "text": str(error)})
+                continue
             took, cpu = time.perf_counter() - began, time.process_time() - cpu
             spent["netlink batches"] = adapters[0]["batches"] - before[0]
             spent["transactions"] = adapters[1]["transactions"] - before[1]

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.functional.embedding import run
-from tests.functional.machine import Node
+from tests.functional.joins import members
+from tests.functional.machine import Node, difference, wrapper
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
@@ -37,7 +38,7 @@ def overlay(node: Node, segments: int, membership: str, groups: str) -> dict[str
     }
 
 
-def add(vni: int, **values: object) -> str:
+def add(vni: Any, **values: object) -> str:
     """The word that tells a program to add a segment."""
     return f"add {json.dumps({'vni': vni} | values)}"
 
@@ -131,3 +132,175 @@ def test_a_segment_of_ipv6_is_added_and_removed_alone(
     for step in (added["spent"], removed["spent"]):
         assert step["transactions"] == 0
         assert step.get("dump", 0) <= (2 if six.host.datapath == "system" else 4)
+
+
+def of(node: Node, *segments: dict[str, Any], membership: str = "socket") -> dict[str, Any]:
+    """An overlay of these segments."""
+    return overlay(node, 0, membership, "239.16.0.0/16") | {"segments": list(segments)}
+
+
+def setup_of(directory: Path, wanted: dict[str, Any]) -> tuple[str, str]:
+    """The same as arguments of setup."""
+    path = directory / "wanted.json"
+    path.write_text(json.dumps(wanted))
+    return ("--config", str(path))
+
+
+ONE: dict[str, Any]
+TWO: dict[str, Any]
+THREE: dict[str, Any]
+ONE, TWO, THREE = ({"vni": vni, "vlan": vni, "group": f"239.16.7.{vni}"} for vni in (101, 102, 103))
+SHARING: dict[str, Any] = {"vni": 104, "vlan": 104, "group": ONE["group"]}
+
+
+@pytest.mark.parametrize("membership", ["socket", "autojoin", "repaired", "peer"])
+def test_it_is_what_setup_makes(either: Node, tmp_path: Path, membership: str) -> None:
+    """Segments that came and went leave the machine as setup makes it: nothing differs.
+
+    h1 (program: 1 2, then 3, then 4 which shares 1's group, then no 2, no 1; setup of 3 4)
+    """
+    if (either.host.datapath, membership) == ("netdev", "peer"):
+        return
+    with run(either, "count", of(either, ONE, TWO, membership=membership), tmp_path) as program:
+        program.says()
+        for word in (add(**THREE), add(**SHARING), "remove 102", "remove 101"):
+            told = program.tell(word)
+            assert told["status"]["verified"] is True
+            assert told["spent"]["transactions"] == 0
+        assert ONE["group"] in members(either)
+        assert TWO["group"] not in members(either)
+        assert program.tell("reconcile")["status"]["changed"] is False
+        before = either.state()
+        wanted = setup_of(tmp_path, of(either, THREE, SHARING, membership=membership))
+        assert either.built(*wanted).report["changed"] is False
+        assert difference(before, either.state()) == []
+        program.end()
+
+
+def test_what_cannot_be_is_refused(system: Node, tmp_path: Path) -> None:
+    """A VNI or VLAN that is there, a group of another overlay, an unknown VNI: nothing is touched.
+
+    h1 (program: 1; another overlay with 239.16.7.102)
+    """
+    other = {"name": "other", "bridge": "br-o", "tunnel_bridge": "br-om"}
+    theirs = of(system, TWO) | other
+    theirs["underlay"] |= {"udp_port": 4790}
+    system.built(*setup_of(tmp_path, theirs))
+    with run(system, "count", of(system, ONE), tmp_path) as program:
+        program.says()
+        before = system.state()
+        for word, field in {
+            add(101, vlan=7, group="239.16.7.9"): "vni",
+            add(9, vlan=101, group="239.16.7.9"): "vlan",
+            add(9, vlan=9, group="ff05::9"): "group",
+            add(102, vlan=102, group="239.16.7.102"): "segments",
+            "remove 9": "vni",
+        }.items():
+            told = program.tell(word)
+            assert (told["error"], told["field"]) == ("ConfigurationError", field), told
+            assert difference(before, system.state()) == []
+        assert program.tell(add(**THREE))["status"]["verified"] is True
+        program.end()
+
+
+def test_one_autojoin_group_too_many_is_refused(system: Node, tmp_path: Path) -> None:
+    """The kernel holds 20 in a namespace: the next is refused before anything is touched.
+
+    h1 (program: 19 groups, one of somebody else's)
+    """
+    many = overlay(system, 18, "autojoin", "239.16.0.0/16")
+    with run(system, "count", many, tmp_path) as program:
+        program.says()
+        assert program.tell(add(19))["status"]["verified"] is True
+        system.sh("ip address add 239.99.0.1/32 dev lo autojoin")
+        before = system.state()
+        told = program.tell(add(20))
+        assert (told["error"], told["field"]) == ("ConfigurationError", "groups"), told
+        assert difference(before, system.state()) == []
+        system.sh("ip address del 239.99.0.1/32 dev lo")
+        assert program.tell(add(20))["status"]["verified"] is True
+        told = program.tell(add(21))
+        assert (told["error"], told["field"]) == ("ConfigurationError", "groups"), told
+        program.end()
+
+
+def test_what_is_learned(system: Node, tmp_path: Path) -> None:
+    """Learned entries stay while others come and go, and go with their own segment.
+
+    h1 (program; entries put in as learn() does)
+    """
+    with run(system, "count", of(system, ONE, TWO), tmp_path) as program:
+        program.says()
+        for vlan in (101, 102):
+            shown = system.host.ofctl("dump-flows", "br-mcast", f"table=15,tun_id={vlan:#x}")
+            cookie = shown.partition("delete_learned,cookie=")[2].partition(",")[0]
+            entry = f"cookie={cookie},table=20,priority=1,vlan_tci={vlan}/0xfff,dl_dst=02::{vlan}"
+            entry = entry.replace(f"02::{vlan}", f"02:00:00:00:00:{vlan - 100:02x}")
+            system.host.ofctl("add-flow", "br-mcast", f"{entry},actions=output:2")
+        program.tell(add(**THREE))
+        program.tell("remove 103")
+        learned = system.host.ofctl("dump-flows", "br-mcast", "table=20")
+        assert "02:00:00:00:00:01" in learned
+        assert "02:00:00:00:00:02" in learned
+        assert program.tell("remove 102")["status"]["verified"] is True
+        learned = system.host.ofctl("dump-flows", "br-mcast", "table=20")
+        assert "02:00:00:00:00:01" in learned
+        assert "02:00:00:00:00:02" not in learned
+        program.end()
+
+
+FAULTS = {
+    "a shared flow is gone": "ovs-ofctl -O OpenFlow14 del-flows br-mcast table=20",
+    "its route is there": "ip route add 239.16.7.103 dev eth0",
+    "the keeper is gone": "kill -9 $(pgrep -x ovs-mcast-keep)",
+    "the patch port is gone": "ovs-vsctl del-port $(ovs-vsctl list-ports br-mcast | grep patch)",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_not_as_expected_is_mended(system: Node, tmp_path: Path, fault: str) -> None:
+    """Where something else is not as it was, add looks at the whole, mends it, and says so.
+
+    h1 (program; a fault between reconcile and add)
+    """
+    with run(system, "count", of(system, ONE, TWO), tmp_path) as program:
+        program.says()
+        system.sh(FAULTS[fault])
+        told = program.tell(add(**THREE))
+        assert told["status"]["verified"] is True, told
+        assert list(told["status"]["segments"]) == ["103"]
+        assert program.tell("reconcile")["status"]["changed"] is False
+        assert program.tell("remove 101")["status"]["verified"] is True
+        program.end()
+    if "route" in fault:
+        system.sh("ip route del 239.16.7.103 dev eth0 metric 0 proto boot")
+
+
+KILLED = [
+    (add(**THREE), 1),
+    (add(**THREE), 2),
+    (add(**THREE), 3),
+    ("remove 102", 1),
+    ("remove 102", 2),
+]
+
+
+@pytest.mark.parametrize(("word", "nth"), KILLED, ids=lambda value: str(value).partition(" ")[0])
+def test_killed_in_the_middle(system: Node, tmp_path: Path, word: str, nth: int) -> None:
+    """Kill -9 at one ovs-ofctl after the other: the next run converges, and leaves nothing.
+
+    h1 (program killed; setup of 1 2)
+    """
+    both = of(system, ONE, TWO)
+    path = wrapper(
+        tmp_path,
+        "ovs-ofctl",
+        f"[ ! -e {tmp_path}/armed ] || {{ echo x >>{tmp_path}/n; "
+        f'[ "$(wc -l <{tmp_path}/n)" -lt {nth} ] || kill -9 $PPID; }}',
+    )
+    with run(system, "count", both, tmp_path, env={"PATH": path}) as program:
+        program.says()
+        (tmp_path / "armed").touch()
+        program.dies(word)
+    assert system.built(*setup_of(tmp_path, both)).report["changed"] is True
+    assert system.built(*setup_of(tmp_path, both)).report["changed"] is False
