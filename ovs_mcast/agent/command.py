@@ -28,6 +28,9 @@ def agent(
         str | None,
         typer.Option(help="OVSDB.  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"),
     ] = None,
+    respond: Annotated[
+        bool, typer.Option("--respond", help="Answer what `probe send` asks of the groups.")
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Say every event and change.")
     ] = False,
@@ -40,13 +43,15 @@ def agent(
     """
     report.log_to_stderr(verbose)
     try:
-        _run(config, metrics, db, verbose=verbose)
+        _run(config, metrics, db, respond=respond, verbose=verbose)
     except OvsMcastError as error:
         report.say(str(error))
         raise typer.Exit(error.exit_status) from None
 
 
-def _run(config: Path, metrics: str | None, db: str | None, *, verbose: bool) -> None:
+def _run(
+    config: Path, metrics: str | None, db: str | None, *, respond: bool, verbose: bool
+) -> None:
     if db == "":
         raise ConfigurationError("it is empty", field="--db")
     configuration = Configuration(config)
@@ -57,7 +62,9 @@ def _run(config: Path, metrics: str | None, db: str | None, *, verbose: bool) ->
         report.require_net_admin()
         stack.enter_context(_alone(overlay.name, db))
         stack.enter_context(
-            running := Agent(configuration, overlay, observers, db=db, notify=notify)
+            running := Agent(
+                configuration, overlay, observers, db=db, notify=notify, respond=respond
+            )
         )
         running.run()
 

@@ -21,6 +21,7 @@ from .concern import Finding
 from .configuration import Configuration, read_or_refuse
 from .observer import Kind, Observer
 from .pacing import Pace, Pacer
+from .responder import Responder
 from .signals import Interrupted, Signals
 from .sources import CONFIGURATION, HANGUP, Sources
 
@@ -47,6 +48,7 @@ class Agent(Closing):
         *,
         db: str | None = None,
         notify: Notify | None = None,
+        respond: bool = False,
         pace: Pace | None = None,
     ) -> None:
         self._configuration, self._overlay, self._db = configuration, overlay, db
@@ -61,6 +63,7 @@ class Agent(Closing):
             self._signals = stack.enter_context(Signals())
             # Not the Host's: what is held is held while Open vSwitch is away.
             self._here = stack.enter_context(Here(rundir_of(db)))
+            self._responder = stack.enter_context(Responder()) if respond else None
             self._sources = stack.enter_context(
                 Sources(rundir_of(db), configuration, self._signals)
             )
@@ -162,6 +165,8 @@ class Agent(Closing):
             self._notify.ready()
         if self._path_wanted:
             self._look_at_path()
+        if self._responder is not None:
+            self._responder.keep(self._overlay)
 
     def _failed(self, error: OvsMcastError, started: float) -> None:
         ended = time.monotonic()

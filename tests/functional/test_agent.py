@@ -5,7 +5,10 @@ h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -163,3 +166,36 @@ def test_the_groups_are_held_by_the_agent(net: Net, either: Node) -> None:
         assert len(keepers(either)) == 1
         assert wire.left() == []
         assert_true(either)
+
+
+def test_probes_are_answered(net: Net, system: Node) -> None:
+    """With --respond a process of its own answers; killed, it is started again; it ends with it.
+
+    l1 (probe send --expect h1) ─ switch ─ h1 (agent --respond)
+    """
+
+    def answered() -> bool:
+        send = f"{sys.executable} -m ovs_mcast.probe send --device eth0 --group 239.0.0.1"
+        done = net.l1.run(
+            *send.split(), "--count=3", f"--expect={system.host.vtep}",
+            env={"PYTHONPATH": str(Path(__file__).parents[2])}, check=False,
+        )  # fmt: skip
+        return done.returncode == 0
+
+    def responders() -> list[str]:
+        shown = system.sh("ps -eo pid,args | grep '[o]vs_mcast.agent.responder' || true")
+        return [line.split()[0] for line in shown.splitlines()]
+
+    with running(system, "", "--respond") as agent:
+        assert eventually(answered, seconds=30)
+        [first] = responders()
+        system.sh(f"kill -9 {first}")
+        assert eventually(lambda: first not in responders())
+
+        def again() -> bool:
+            agent.send(signal.SIGHUP)
+            return bool(responders())
+
+        assert eventually(again, seconds=30)
+        assert eventually(answered, seconds=30)
+    assert eventually(lambda: responders() == [])
