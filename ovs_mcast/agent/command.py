@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +16,12 @@ from ..adapters.systemd import Notify
 from ..errors import ConfigurationError, OvsMcastError, UnavailableError
 from ..machine import rundir_of
 from .configuration import Configuration
+from .exposition import parse_address
+from .flowmetrics import FlowMetrics, dump_from
 from .loop import Agent
+from .metrics import Metrics
 from .observer import Observer
+from .records import FORMATS, Records
 from .spoken import Spoken
 
 
@@ -31,6 +37,9 @@ def agent(
     respond: Annotated[
         bool, typer.Option("--respond", help="Answer what `probe send` asks of the groups.")
     ] = False,
+    log: Annotated[
+        str, typer.Option(metavar="text|keys|json", help="Lines for people, or for programs.")
+    ] = "text",
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Say every event and change.")
     ] = False,
@@ -43,30 +52,48 @@ def agent(
     """
     report.log_to_stderr(verbose)
     try:
-        _run(config, metrics, db, respond=respond, verbose=verbose)
+        _run(config, metrics, db, log=log, respond=respond, verbose=verbose)
     except OvsMcastError as error:
         report.say(str(error))
         raise typer.Exit(error.exit_status) from None
 
 
 def _run(
-    config: Path, metrics: str | None, db: str | None, *, respond: bool, verbose: bool
+    config: Path,
+    metrics: str | None,
+    db: str | None,
+    *,
+    log: str,
+    respond: bool,
+    verbose: bool,
 ) -> None:
     if db == "":
         raise ConfigurationError("it is empty", field="--db")
+    address = None if metrics is None else parse_address(metrics)
     configuration = Configuration(config)
     overlay = configuration.read()
     notify = Notify()
     with ExitStack() as stack:
-        observers: list[Observer] = [Spoken(report.say, notify, verbose=verbose)]
+        observers = [_teller(log, notify, verbose=verbose)]
         report.require_net_admin()
         stack.enter_context(_alone(overlay.name, db))
+        if address is not None:
+            flows = FlowMetrics(dump_from(rundir_of(db)))
+            observers.append(stack.enter_context(Metrics(address, flows)))
         stack.enter_context(
             running := Agent(
                 configuration, overlay, observers, db=db, notify=notify, respond=respond
             )
         )
         running.run()
+
+
+def _teller(log: str, notify: Notify, *, verbose: bool) -> Observer:
+    if log == "text":
+        return Spoken(report.say, notify, verbose=verbose)
+    if log not in FORMATS:
+        raise ConfigurationError(f"{log!r} is none of text, keys, json", field="--log")
+    return Records(sys.stderr, time.time, notify.status, form=FORMATS[log], verbose=verbose)
 
 
 def _alone(name: str, db: str | None) -> Instance:

@@ -18,7 +18,8 @@ class Pace:
     ``quiet`` and ``bound``: a look begins once no event came for so long, and at the latest so long
     after the first. ``full``: at the latest so long after the last look. ``first`` to ``most``: the
     pauses after failures. ``floor``: while looks fail, what may be their own echo brings the next
-    one no sooner than this after the last. ``rest``: after a look as long a rest, up to this.
+    one no sooner than this after the last. ``credit``: after so much looking without a rest, each
+    look is followed by one as long, at most ``rest``.
     """
 
     quiet: float = 0.02
@@ -28,6 +29,7 @@ class Pace:
     most: float = 30.0
     jitter: float = 0.3
     floor: float = 1.0
+    credit: float = 5.0
     rest: float = 5.0
 
 
@@ -46,6 +48,7 @@ class Pacer:
         self._began: float | None = None
         self._ended = now
         self._rest = 0.0
+        self._credit = pace.credit
         self._tries = 0
         self._since = now
         self._pause = 0.0
@@ -116,8 +119,10 @@ class Pacer:
         return Failing(self._tries, now - self._since, self._pause)
 
     def _close(self, now: float) -> None:
-        """Looks take at most half of the time, however many events there are."""
+        """Looks take at most half of the time, however many events there are, but for a burst."""
         began = self._began if self._began is not None else now
-        self._rest = min(now - began, self._pace.rest)
+        idle, looked = began - self._ended, now - began
+        self._credit = min(self._pace.credit, self._credit + idle) - looked
+        self._rest = min(max(0.0, -self._credit), self._pace.rest)
         self._began = None
         self._ended = now
