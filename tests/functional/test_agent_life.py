@@ -5,6 +5,7 @@ h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import socket
@@ -437,3 +438,27 @@ def test_what_systemd_is_told(system: Node) -> None:
         agent.send(signal.SIGTERM)
         until(told, "STOPPING=1")
         assert agent.wait().status == 0
+
+
+def test_metrics_and_records(system: Node) -> None:
+    """--metrics is served while it runs, and --log json says the same in lines for programs.
+
+    h1 (agent --metrics 127.0.0.1:9417 --log json; a bad address; a bad name of a log)
+    """
+    write(system, configuration(system))
+    agent = start(system, "--metrics=127.0.0.1:9417", "--log=json")
+    read = (
+        "import urllib.request;"
+        "print(urllib.request.urlopen('http://127.0.0.1:9417/metrics').read().decode())"
+    )
+
+    def healthy() -> bool:
+        done = system.host.run("python3", "-c", read, check=False)
+        return 'ovs_mcast_healthy{overlay="default"} 1.0' in done.stdout
+
+    assert eventually(healthy, seconds=30), agent.said()
+    records = [json.loads(line) for line in agent.said().splitlines() if line.startswith("{")]
+    assert {"configured", "reconciled"} <= {record["event"] for record in records}
+    for option in ("--metrics=nowhere", "--log=verse"):
+        assert start(system, option).wait().status == 2
+    assert agent.ends().status == 0
