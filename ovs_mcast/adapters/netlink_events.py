@@ -52,10 +52,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class KernelEvent:
-    """An item that came or changed, or (``gone``) went; None where events were lost."""
+    """An item that came or changed, or (``gone``) went; None where events were lost.
+
+    ``index`` is that of a link, which keeps it when it is given another name.
+    """
 
     item: Link | Address | Route | Joined | Rule | None
     gone: bool = False
+    index: int = 0
 
 
 class NetlinkEvents(Closing):
@@ -101,7 +105,8 @@ class NetlinkEvents(Closing):
 def _events(answer: Answer) -> Iterator[KernelEvent]:
     if answer.kind in {RTM_NEWLINK, RTM_DELLINK}:
         if answer.body[0] == socket.AF_UNSPEC:  # not a bridge's word of its port
-            yield KernelEvent(decode_link(answer), answer.kind == RTM_DELLINK)
+            (index,) = struct.unpack_from("=i", answer.body, 4)
+            yield KernelEvent(decode_link(answer), answer.kind == RTM_DELLINK, index)
     elif answer.kind in {RTM_NEWADDR, RTM_DELADDR}:
         yield KernelEvent(decode_address(answer, device_name), answer.kind == RTM_DELADDR)
     elif answer.kind in {RTM_NEWROUTE, RTM_DELROUTE}:

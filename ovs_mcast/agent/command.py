@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ from .metrics import Metrics
 from .observer import Observer
 from .records import FORMATS, Records
 from .spoken import Spoken
+
+LOG = logging.getLogger(__name__)
 
 
 def agent(
@@ -56,6 +59,10 @@ def agent(
     except OvsMcastError as error:
         report.say(str(error))
         raise typer.Exit(error.exit_status) from None
+    except Exception as error:
+        LOG.debug("unexpected", exc_info=True)
+        report.say(f"a defect of ovs_mcast, please report it with -v: {error!r}")
+        raise typer.Exit(1) from None
 
 
 def _run(

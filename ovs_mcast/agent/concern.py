@@ -44,6 +44,7 @@ class Concern:
         self._ports = {f"patch-int-{suffix}", f"patch-tun-{suffix}", f"vxlan-{suffix}"}
         self._groups = {str(group) for group in overlay.flood_groups}
         self._link: Link | None = None
+        self._index = 0
         self._addresses: dict[tuple[str, ...], Address] = {}
         self.watched = {
             overlay.tunnel_bridge: (
@@ -79,7 +80,7 @@ class Concern:
             self._addresses.clear()
             return Finding("overflow", wakes=True)
         if isinstance(item, Link):
-            return self._on_link(item, event.gone)
+            return self._on_link(item, event.gone, event.index)
         if isinstance(item, Address):
             return self._on_address(item, event.gone)
         if isinstance(item, Route):
@@ -90,10 +91,14 @@ class Concern:
             return Finding("membership") if left else None
         return Finding("rule")
 
-    def _on_link(self, link: Link, gone: bool) -> Finding | None:
+    def _on_link(self, link: Link, gone: bool, index: int) -> Finding | None:
         if link.name != self._device:
+            if index and index == self._index:  # it has another name now
+                self._link, self._index = None, 0
+                return Finding("link", wakes=True)
             rival = link.udp_port is not None and not link.name.startswith("vxlan_sys_")
             return Finding("link", wakes=gone) if rival else None
+        self._index = 0 if gone else index
         before, self._link = self._link, None if gone else link
         if before == self._link:
             return None  # statistics, a master, a carrier: nothing that is ours to mend

@@ -83,11 +83,12 @@ class Agent(Closing):
                 self._turn()
         except Interrupted:
             LOG.info("a look was cut short: the next run goes on from what is there")
-        self._notify.stopping()
-        try:
-            self._here.hand_over()
         finally:
-            self._tell(lambda observer: observer.ended())
+            self._notify.stopping()
+            try:
+                self._here.hand_over()
+            finally:
+                self._tell(lambda observer: observer.ended())
 
     def _turn(self) -> None:
         """Wait for what comes first: an event, or the time of the next look."""

@@ -106,6 +106,18 @@ def test_the_underlay_link() -> None:
     assert concern.kernel(KernelEvent(ETH0)) == Finding("link", wakes=True, came_up=True)
 
 
+def test_the_underlay_gets_another_name() -> None:
+    """Its name is what the configuration says: under another it is as good as gone."""
+    concern = Concern(OVERLAY)
+    concern.kernel(KernelEvent(ETH0, index=7))
+    renamed = replace(ETH0, name="eth9")
+    assert concern.kernel(KernelEvent(renamed, index=8)) is None
+    assert concern.kernel(KernelEvent(renamed, index=7)) == Finding("link", wakes=True)
+    assert concern.kernel(KernelEvent(renamed, index=7)) is None
+    back = concern.kernel(KernelEvent(ETH0, index=7))
+    assert back == Finding("link", wakes=True, came_up=True)
+
+
 def test_other_links() -> None:
     """Only a Linux vxlan device can be in the way; it may be why looks fail, until it goes."""
     concern = Concern(OVERLAY)
