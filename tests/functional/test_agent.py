@@ -40,6 +40,7 @@ FAULTS = {
     "VXLAN port changed": f"ovs-vsctl set interface {PORT} options:dst_port=4790",
     "VXLAN port renumbered": f"ovs-vsctl set interface {PORT} ofport_request=77",
     "patch port deleted": f"ovs-vsctl del-port {PATCH}",
+    "patch port tagged": f"ovs-vsctl set port {PATCH} tag=7",
     "bridge deleted": "ovs-vsctl del-br br-mcast",
     "bridge changed": "ovs-vsctl set-fail-mode br-mcast standalone",
     "route deleted": "ip route del 239.0.0.1 dev $UNDERLAY",
