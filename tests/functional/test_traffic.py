@@ -81,7 +81,7 @@ def test_each_way_to_join_tunnels_both_ways(overlay: Overlay, kind: Kind) -> Non
     """
     methods = ["autojoin", "repaired", *(["peer"] if kind == "kernel" else []), "socket", "auto"]
     for method in methods:
-        result = overlay.set_up(overlay.h1, method).wait()
+        result = overlay.set_up(overlay.h1, method)
         used = {segment["joined_by"] for segment in result.report["segments"].values()}
         assert (result.status, used) == (0, {"socket" if method == "auto" else method})
         for name in ("h1", "l1"):

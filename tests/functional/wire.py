@@ -29,7 +29,7 @@ from ovs_mcast.frames import (
 from ovs_mcast.lab import Capture, Host, Lab, LinuxHost, Workload
 from ovs_mcast.lab.namespace import Namespace
 from ovs_mcast.lab.patience import patient
-from tests.functional.warm import Run, Warm
+from tests.functional.warm import Result, Run, Warm
 
 GROUP_1, GROUP_2 = "239.0.0.1", "239.0.0.2"
 HOSTS = ("h1", "h2", "l1", "l2")
@@ -75,15 +75,18 @@ class Overlay:
                 self._add(host.add_workload(vlan=net.vlan, vni=net.vni))
             for peer in (self.l1, self.l2):
                 self._add(peer.add_segment(vni=net.vni, group=net.group))
-        runs = [self.set_up(host) for host in (self.h1, self.h2)]
+        runs = [self._start(host) for host in (self.h1, self.h2)]
         for run in runs:
             result = run.wait()
             assert result.status == 0, result
         for group in GROUP_MAC:
             wait_for_members(lab, group, set(HOSTS))
 
-    def set_up(self, host: Host, membership: str = "auto") -> Run:
-        """Start setup, as it was run when the overlay was made but for the membership."""
+    def set_up(self, host: Host, membership: str = "auto") -> Result:
+        """Run setup as it was run when the overlay was made, but for the membership."""
+        return self._start(host, membership).wait()
+
+    def _start(self, host: Host, membership: str = "auto") -> Run:
         segments = (net.option for net in NETS.values())
         return self._warm.start(host, *segments, f"--ttl={TTL}", f"--membership={membership}")
 
