@@ -1,0 +1,121 @@
+"""Who repairs: the agent, or a run of setup after each fault, as the agent would reconcile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from random import Random
+from subprocess import Popen
+from typing import Protocol
+
+import ovs_mcast
+from tests.functional.campaign.site import Site
+from tests.functional.warm import Run, Warm
+
+_PACKAGE = Path(ovs_mcast.__file__).resolve().parents[1]
+
+
+class Repairer(Protocol):
+    """What keeps one site's overlay as wanted."""
+
+    def start(self) -> None:
+        """Begin; the overlay need not be there yet."""
+
+    def repair(self, end: float) -> list[str]:
+        """A fault has happened: what went wrong until ``end`` (time.monotonic) at the latest."""
+
+    def kill(self, rng: Random) -> None:
+        """Kill -9 at a moment when it may be in the middle of applying, then start again."""
+
+    def close(self) -> None:
+        """End in order; the overlay stays."""
+
+
+def _meanwhile(rng: Random) -> None:
+    """A part of the time that a repair takes, so that it is killed at any point of it."""
+    time.sleep(rng.uniform(0, 0.25))
+
+
+class Setup:
+    """A run of setup after each fault. One must do; only a run that was refused is run again."""
+
+    def __init__(self, site: Site, configuration: Path, warm: Warm) -> None:
+        self._site, self._warm = site, warm
+        self._arguments = ("--config", str(configuration))
+
+    def start(self) -> None:
+        """Build the overlay."""
+        result = self._run().wait()
+        assert result.status == 0, f"{self._site}: {result.stderr}"
+
+    def repair(self, end: float) -> list[str]:
+        """One run, which must succeed."""
+        result = self._run().wait()
+        return [] if result.status == 0 else [f"setup: status {result.status}: {result.stderr}"]
+
+    def kill(self, rng: Random) -> None:
+        """A run, killed; the next one is `repair`."""
+        run = self._run()
+        _meanwhile(rng)
+        run.kill()
+        run.wait()
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def _run(self) -> Run:
+        return self._warm.start(self._site.host, *self._arguments)
+
+
+class Agent:
+    """`python -m ovs_mcast.agent`, started again when it was killed, as systemd would."""
+
+    def __init__(self, site: Site, configuration: Path) -> None:
+        self._site, self._configuration = site, configuration
+        self._log = configuration.with_suffix(".log")
+        self._process: Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start the process."""
+        command = f"exec {sys.executable} -m ovs_mcast.agent --config {self._configuration}"
+        self._process = self._site.host.popen(
+            "sh", "-c", f"{command} >>{self._log} 2>&1", env={"PYTHONPATH": str(_PACKAGE)}
+        )
+
+    @property
+    def pid(self) -> int:
+        """The agent's process id, as seen from outside."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return int(children.read_text().split()[0])  # of nsenter
+
+    def said(self, lines: int = 15) -> str:
+        """The end of its log."""
+        return "\n".join(self._log.read_text().splitlines()[-lines:])
+
+    def repair(self, end: float) -> list[str]:
+        """It acts by itself; it must be alive."""
+        assert self._process is not None
+        status = self._process.poll()
+        return [] if status is None else [f"the agent ended with {status}:\n{self.said()}"]
+
+    def kill(self, rng: Random) -> None:
+        """Kill it, and start another."""
+        assert self._process is not None
+        _meanwhile(rng)
+        os.killpg(self._process.pid, signal.SIGKILL)
+        with self._process:
+            self._process.wait(20)
+        self.start()
+
+    def close(self) -> None:
+        """SIGTERM; it must end with 0 and leave the overlay."""
+        assert self._process is not None
+        with self._process:
+            if self._process.poll() is None:
+                os.kill(self.pid, signal.SIGTERM)
+            status = self._process.wait(20)
+        assert status == 0, f"{self._site}: the agent ended with {status}:\n{self.said()}"

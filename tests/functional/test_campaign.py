@@ -1,0 +1,67 @@
+"""A campaign of faults at random: whatever happens to a host, the overlay is as it was, and works.
+
+h1 … h4 (userspace datapath, a method each) ─┐ workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0
+h5 … h8 (dummy, a method each) ──────────────┤ state alone
+l1 (Linux vxlan, a device per segment) ──────┘ switch
+
+OVS_MCAST_FAULTS (500) and OVS_MCAST_SEED set the number of faults and the seed, which is reported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import SystemRandom
+
+import pytest
+
+from ovs_mcast.lab import Lab
+from tests.functional.campaign import course, results
+from tests.functional.campaign.repairers import Repairer, Setup
+from tests.functional.campaign.site import Shape, Site
+from tests.functional.warm import Warm
+
+pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytest_plugins = ("tests.functional.hosts", "tests.functional.campaign.summary")
+
+FAULTS = int(os.environ.get("OVS_MCAST_FAULTS", "500"))
+SEED = int(os.environ.get("OVS_MCAST_SEED", SystemRandom().randrange(10**6)))
+SHAPES = (
+    Shape("netdev", "autojoin"),
+    Shape("netdev", "repaired"),
+    Shape("netdev", "socket"),
+    Shape("netdev", "auto"),
+    Shape("system", "peer", dummy=True),
+    Shape("system", "autojoin", dummy=True),
+    Shape("system", "repaired", 6, dummy=True),
+    Shape("system", "socket", 6, dummy=True),
+)
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[list[Site]]:
+    """A host of each shape, with foreign things on it, and no overlay yet."""
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab())
+        far = lab.add_linux_host(addresses=("10.0.2.1/16",))
+        yield [
+            stack.enter_context(Site(lab, shape, number, None if shape.dummy else far))
+            for number, shape in enumerate(SHAPES, 1)
+        ]
+
+
+@pytest.mark.timeout(900)
+def test_setup_repairs_every_fault(sites: list[Site], warm: Warm, tmp_path: Path) -> None:
+    """After each of hundreds of faults one run of setup leaves the host as it was before it."""
+    on_trial: list[tuple[Site, Repairer]] = []
+    for site in sites:
+        repairer = Setup(site, site.configuration(tmp_path), warm)
+        repairer.start()
+        assert [line for talk in site.talks for line in talk.failures(0)] == []
+        on_trial.append((site, repairer))
+    campaign = results.Campaign("setup after each fault", SEED)
+    course.run(campaign, on_trial, FAULTS, at_once=4, effective=lambda _fault: True)
+    results.report(campaign.lines())
+    assert not campaign.failures, f"seed {SEED}\n" + "\n".join(map(str, campaign.failures))
