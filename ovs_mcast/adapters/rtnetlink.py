@@ -126,8 +126,8 @@ def address_request(item: Address, *, new: bool) -> bytearray:
     """Make or remove an address; ``local`` set makes it the peer of that one."""
     group = IPAddress(item.address)
     template = _address_template(
-        group.version, item.device, item.prefixlen, item.autojoin, item.metric, item.local,
-        item.protocol, new,
+        group.version, _index(item.device), item.prefixlen, item.autojoin, item.metric,
+        item.local, item.protocol, new,
     )  # fmt: skip
     return _with_group(template, group)
 
@@ -136,7 +136,7 @@ def route_request(item: Route, *, new: bool) -> bytearray:
     """Make or remove a host route."""
     group = IPAddress(item.destination)
     template = _route_template(
-        group.version, item.device, item.source, item.metric, item.table, item.protocol, new
+        group.version, _index(item.device), item.source, item.metric, item.table, item.protocol, new
     )
     return _with_group(template, group)
 
@@ -163,7 +163,7 @@ def _look_up_template(version: int, source: str) -> bytes:
 
 @lru_cache(maxsize=32)
 def _address_template(
-    version: int, device: str, prefixlen: int, autojoin: bool, metric: int | None,
+    version: int, index: int, prefixlen: int, autojoin: bool, metric: int | None,
     local: str | None, protocol: int | None, new: bool,
 ) -> bytes:  # fmt: skip
     group = str(_PLACEHOLDERS[version])
@@ -176,7 +176,7 @@ def _address_template(
     header = {
         "family": _FAMILY[version],
         "prefixlen": prefixlen,
-        "index": _index(device),
+        "index": index,
         # Not global: a group must not become the preferred source of on-link routes.
         "scope": _SCOPE_HOST if version == 4 and not local else 0,
     }
@@ -185,12 +185,12 @@ def _address_template(
 
 @lru_cache(maxsize=32)
 def _route_template(
-    version: int, device: str, source: str | None, metric: int | None, table: str,
+    version: int, index: int, source: str | None, metric: int | None, table: str,
     protocol: int | None, new: bool,
 ) -> bytes:  # fmt: skip
     values: list[tuple[str, Any]] = [
         ("RTA_DST", str(_PLACEHOLDERS[version])),
-        ("RTA_OIF", _index(device)),
+        ("RTA_OIF", index),
         ("RTA_TABLE", TABLES[table]),
     ]
     values += _given(RTA_PRIORITY=metric, RTA_PREFSRC=source)
@@ -227,6 +227,7 @@ def _encoded(
 
 
 def _index(device: str) -> int:
+    """Asked each time: a device that was removed and made again has another."""
     try:
         return socket.if_nametoindex(device)
     except OSError:
