@@ -10,7 +10,7 @@ OVS_MCAST_FAULTS (500) and OVS_MCAST_SEED set the number of faults and the seed,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import SystemRandom
@@ -19,9 +19,10 @@ import pytest
 
 from ovs_mcast.lab import Lab
 from tests.functional.campaign import course, results
-from tests.functional.campaign.repairers import Repairer, Setup
+from tests.functional.campaign.repairers import Agent, Repairer, Setup
 from tests.functional.campaign.site import Shape, Site
 from tests.functional.warm import Warm
+from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.hosts", "tests.functional.campaign.summary")
@@ -40,7 +41,7 @@ SHAPES = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sites() -> Iterator[list[Site]]:
     """A host of each shape, with foreign things on it, and no overlay yet."""
     with ExitStack() as stack:
@@ -53,15 +54,38 @@ def sites() -> Iterator[list[Site]]:
 
 
 @pytest.mark.timeout(900)
-def test_setup_repairs_every_fault(sites: list[Site], warm: Warm, tmp_path: Path) -> None:
-    """After each of hundreds of faults one run of setup leaves the host as it was before it."""
-    on_trial: list[tuple[Site, Repairer]] = []
-    for site in sites:
-        repairer = Setup(site, site.configuration(tmp_path), warm)
-        repairer.start()
-        assert [line for talk in site.talks for line in talk.failures(0)] == []
-        on_trial.append((site, repairer))
+def test_the_agent_repairs_every_fault(sites: list[Site], warm: Warm, tmp_path: Path) -> None:
+    """After each of hundreds of faults the agent, by itself, makes the host as it was before it."""
+    setups = [Setup(site, site.configuration(tmp_path), warm) for site in sites]
+    agents = [Agent(site, site.configuration(tmp_path)) for site in sites]
+    campaign = results.Campaign("the agent", SEED)
+    with ExitStack() as stack:
+        for agent in agents:
+            agent.start()
+            stack.callback(agent.close)
+        for setup in setups:
+            assert eventually(setup.is_built, seconds=course.DEADLINE), str(setup)
+        _run(campaign, list(zip(sites, agents, strict=True)), at_once=4)
+    assert [str(setup) for setup in setups if not setup.is_built()] == []
+
+
+@pytest.mark.timeout(900)
+def test_setup_repairs_faults(sites: list[Site], warm: Warm, tmp_path: Path) -> None:
+    """After each fault, which is seen to do damage, one run of setup makes all as it was."""
+    setups = [Setup(site, site.configuration(tmp_path), warm) for site in sites]
+    for setup in setups:
+        setup.start()
     campaign = results.Campaign("setup after each fault", SEED)
-    course.run(campaign, on_trial, FAULTS, at_once=4, effective=lambda _fault: True)
+    _run(campaign, list(zip(sites, setups, strict=True)), at_once=4, effective=True)
+
+
+def _run(
+    campaign: results.Campaign,
+    on_trial: Sequence[tuple[Site, Repairer]],
+    *,
+    at_once: int,
+    effective: bool = False,
+) -> None:
+    course.run(campaign, on_trial, FAULTS, at_once=at_once, effective=effective)
     results.report(campaign.lines())
     assert not campaign.failures, f"seed {SEED}\n" + "\n".join(map(str, campaign.failures))

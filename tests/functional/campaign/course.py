@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from random import Random
@@ -40,12 +40,12 @@ def run(
     number: int,
     *,
     at_once: int,
-    effective: Callable[[Fault], bool] = lambda _fault: False,
+    effective: bool = False,
 ) -> None:
     """So many faults in all, spread over the sites, of which ``at_once`` are damaged at a time.
 
-    A site with a fault that is not repaired takes no more. ``effective`` says of which faults it
-    is to be seen, before anybody repairs, that they did damage.
+    A site with a fault that is not repaired takes no more. With ``effective`` it is to be seen,
+    before anybody repairs, that a fault did damage.
     """
     shares = [number // len(sites) + (n < number % len(sites)) for n in range(len(sites))]
 
@@ -53,8 +53,10 @@ def run(
         site, repairer = sites[place]
         rng = Random(f"{campaign.seed} {site.number}")
         before = site.look()
+        failed = wait_until_as_before(site, before, DEADLINE, rng).left
+        assert not failed, f"{site}, before any fault: {failed}"
         for count, fault in enumerate(islice(drawn(site, rng), shares[place]), 1):
-            outcome = _suffered(site, repairer, before, (count, fault), rng, effective(fault))
+            outcome = _suffered(site, repairer, before, (count, fault), rng, effective)
             campaign.outcomes.append(outcome)
             if outcome.left:
                 return

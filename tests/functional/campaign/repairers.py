@@ -46,6 +46,13 @@ class Setup:
         self._site, self._warm = site, warm
         self._arguments = ("--config", str(configuration))
 
+    def __str__(self) -> str:
+        return str(self._site)
+
+    def is_built(self) -> bool:
+        """Whether setup finds nothing to change, and all as wanted."""
+        return self._warm.setup(self._site.host, *self._arguments, "--dry-run").status == 0
+
     def start(self) -> None:
         """Build the overlay."""
         result = self._run().wait()
