@@ -250,8 +250,13 @@ def _down_and_up(site: Site, rng: Random, device: str) -> None:
 
 
 def _underlay_down_and_up(site: Site, rng: Random) -> None:
-    if _ipv6(site):  # Linux takes IPv6 addresses along, unless told to keep them
-        keep = rng.choice((0, 1))
+    """Linux takes IPv6 addresses along, unless told to keep them.
+
+    It then keeps the membership of an autojoin address that it took, and refuses the address for
+    good (EADDRINUSE): whoever has such addresses must tell it to keep them.
+    """
+    if _ipv6(site):
+        keep = 1 if _is_repaired(site) else rng.choice((0, 1))
         site.sh(f"echo {keep} >/proc/sys/net/ipv6/conf/{site.device}/keep_addr_on_down")
     _down_and_up(site, rng, site.device)
     _address(site)

@@ -86,7 +86,9 @@ class Site(Closing):
             assert far is not None
             near = self.host.add_workload(vlan=vni)
             self.talks.append(Talk(near, far.add_segment(vni=vni, group=group)))
-        self._plant_rows()
+        # A device that is removed takes its autojoin addresses along, and not their slots.
+        self.sh("echo 200 >/proc/sys/net/ipv4/igmp_max_memberships")
+        self.sh(_FOREIGN_ROWS.format(datapath=self.shape.datapath))
         self.replant()
 
     def close(self) -> None:
@@ -149,9 +151,6 @@ class Site(Closing):
         if status:
             raise ScriptError(f"{self}: {script}: {said}")
         return str(said)
-
-    def _plant_rows(self) -> None:
-        self.sh(_FOREIGN_ROWS.format(datapath=self.shape.datapath))
 
     def replant(self) -> None:
         """What an operator's own tools put back after Open vSwitch or a link came back."""
