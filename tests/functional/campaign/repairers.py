@@ -99,6 +99,10 @@ class Agent:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         return int(children.read_text().split()[0])  # of nsenter
 
+    def reload(self) -> None:
+        """SIGHUP: read the configuration again."""
+        os.kill(self.pid, signal.SIGHUP)
+
     def said(self, lines: int = 15) -> str:
         """The end of its log."""
         return "\n".join(self._log.read_text().splitlines()[-lines:])

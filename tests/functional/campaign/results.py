@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
+_SLOWEST = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -54,6 +56,8 @@ class Campaign:
         for kind, seconds in sorted(by_kind.items()):
             yield _row(kind, seconds)
         yield _row("all", [outcome.seconds for outcome in self.outcomes])
+        for slow in sorted(self.outcomes, key=lambda outcome: -outcome.seconds)[:_SLOWEST]:
+            yield f"  slow: {slow.seconds:.1f} s, {slow.site}, fault {slow.number}, {slow.fault}"
 
 
 def _row(kind: str, seconds: Iterable[float]) -> str:

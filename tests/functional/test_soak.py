@@ -1,0 +1,133 @@
+"""What the agent costs: after thousands of events no more than after a few, and idle nothing.
+
+workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch ─ l1      (the agent keeps h1)
+
+OVS_MCAST_SOAK_ROUNDS (40) sets how long the soak is; a round is about 600 events.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ovs_mcast.lab import Lab
+from tests.functional.campaign import results
+from tests.functional.campaign.cost import cost, processor_microseconds, processor_seconds
+from tests.functional.campaign.course import DEADLINE
+from tests.functional.campaign.faults import CATALOGUE
+from tests.functional.campaign.repairers import Agent, Setup
+from tests.functional.campaign.site import Shape, Site, wait_until_as_before
+from tests.functional.warm import Warm
+from tests.functional.wire import eventually
+
+pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytest_plugins = ("tests.functional.hosts", "tests.functional.campaign.summary")
+
+ROUNDS = int(os.environ.get("OVS_MCAST_SOAK_ROUNDS", "40"))
+WARM_UP = 10
+# Python gives memory back in arenas of 1 MiB; what leaks even 100 octets an event shows above this.
+GROWTH_KIB = 2048
+ADDRESSES, FLOWS, ROWS = 100, 150, 30
+
+
+@pytest.fixture(params=[Shape("netdev", "autojoin"), Shape("netdev", "socket")], ids=str)
+def kept(
+    request: pytest.FixtureRequest, warm: Warm, tmp_path: Path
+) -> Iterator[tuple[Site, Agent]]:
+    """A host whose overlay the agent has built and keeps."""
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab())
+        far = lab.add_linux_host(addresses=("10.0.2.1/16",))
+        site = stack.enter_context(Site(lab, request.param, 1, far))
+        agent = Agent(site, site.configuration(tmp_path))
+        agent.start()
+        stack.callback(agent.close)
+        assert eventually(Setup(site, site.configuration(tmp_path), warm).is_built, seconds=20)
+        yield site, agent
+
+
+@pytest.mark.timeout(300)
+def test_thousands_of_events_leave_no_trace(kept: tuple[Site, Agent]) -> None:
+    """Memory, threads, files, children, flows and keepers are the same after 24,000 events."""
+    site, agent = kept
+    rng = Random(1)
+    before = site.look()
+    events, begun = 0, time.monotonic()
+    for number in range(WARM_UP + ROUNDS):
+        if number == WARM_UP:
+            early = cost(agent.pid)
+        events += _round(site, agent, number, rng)
+        repair = wait_until_as_before(site, before, DEADLINE, rng)
+        assert repair.left == (), f"round {number}"
+    assert eventually(lambda: cost(agent.pid).children == early.children)
+    late = cost(agent.pid)
+    results.report([
+        f"soak, {site.shape}: {events} events in {time.monotonic() - begun:.0f} s: {early} → {late}"
+    ])  # fmt: skip
+    assert (late.threads, late.files, late.children) == (
+        early.threads,
+        early.files,
+        early.children,
+    )
+    assert late.memory <= early.memory + GROWTH_KIB
+
+
+def _round(site: Site, agent: Agent, number: int, rng: Random) -> int:
+    """Strangers' addresses, routes, flows and rows come and go, ours are damaged; how many events.
+
+    Every few rounds a daemon of Open vSwitch is killed, or the configuration written anew.
+    """
+    hosts = [f"10.97.{n >> 8}.{n & 0xFF}/32 dev {site.device}" for n in range(1, ADDRESSES)]
+    lines = [f"{part} {action} {one}" for action in ("add", "del") for part in ("address", "route")
+             for one in hosts]  # fmt: skip
+    flows = [f"cookie=0x99,table={rng.choice((0, 10, 20))},priority=3,dl_type=0x{0x9000 + n:x},"
+             "actions=drop" for n in range(FLOWS)]  # fmt: skip
+    rows = " ".join(
+        f"ovs-vsctl --timeout=20 --no-wait set bridge br-foreign external_ids:n={n};"
+        for n in range(ROWS)
+    )
+    site.sh(
+        "ip -force -batch - >/dev/null 2>&1 <<END || true\n" + "\n".join(lines) + "\nEND\n"
+        "ovs-ofctl -OOpenFlow14 --bundle add-flows br-mcast - <<END\n"
+        + "\n".join(flows)
+        + "\nEND\n"
+        "ovs-ofctl -OOpenFlow14 del-flows br-mcast cookie=0x99/-1\n"
+        f"{rows} ovs-vsctl --no-wait remove bridge br-foreign external_ids n"
+    )
+    daemons = ("ovsdb-server killed", "ovs-vswitchd killed")
+    name = daemons[number // 5 % 2] if number % 5 == 4 else ""
+    candidates = [
+        fault for fault in CATALOGUE
+        if fault.on(site) and (fault.name == name if name else fault.name not in daemons)
+    ]  # fmt: skip
+    rng.choice(candidates).strike(site, rng)
+    if number % 5 == 2:
+        agent.reload()
+    return len(lines) + 2 * FLOWS + ROWS
+
+
+def test_idle_it_takes_no_processor_time(kept: tuple[Site, Agent]) -> None:
+    """Between two looks the agent takes no time that the kernel counts."""
+    site, agent = kept
+    seconds = 15.0
+
+    def rests() -> bool:
+        ticks = processor_seconds(agent.pid)
+        time.sleep(1)  # the window in which nothing may be counted
+        return processor_seconds(agent.pid) == ticks
+
+    assert eventually(rests, seconds=20)
+    ticks, fine = processor_seconds(agent.pid), processor_microseconds(agent.pid)
+    time.sleep(seconds)  # the window that is measured, shorter than the minute between two looks
+    ticks = processor_seconds(agent.pid) - ticks
+    fine = processor_microseconds(agent.pid) - fine
+    results.report([
+        f"idle, {site.shape}: {ticks * 1000:.0f} ms counted, {fine:.0f} µs run in {seconds:.0f} s"
+    ])  # fmt: skip
+    assert ticks <= 0.02
