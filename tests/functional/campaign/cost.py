@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ def cost(pid: int) -> Cost:
         files=len(list((directory / "fd").iterdir())),
         children=len(list(_children(directory))),
     )
+
+
+def rests(pid: int, seconds: float = 0.5) -> bool:
+    """Whether it did nothing for so long: no processor time was counted."""
+    ticks = processor_seconds(pid)
+    time.sleep(seconds)  # the window in which nothing may be counted
+    return processor_seconds(pid) == ticks
 
 
 def processor_seconds(pid: int) -> float:
