@@ -29,7 +29,7 @@ from tests.functional.campaign.cost import (
 from tests.functional.campaign.course import DEADLINE
 from tests.functional.campaign.faults import CATALOGUE
 from tests.functional.campaign.repairers import Agent, Setup
-from tests.functional.campaign.site import Shape, Site, wait_until_as_before
+from tests.functional.campaign.site import FAR, Shape, Site, wait_until_as_before
 from tests.functional.warm import Warm
 from tests.functional.wire import eventually
 
@@ -50,12 +50,14 @@ def kept(
     """A host whose overlay the agent has built and keeps."""
     with ExitStack() as stack:
         lab = stack.enter_context(Lab())
-        far = lab.add_linux_host(addresses=("10.0.2.1/16",))
+        far = lab.add_linux_host(addresses=FAR)
         site = stack.enter_context(Site(lab, request.param, 1, far))
         agent = Agent(site, site.configuration(tmp_path))
         agent.start()
         stack.callback(agent.close)
-        assert eventually(Setup(site, site.configuration(tmp_path), warm).is_built, seconds=20)
+        assert eventually(
+            Setup(site, site.configuration(tmp_path), warm).is_built, seconds=DEADLINE
+        )
         yield site, agent
 
 
@@ -123,7 +125,7 @@ def test_idle_it_takes_no_processor_time(kept: tuple[Site, Agent]) -> None:
     site, agent = kept
     seconds = 15.0
 
-    assert eventually(lambda: rests(agent.pid, 1.0), seconds=20)
+    assert eventually(lambda: rests(agent.pid, 1.0), seconds=DEADLINE)
     ticks, fine = processor_seconds(agent.pid), processor_microseconds(agent.pid)
     time.sleep(seconds)  # the window that is measured, shorter than the minute between two looks
     ticks = processor_seconds(agent.pid) - ticks

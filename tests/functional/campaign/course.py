@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from random import Random
 
+from ovs_mcast.lab.patience import patient
 from tests.functional.campaign.faults import CATALOGUE, Fault, killed_meanwhile, two_at_once
 from tests.functional.campaign.observer import Sections
 from tests.functional.campaign.repairers import Repairer
 from tests.functional.campaign.results import Campaign, Outcome
 from tests.functional.campaign.site import Site, wait_until_as_before
 
-DEADLINE = 20.0  # seconds; far more than any repair takes, on a busy machine too
+DEADLINE = patient(20.0)  # seconds; far more than any repair takes, on a busy machine too
 _COMBINED = 4  # of each sort of combination, for each round through the catalogue
 
 

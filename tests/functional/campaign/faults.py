@@ -45,7 +45,7 @@ class Fault:
 
 
 def _userspace(site: Site) -> bool:
-    return site.shape.datapath == "netdev"
+    return site.shape.userspace
 
 
 def _kernel_sends(site: Site) -> bool:

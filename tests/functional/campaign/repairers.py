@@ -12,9 +12,11 @@ from subprocess import Popen
 from typing import Protocol
 
 import ovs_mcast
+from ovs_mcast.lab.patience import patient
 from tests.functional.campaign.site import Site
 from tests.functional.warm import Run, Warm
 
+_PATIENCE = patient(20)
 _PACKAGE = Path(ovs_mcast.__file__).resolve().parents[1]
 
 
@@ -119,7 +121,7 @@ class Agent:
         _meanwhile(rng)
         os.killpg(self._process.pid, signal.SIGKILL)
         with self._process:
-            self._process.wait(20)
+            self._process.wait(_PATIENCE)
         self.start()
 
     def close(self) -> None:
@@ -128,5 +130,5 @@ class Agent:
         with self._process:
             if self._process.poll() is None:
                 os.kill(self.pid, signal.SIGTERM)
-            status = self._process.wait(20)
+            status = self._process.wait(_PATIENCE)
         assert status == 0, f"{self._site}: the agent ended with {status}:\n{self.said()}"

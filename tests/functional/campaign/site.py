@@ -2,7 +2,8 @@
 
 near ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch ─ eth0 ─ vxlan ─ far      (twice)
 
-A host of the dummy datapath has the same without frames: state alone is looked at.
+With the kernel's datapath there is no br-phy. A host of the dummy datapath has the same without
+frames: state alone is looked at.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from ovs_mcast import marks
 from ovs_mcast.adapters.packets import PacketSocket
 from ovs_mcast.closing import Closing
 from ovs_mcast.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL
-from ovs_mcast.lab import Host, Lab, LinuxHost, Workload
+from ovs_mcast.lab import Host, Kind, Lab, LinuxHost, Workload
 from tests.functional.campaign import observer
 from tests.functional.campaign.observer import Sections
 from tests.functional.machine import difference
 from tests.functional.wire import frame
 
+FAR = ("10.0.2.1/16", "fd00::2:1/64")  # the addresses of the plain Linux host
 NAME = "tenants"
 SUFFIX, METRIC = marks.suffix(NAME), marks.metric(NAME)
 COOKIE = f"{marks.cookie(NAME):#x}/{marks.OVERLAY_MASK:#x}"
@@ -52,16 +54,24 @@ ip route replace 10.98.0.0/16 dev {device} metric 77
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A kind of host: datapath, membership, address family; a dummy one carries no frames."""
+    """What is on trial: kind of host, membership, address family; a dummy carries no frames."""
 
-    datapath: str
+    kind: Kind
     membership: str
     family: int = 4
-    dummy: bool = False
 
     def __str__(self) -> str:
-        dummy = " dummy" if self.dummy else ""
-        return f"{self.datapath} {self.membership} IPv{self.family}{dummy}"
+        return f"{self.kind} {self.membership} IPv{self.family}"
+
+    @property
+    def userspace(self) -> bool:
+        """Whether the underlay device is the LOCAL port of a bridge."""
+        return self.kind == "netdev"
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there is traffic to look at."""
+        return self.kind != "dummy"
 
 
 class ScriptError(Exception):
@@ -71,10 +81,10 @@ class ScriptError(Exception):
 class Site(Closing):
     """One host on trial. ``number`` gives it VNIs and groups of its own."""
 
-    def __init__(self, lab: Lab, shape: Shape, number: int, far: LinuxHost | None) -> None:
+    def __init__(self, lab: Lab, shape: Shape, number: int, far: LinuxHost) -> None:
         self.lab, self.shape, self.number = lab, shape, number
         addresses = (f"fd00::{number}/64",) if shape.family == 6 else (f"10.0.1.{number}/16",)
-        self.host: Host = lab.add_host(dummy=shape.dummy, addresses=addresses)
+        self.host: Host = lab.add_host(kind=shape.kind, addresses=addresses)
         self.device = self.host.underlay
         prefix = f"ff05::{number}:" if shape.family == 6 else f"239.{number}.0."
         self.segments = {10 * number + n: f"{prefix}{n}" for n in (1, 2)}  # VNI → group
@@ -82,13 +92,12 @@ class Site(Closing):
         self._observer = self.host.popen(
             sys.executable, "-I", "-S", observer.__file__, self.device, piped=True
         )
-        for vni, group in self.segments.items() if far else ():
-            assert far is not None
+        for vni, group in self.segments.items() if shape.has_frames else ():
             near = self.host.add_workload(vlan=vni)
             self.talks.append(Talk(near, far.add_segment(vni=vni, group=group)))
         # A device that is removed takes its autojoin addresses along, and not their slots.
         self.sh("echo 200 >/proc/sys/net/ipv4/igmp_max_memberships")
-        self.sh(_FOREIGN_ROWS.format(datapath=self.shape.datapath))
+        self.sh(_FOREIGN_ROWS.format(datapath=self.host.datapath))
         self.replant()
 
     def close(self) -> None:
@@ -117,7 +126,7 @@ class Site(Closing):
         """The file that setup and the agent read."""
         wanted = {
             "name": NAME,
-            "datapath": self.shape.datapath,
+            "datapath": self.host.datapath,
             "membership": self.shape.membership,
             "underlay": {"device": self.device, "vtep": self.host.vtep},
             "segments": [
@@ -155,7 +164,7 @@ class Site(Closing):
     def replant(self) -> None:
         """What an operator's own tools put back after Open vSwitch or a link came back."""
         bridges = ["br-foreign", *([] if self.owns_bridge else ["br-int"])]
-        bridges += [] if self.shape.dummy or self.shape.datapath == "system" else [self.device]
+        bridges += [self.device] if self.shape.userspace else []
         flows = "\n".join(f"ovs-ofctl add-flow {bridge} {_FOREIGN_FLOWS}" for bridge in bridges)
         self.sh(_FOREIGN_KERNEL.format(device=self.device) + flows)
         self.ask(join=["239.99.0.7", self.device])
