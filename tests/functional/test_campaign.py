@@ -11,7 +11,7 @@ seed, which is reported.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import SystemRandom
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "et
 pytest_plugins = ("tests.functional.hosts", "tests.functional.campaign.summary")
 
 SEED = int(os.environ.get("OVS_MCAST_SEED", SystemRandom().randrange(10**6)))
+Record = Callable[[str, object], None]
 AT_ONCE = 4
 SHAPES = {
     "netdev": (
@@ -71,7 +72,7 @@ def sites(kind: Kind) -> Iterator[list[Site]]:
 @pytest.mark.either_datapath
 @pytest.mark.timeout(1800)
 def test_the_agent_repairs_every_fault(
-    sites: list[Site], warm: Warm, faults: int, tmp_path: Path
+    sites: list[Site], warm: Warm, faults: int, tmp_path: Path, record_property: Record
 ) -> None:
     """After each of hundreds of faults the agent, by itself, makes the host as it was before it."""
     setups = [Setup(site, site.configuration(tmp_path), warm) for site in sites]
@@ -83,27 +84,36 @@ def test_the_agent_repairs_every_fault(
             stack.callback(agent.close)
         for setup in setups:
             assert eventually(setup.is_built, seconds=course.DEADLINE), str(setup)
-        _run(campaign, list(zip(sites, agents, strict=True)), faults)
+        _run(campaign, list(zip(sites, agents, strict=True)), faults, record_property)
     assert [str(setup) for setup in setups if not setup.is_built()] == []
 
 
 @pytest.mark.timeout(900)
-def test_setup_repairs_faults(sites: list[Site], warm: Warm, faults: int, tmp_path: Path) -> None:
+def test_setup_repairs_faults(
+    sites: list[Site], warm: Warm, faults: int, tmp_path: Path, record_property: Record
+) -> None:
     """After each fault, which is seen to do damage, one run of setup makes all as it was."""
     setups = [Setup(site, site.configuration(tmp_path), warm) for site in sites]
     for setup in setups:
         setup.start()
     campaign = results.Campaign("setup after each fault", SEED)
-    _run(campaign, list(zip(sites, setups, strict=True)), faults // 5, effective=True)
+    _run(
+        campaign,
+        list(zip(sites, setups, strict=True)),
+        faults // 5,
+        record_property,
+        effective=True,
+    )
 
 
 def _run(
     campaign: results.Campaign,
     on_trial: Sequence[tuple[Site, Repairer]],
     faults: int,
+    record_property: Record,
     *,
     effective: bool = False,
 ) -> None:
     course.run(campaign, on_trial, faults, at_once=AT_ONCE, effective=effective)
-    results.report(campaign.lines())
+    record_property("table", str(campaign))
     assert not campaign.failures, f"seed {SEED}\n" + "\n".join(map(str, campaign.failures))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from random import Random
 import pytest
 
 from ovs_mcast.lab import Lab
-from tests.functional.campaign import results
 from tests.functional.campaign.cost import (
     Cost,
     cost,
@@ -36,6 +35,7 @@ from tests.functional.wire import eventually
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.hosts", "tests.functional.campaign.summary")
 
+Record = Callable[[str, object], None]
 ROUNDS = int(os.environ.get("OVS_MCAST_SOAK_ROUNDS", "30"))
 WARM_UP = 10
 # Python gives memory back in arenas of 1 MiB; what leaks even 100 octets an event shows above this.
@@ -62,7 +62,9 @@ def kept(
 
 
 @pytest.mark.timeout(300)
-def test_thousands_of_events_leave_no_trace(kept: tuple[Site, Agent]) -> None:
+def test_thousands_of_events_leave_no_trace(
+    kept: tuple[Site, Agent], record_property: Record
+) -> None:
     """Memory, threads, files, children, flows and keepers are the same after 37,000 events."""
     site, agent = kept
     rng = Random(1)
@@ -76,7 +78,7 @@ def test_thousands_of_events_leave_no_trace(kept: tuple[Site, Agent]) -> None:
         assert repair.left == (), f"round {number}"
     late = _at_rest(agent)
     took = time.monotonic() - begun
-    results.report([f"soak, {site.shape}: {events} events in {took:.0f} s: {early} → {late}"])
+    record_property("table", f"soak, {site.shape}: {events} events, {took:.0f} s: {early} → {late}")
     assert replace(late, memory=0) == replace(early, memory=0)
     assert late.memory <= early.memory + GROWTH_KIB
 
@@ -120,7 +122,7 @@ def _round(site: Site, agent: Agent, number: int, rng: Random) -> int:
     return len(lines) + 2 * FLOWS + ROWS
 
 
-def test_idle_it_takes_no_processor_time(kept: tuple[Site, Agent]) -> None:
+def test_idle_it_takes_no_processor_time(kept: tuple[Site, Agent], record_property: Record) -> None:
     """Between two looks the agent takes no time that the kernel counts."""
     site, agent = kept
     seconds = 15.0
@@ -130,7 +132,6 @@ def test_idle_it_takes_no_processor_time(kept: tuple[Site, Agent]) -> None:
     time.sleep(seconds)  # the window that is measured, shorter than the minute between two looks
     ticks = processor_seconds(agent.pid) - ticks
     fine = processor_microseconds(agent.pid) - fine
-    results.report([
-        f"idle, {site.shape}: {ticks * 1000:.0f} ms counted, {fine:.0f} µs run in {seconds:.0f} s"
-    ])  # fmt: skip
+    said = f"{ticks * 1000:.0f} ms counted, {fine:.0f} µs run in {seconds:.0f} s"
+    record_property("table", f"idle, {site.shape}: {said}")
     assert ticks <= 0.02

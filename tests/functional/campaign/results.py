@@ -44,7 +44,10 @@ class Campaign:
         """The faults that were not repaired."""
         return [outcome for outcome in self.outcomes if outcome.left]
 
-    def lines(self) -> Iterator[str]:
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
         """The table: per kind and in all, how many, and median, 95th percentile, worst in s."""
         yield f"{self.title}: seed {self.seed}, {len(self.outcomes)} faults, " + (
             f"{len(self.failures)} NOT repaired" if self.failures else "all repaired"
@@ -68,11 +71,3 @@ def _row(kind: str, seconds: Iterable[float]) -> str:
     return (
         f"  {kind:<44} {len(ordered):>4} {median(ordered):>7.2f} {high:>7.2f} {ordered[-1]:>7.2f}"
     )
-
-
-REPORTS: list[str] = []
-
-
-def report(lines: Iterable[str]) -> None:
-    """Have lines shown in the terminal summary."""
-    REPORTS.extend(lines)
