@@ -4,8 +4,8 @@ h1 … h4 (userspace datapath, a method each) ─┐ workload ─ br-int ═ br-
 h5 … h8 (dummy, a method each) ──────────────┤ state alone
 l1 (Linux vxlan, a device per segment) ──────┘ switch
 
-OVS_MCAST_FAULTS (500; kernel's datapath: 50) and OVS_MCAST_SEED set the number of faults and the
-seed, which is reported.
+OVS_MCAST_FAULTS (500; kernel's datapath: 50), OVS_MCAST_SEED and OVS_MCAST_AT_ONCE (4) set the
+number of faults, the seed, which is reported, and how many hosts are damaged at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytest_plugins = ("tests.functional.hosts", "tests.functional.campaign.summary")
 
 SEED = int(os.environ.get("OVS_MCAST_SEED", SystemRandom().randrange(10**6)))
 Record = Callable[[str, object], None]
-AT_ONCE = 4
+AT_ONCE = int(os.environ.get("OVS_MCAST_AT_ONCE", "4"))
 SHAPES = {
     "netdev": (
         Shape("netdev", "autojoin"),
