@@ -14,19 +14,23 @@ from tests.functional.campaign.observer import Sections
 from tests.functional.campaign.repairers import Repairer
 from tests.functional.campaign.results import Campaign, Outcome
 from tests.functional.campaign.site import Site, wait_until_as_before
+from tests.functional.machine import lost
 
 DEADLINE = patient(20.0)  # seconds; far more than any repair takes, on a busy machine too
 _COMBINED = 4  # of each sort of combination, for each round through the catalogue
 
 
-def drawn(site: Site, rng: Random) -> Iterator[Fault]:
-    """Faults without end: each kind that the site can have once, then each once again."""
+def drawn(site: Site, rng: Random, only: str = "") -> Iterator[Fault]:
+    """Faults without end: each kind that the site can have once, then each once again.
+
+    ``only`` is in the names of those that are wanted.
+    """
     kinds: dict[str, list[Fault]] = {}
     for fault in CATALOGUE:
-        if fault.on(site):
+        if only in fault.name and fault.on(site):
             kinds.setdefault(fault.name, []).append(fault)
     singles = list(kinds.values())
-    while True:
+    while singles:
         one_of_each = [rng.choice(variants) for variants in singles]
         for _ in range(_COMBINED):
             first, second, third = (rng.choice(rng.choice(singles)) for _ in range(3))
@@ -41,6 +45,7 @@ def run(
     number: int,
     *,
     at_once: int,
+    only: str = "",
     effective: bool = False,
 ) -> None:
     """So many faults in all, spread over the sites, of which ``at_once`` are damaged at a time.
@@ -56,7 +61,8 @@ def run(
         before = site.look()
         failed = wait_until_as_before(site, before, DEADLINE, rng).left
         assert not failed, f"{site}, before any fault: {failed}"
-        for count, fault in enumerate(islice(drawn(site, rng), shares[place]), 1):
+        assert lost(site.pristine, before) == [], f"{site}: the overlay took what is not its own"
+        for count, fault in enumerate(islice(drawn(site, rng, only), shares[place]), 1):
             outcome = _suffered(site, repairer, before, (count, fault), rng, effective)
             campaign.outcomes.append(outcome)
             if outcome.left:

@@ -99,6 +99,7 @@ class Site(Closing):
         self.sh("echo 200 >/proc/sys/net/ipv4/igmp_max_memberships")
         self.sh(_FOREIGN_ROWS.format(datapath=self.host.datapath))
         self.replant()
+        self.pristine = self.look()
 
     def close(self) -> None:
         """End the observer and the sockets; the host ends with its lab."""
