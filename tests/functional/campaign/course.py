@@ -61,7 +61,8 @@ def run(
         before = site.look()
         failed = wait_until_as_before(site, before, DEADLINE, rng).left
         assert not failed, f"{site}, before any fault: {failed}"
-        assert lost(site.pristine, before) == [], f"{site}: the overlay took what is not its own"
+        gone = lost(site.pristine, before)
+        assert not gone, f"{site}, the overlay took what is not its own: {gone}"
         for count, fault in enumerate(islice(drawn(site, rng, only), shares[place]), 1):
             outcome = _suffered(site, repairer, before, (count, fault), rng, effective)
             campaign.outcomes.append(outcome)
