@@ -86,7 +86,10 @@ class Watcher:
                 yield " ".join(line.split()).replace(mac, f"<{self._device}>")
 
     def _tunnel_routes(self) -> Iterator[str]:
-        for line in _run("ovs-appctl", "--timeout=10", "ovs/route/show").splitlines():
+        # By its path: by its name, ovs-appctl opens the pid file for writing, which is an event.
+        with open(f"{RUNDIR}/ovs-vswitchd.pid", encoding="ascii") as file:
+            target = f"{RUNDIR}/ovs-vswitchd.{file.read().strip()}.ctl"
+        for line in _run("ovs-appctl", "--timeout=10", "-t", target, "ovs/route/show").splitlines():
             if f"dev {self._device}" in line and "fe80" not in line:
                 yield line.strip()
 
