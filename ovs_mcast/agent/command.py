@@ -22,10 +22,13 @@ from .flowmetrics import FlowMetrics, dump_from
 from .loop import Agent
 from .metrics import Metrics
 from .observer import Observer
+from .prober import Prober
 from .records import FORMATS, Records
 from .spoken import Spoken
 
 LOG = logging.getLogger(__name__)
+
+_SHORTEST, _LONGEST = 0.1, 86400.0  # seconds between two probes
 
 
 def agent(
@@ -40,6 +43,10 @@ def agent(
     respond: Annotated[
         bool, typer.Option("--respond", help="Answer what `probe send` asks of the groups.")
     ] = False,
+    probe: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Ask one group so often who hears it, for --metrics."),
+    ] = None,
     log: Annotated[
         str, typer.Option(metavar="text|keys|json", help="Lines for people, or for programs.")
     ] = "text",
@@ -55,7 +62,7 @@ def agent(
     """
     report.log_to_stderr(verbose)
     try:
-        _run(config, metrics, db, log=log, respond=respond, verbose=verbose)
+        _run(config, metrics, db, log=log, respond=respond, probe=probe, verbose=verbose)
     except OvsMcastError as error:
         report.say(str(error))
         raise typer.Exit(error.exit_status) from None
@@ -72,11 +79,16 @@ def _run(
     *,
     log: str,
     respond: bool,
+    probe: float | None,
     verbose: bool,
 ) -> None:
     if db == "":
         raise ConfigurationError("it is empty", field="--db")
     address = None if metrics is None else parse_address(metrics)
+    if probe is not None and not (address is not None and _SHORTEST <= probe <= _LONGEST):
+        raise ConfigurationError(
+            f"seconds from {_SHORTEST:g} to {_LONGEST:g}, beside --metrics", field="--probe"
+        )
     configuration = Configuration(config)
     overlay = configuration.read()
     notify = Notify()
@@ -86,7 +98,10 @@ def _run(
         stack.enter_context(_alone(overlay.name, db))
         if address is not None:
             flows = FlowMetrics(dump_from(rundir_of(db)))
-            observers.append(stack.enter_context(Metrics(address, flows)))
+            counts = stack.enter_context(Metrics(address, flows))
+            observers.append(counts)
+            if probe is not None:
+                observers.append(stack.enter_context(Prober(probe, counts.probed)))
         stack.enter_context(
             running := Agent(
                 configuration, overlay, observers, db=db, notify=notify, respond=respond

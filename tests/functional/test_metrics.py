@@ -153,3 +153,29 @@ def test_the_agent_needs_no_more_than_the_unit_gives_it(lab: Lab, tmp_path: Path
         host.run("ip", "route", "del", "239.0.0.1", "dev", host.underlay)
         assert eventually(lambda: "changes_total{action=add,kind=route}" in scraped(host))
         assert comes_to(host, healthy=1, segments_in_place=2)
+
+
+def test_probes_tell_loss_from_absence(lab: Lab, tmp_path: Path) -> None:
+    """A host that answers has its time and no loss; when it ends, what is asked then is lost.
+
+    h1 (agent --probe) ─ switch ─ l1 (probe respond)
+    """
+    host, linux = lab.add_host(kind="dummy"), lab.add_linux_host()
+    labels = f"group=239.0.0.1,responder={linux.vtep}"
+
+    def value(name: str) -> float:
+        return scraped(host).get(f"{name}{{{labels}}}", 0.0)
+
+    given = ("--config", configured(host, tmp_path), "--metrics", _WHERE, "--probe", "0.2")
+    responding = ("respond", "--device", "eth0", "--group", "239.0.0.1")
+    with agent(host, *given):
+        probe = linux.popen(sys.executable, "-m", "ovs_mcast.probe", *responding, env=_PACKAGE)
+        try:
+            assert eventually(lambda: value("probe_round_trip_seconds") > 0, seconds=40)
+        finally:
+            os.killpg(probe.pid, signal.SIGKILL)
+            probe.communicate()
+        before = value("probes_lost_total")
+        assert eventually(lambda: value("probes_lost_total") > before, seconds=40)
+    refused = host.run(*_COMMAND, *given[:2], "--probe", "5", env=_PACKAGE, check=False)
+    assert (refused.returncode, "--probe" in refused.stderr) == (2, True), refused.stderr

@@ -1,0 +1,72 @@
+"""Asks the groups of the overlay who hears them, one after the other, in a thread of its own.
+
+For metrics alone: what comes of it changes nothing. Hosts answer that run `agent --respond` or
+`probe respond`; one that did and does so no more is counted as loss, until it is forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from ..closing import Closing
+from ..errors import OvsMcastError
+from ..model import Overlay
+from ..probe import Reachability, send
+from .observer import Quiet
+from .responder import KEY_VARIABLE
+
+_COUNT, _INTERVAL, _TIMEOUT = 3, 0.1, 0.5
+_FORGOTTEN = 30  # rounds without an answer
+_REMEMBERED = 256  # hosts of a group
+
+
+class Prober(Quiet, Closing):
+    """Every ``pause`` seconds one group is asked; ``tell`` is called in the thread."""
+
+    def __init__(self, pause: float, tell: Callable[[Reachability], None]) -> None:
+        self._pause, self._tell = pause, tell
+        self._overlay: Overlay | None = None
+        self._silent: dict[str, dict[str, int]] = {}  # group to host to rounds without an answer
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ovs-mcast-prober", daemon=True)
+        self._thread.start()
+
+    def configured(self, overlay: Overlay) -> None:
+        """Ask the groups of this overlay from now on."""
+        self._overlay = overlay
+
+    def close(self) -> None:
+        """Ask no more; the thread has ended."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        turn = 0
+        while not self._ending.wait(self._pause):
+            overlay = self._overlay
+            if overlay is not None and overlay.flood_groups:
+                group = str(overlay.flood_groups[turn % len(overlay.flood_groups)])
+                turn += 1
+                # Without the device, or while it is down, nobody is asked; the loop says why.
+                with suppress(OvsMcastError, OSError):
+                    self._ask(overlay, group)
+
+    def _ask(self, overlay: Overlay, group: str) -> None:
+        key = os.environ.get(KEY_VARIABLE)
+        silent = self._silent.pop(group, {})  # given back unless it fails: an address became ours
+        found = send(
+            overlay.underlay.device, group, source=overlay.underlay.vtep, expect=tuple(silent),
+            count=_COUNT, interval=_INTERVAL, timeout=_TIMEOUT, key=key.encode() if key else None,
+        )  # fmt: skip
+        self._tell(found)
+        rounds = {
+            host: 0 if one.group.received else silent.get(host, 0) + 1
+            for host, one in found.responders.items()
+        }
+        known = {host: since for host, since in rounds.items() if since < _FORGOTTEN}
+        self._silent[group] = dict(sorted(known.items(), key=lambda item: item[1])[:_REMEMBERED])
+        for gone in self._silent.keys() - set(map(str, overlay.flood_groups)):
+            del self._silent[gone]
