@@ -97,6 +97,7 @@ def test_the_underlay_link() -> None:
     """Down, up and gone wake, up is to be looked at in packets; the same again is nothing."""
     concern = Concern(OVERLAY)
     down = replace(ETH0, up=False)
+    assert Concern(OVERLAY).kernel(KernelEvent(down)) == Finding("link", wakes=True)
     assert concern.kernel(KernelEvent(ETH0)) == Finding("link", wakes=True, came_up=True)
     assert concern.kernel(KernelEvent(ETH0)) is None
     assert concern.kernel(KernelEvent(down)) == Finding("link", wakes=True)

@@ -86,7 +86,11 @@ def test_gone_is_not_another(written: Path) -> None:
         assert not heard(configuration, files)
         with pytest.raises(ConfigurationError, match="No such file"):
             configuration.read()
-        written.write_text(ONE)
+        with written.open("w") as file:
+            file.write("segm")
+            file.flush()
+            assert not heard(configuration, files), "half of it is none"
+            file.write("ents: []\n")
         assert heard(configuration, files)
 
 

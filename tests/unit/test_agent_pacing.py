@@ -109,9 +109,16 @@ def test_a_burst_is_one_look(gaps: list[float]) -> None:
     looks = play([Event(at) for at in times], [(0.0, True)] * 300, 0.0, end=60.0)
     length = times[-1] - times[0]
     assert 2 <= len(looks) <= 2 + int(length / PACE.bound) + 1
+    assert looks[1].began <= times[0] + PACE.bound + SLACK
     if length < PACE.bound - PACE.quiet:
         assert len(looks) == 2
         assert looks[1].began == pytest.approx(times[-1] + PACE.quiet)
+
+
+def test_a_burst_without_end_is_not_waited_for() -> None:
+    """An event every 10 ms leaves no quiet time: the bound it is."""
+    looks = play([Event(10.0 + index / 100) for index in range(300)], [], 0.0, end=13.0)
+    assert looks[1].began == pytest.approx(10.0 + PACE.bound)
 
 
 @given(st.floats(0.01, 4.0), st.integers(50, 2000))
@@ -156,6 +163,15 @@ def test_pauses_grow_and_are_bounded(drawn: list[float]) -> None:
     assert ended.tries == len(drawn)
     assert ended.seconds == pytest.approx(now)
     assert pacer.due() == now + PACE.full
+
+
+def test_success_begins_anew() -> None:
+    """After a success the pauses of the next spell grow from the shortest."""
+    pacer = failed_often(100.0)
+    pacer.began(130.0)
+    pacer.succeeded(130.0)
+    pacer.began(190.0)
+    assert pacer.failed(190.0) == Failing(1, 0.0, PACE.first)
 
 
 def failed_often(now: float) -> Pacer:
