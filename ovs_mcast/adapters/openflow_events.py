@@ -61,7 +61,7 @@ class FlowEvents(Closing):
     def __init__(self, rundir: Path, bridge: str, watched: Sequence[Watched], version: str) -> None:
         self.bridge = bridge
         self._version = _VERSIONS[version]
-        self.confirmed = False  # whether ovs-vswitchd has the flow monitor
+        self.refused = False  # whether ovs-vswitchd said that it has no flow monitor
         self._received = bytearray()
         self._socket = socket.socket(socket.AF_UNIX)
         try:
@@ -115,9 +115,9 @@ class FlowEvents(Closing):
             if kind == _ECHO_REQUEST:
                 self._socket.sendall(self._message(_ECHO_REPLY, body, transaction))
             elif kind == _ERROR:
+                self.refused = True
                 raise OSError("ovs-vswitchd has no flow monitor")
             elif kind == _MULTIPART_REPLY:
-                self.confirmed = True
                 yield from self._updates(body)
 
     def _updates(self, body: bytes) -> Iterator[FlowEvent]:

@@ -119,9 +119,8 @@ class Concern:
     def entry(self, event: EntryEvent) -> Finding | None:
         """An entry of Open vSwitch's run directory, or of the one that holds that."""
         name = event.name
-        daemon = name.startswith(("ovs-vswitchd.", "ovsdb-server.")) and name.endswith(
-            (".pid", ".ctl")
-        )
+        # Made after its pid file, which every ovs-appctl opens for writing.
+        daemon = name.startswith(("ovs-vswitchd.", "ovsdb-server.")) and name.endswith(".ctl")
         if not name or name == "db.sock" or daemon:
             return Finding("vswitchd", wakes=True)
         if name == f"ovs-mcast-{self._name}.keeper":

@@ -130,10 +130,10 @@ class Sources(Closing):
             yield from filter(None, map(self._concern.flow, seen))
             return
         self._drop_flows(bridge)
-        if events.confirmed:
-            yield Finding("vswitchd")
-        else:
+        if events.refused:
             self._unable.add(bridge)
+        else:  # the bridge went, perhaps before it answered
+            yield Finding("vswitchd")
 
     def _drop_flows(self, bridge: str) -> None:
         events = self._flows.pop(bridge)
