@@ -7,7 +7,7 @@ asked for, as far as it is still there: asking for it again would change nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from . import marks
 from .errors import ConfigurationError
@@ -37,6 +37,7 @@ def discover(name: str, seen: Observed) -> Overlay:
         raise ConfigurationError("nothing here says which device carries the tunnels")
     port = seen.ports.get(f"vxlan-{marks.suffix(name)}")
     options = dict(port.options) if port else {}
+    segments = list(_segments(flows))
     learns = _LEARNS.search(next((f.actions for f in flows if f.table == DELIVER), ""))
     patch = seen.ports.get(f"patch-tun-{marks.suffix(name)}")
     return Overlay(
@@ -44,14 +45,14 @@ def discover(name: str, seen: Observed) -> Overlay:
         bridge=patch.bridge if patch else _other_bridge(name, seen, tunnel.name),
         tunnel_bridge=tunnel.name,
         datapath=tunnel.datapath,
-        membership=_membership(name, device, seen),
+        membership=_membership(name, device, seen, {str(one["group"]) for one in segments}),
         underlay={
             "device": device,
             "vtep": vtep,
             "udp_port": int(options.get("dst_port", "4789")),
             "ttl": int(options.get("ttl", "64")),
         },
-        segments=list(_segments(flows)),
+        segments=segments,
         aging=int(learns[1]) if learns else None,
         learned_limit=int(learns[2]) if learns else None,
     )
@@ -95,14 +96,24 @@ def _marked(name: str, seen: Observed) -> Iterator[Address | Route]:
     return (item for item in items if item.metric == marks.metric(name))
 
 
-def _membership(name: str, device: str, seen: Observed) -> str:
-    """The method, by what it leaves on the device: see the table in joining.py."""
+def _membership(name: str, device: str, seen: Observed, wanted: Set[str]) -> str:
+    """The method, by what it leaves on the device: see the table in joining.py.
+
+    With somebody else's autojoin addresses for all groups it leaves none, and nobody holds them.
+    """
     if seen.decision is not None and seen.decision.device == device:
         return "auto"
     if seen.held is not None:
         return "socket"
     marked = [item for item in _marked(name, seen) if isinstance(item, Address)]
     groups = {item.address: item for item in marked if parse_address(item.address).is_multicast()}
+    theirs = {
+        item.address
+        for item in seen.addresses
+        if item.device == device and item.autojoin and item not in marked
+    }
+    if not groups and wanted and wanted <= theirs:
+        return "autojoin"
     if not groups or not any(item.autojoin for item in groups.values()):
         return UNDECIDED
     if any(item.local for item in groups.values()):

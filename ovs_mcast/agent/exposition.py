@@ -17,6 +17,7 @@ from ..closing import Closing
 from ..errors import ConfigurationError, UnavailableError
 
 _FIELD = "--metrics"
+_IDLE = 3600.0  # seconds between two looks at whether it shall end, which `close` does not wait for
 _PATIENCE = 5.0  # seconds for a client to say what it wants, and to take the answer
 
 
@@ -55,13 +56,14 @@ class Exposition(Closing):
         self._server.set_app(make_wsgi_app(registry))
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="metrics"
+            target=self._server.serve_forever, kwargs={"poll_interval": _IDLE}, name="metrics"
         )
         self._thread.start()
 
     def close(self) -> None:
         """End, once scrapes that are under way have been answered."""
         if self._thread.is_alive():
+            self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes it
             self._server.shutdown()
             self._thread.join()
         self._server.hear_no_more()

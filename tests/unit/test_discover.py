@@ -11,7 +11,7 @@ from ovs_mcast.discover import discover
 from ovs_mcast.errors import ConfigurationError
 from ovs_mcast.model import Overlay, Segment
 from ovs_mcast.plan import plan
-from ovs_mcast.state import Change, Observed
+from ovs_mcast.state import Address, Change, Observed
 
 from . import simulate
 from .simulate_joining import bare
@@ -45,6 +45,15 @@ def test_asking_again_for_what_was_found_changes_nothing(scene: Scene) -> None:
     event(wanted.membership)
     assert found.segments == wanted.segments
     assert list(plan(found, machine)) == list(plan(wanted, machine))
+
+
+def test_somebody_elses_addresses_leave_none_of_ours() -> None:
+    """Groups that the device has joined already are autojoin's without an address, or a keeper."""
+    wanted = overlay("system", 4, "autojoin", GROUPS[4][:2])
+    theirs = [Address("eth0", group, 32, autojoin=True) for group in GROUPS[4][:2]]
+    seen = bare()
+    machine = whole(wanted, settled(wanted, replace(seen, addresses=(*seen.addresses, *theirs))))
+    assert discover("default", machine) == wanted
 
 
 def test_a_flow_that_is_missing_is_missed() -> None:
