@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ovs_mcast.agent import command
 from tests.functional.machine import Node
 from tests.functional.warm import Result, Run
 from tests.functional.wire import eventually
 
 CONFIG = "/run/overlay.yml"
+PROGRAM = "tests.functional.agent_program:run"
 TWO = ({"vni": 100, "group": "239.0.0.1"}, {"vni": 101, "group": "239.0.0.2"})
 
 
@@ -117,7 +117,7 @@ def write(node: Node, text: str) -> None:
 def start(node: Node, *options: str, env: Mapping[str, str] | None = None) -> Agent:
     """Start an agent that says everything, with the configuration that is there."""
     arguments = ("--config", CONFIG, "-v", *options)
-    agent = Agent(node, node.start(*arguments, env=env, program=f"{__name__}:program"))
+    agent = Agent(node, node.start(*arguments, env=env, program=PROGRAM))
     _STARTED.append(agent)
     return agent
 
@@ -126,11 +126,6 @@ def kill_all() -> None:
     """End the agents that a test has left."""
     while _STARTED:
         _STARTED.pop().kill()
-
-
-def program(*_arguments: str) -> None:
-    """What is run on the host: the command, whose arguments are those of the process."""
-    command.main()
 
 
 @contextmanager

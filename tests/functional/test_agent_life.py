@@ -18,6 +18,7 @@ import pytest
 from ovs_mcast.lab.ovs_host import Kind
 from tests.functional.agents import (
     CONFIG,
+    PROGRAM,
     assert_true,
     configuration,
     kill_all,
@@ -132,8 +133,7 @@ def test_without_the_privilege(system: Node) -> None:
     h1 (agent of user nobody)
     """
     write(system, configuration(system))
-    program = "tests.functional.agents:program"
-    run = system.start("--config", CONFIG, program=program, nobody=True)
+    run = system.start("--config", CONFIG, program=PROGRAM, nobody=True)
     ended = run.wait()
     assert (ended.status, "run it as root" in ended.stderr) == (5, True), ended.stderr
 
