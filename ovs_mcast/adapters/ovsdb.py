@@ -61,17 +61,18 @@ class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
         super().__init__(*arguments)
         self.watcher: Callable[[RowEvent], None] | None = None
         self.lost = False
+        self.committing = False
 
     def run(self) -> bool:
-        """Take in what the server says; LostError, for who watches, where it says no more.
+        """Take in what the server says; who watches is told once where it says no more.
 
-        Raised within a transaction it ends that, which else waits for the server to come back.
+        LostError within a transaction, which else waits for the server to come back.
         """
         changed = bool(super().run())
-        if self.watcher is not None and (self.lost or not self._session.is_connected()):
-            if not self.lost:
-                self.lost = True
-                self.watcher(RowEvent())
+        if self.watcher is not None and not self.lost and not self._session.is_connected():
+            self.lost = True
+            self.watcher(RowEvent())
+        if self.lost and self.committing:
             raise LostError("ovsdb-server went away")
         return changed
 
@@ -172,6 +173,8 @@ class Ovsdb:
             raise UnavailableError(f"{error} while it was told of a change") from None
         except RuntimeError as error:  # what ovsdbapp makes of the server's refusal
             raise OvsdbError(str(error)) from error
+        finally:
+            self._connection.idl.committing = False
 
     @contextmanager
     def exclusive(
@@ -212,8 +215,11 @@ class Ovsdb:
 
     def _set_lock(self, name: str | None) -> None:
         with self._connection.lock:
+            if self._connection.idl.lost:
+                return  # and the lock is too
             self._connection.idl.set_lock(name)
-        self._connection.txns.put(None)  # wakes the connection's thread, which sends the request
+        with suppress(queue.Full):  # wakes the connection's thread, which sends the request
+            self._connection.txns.put_nowait(None)
 
     def _rows(self, table: str) -> list[Any]:
         return list(self._api.tables[table].rows.values())
@@ -227,6 +233,9 @@ class _Changes(command.BaseCommand):  # type: ignore[misc]
         self._changes = changes
 
     def run_idl(self, txn: Any) -> None:
+        self.api.idl.committing = True
+        if self.api.idl.lost:
+            raise LostError("ovsdb-server went away")
         root = next(iter(self.api.tables["Open_vSwitch"].rows.values()))
         bridges = {row.name: row for row in self.api.tables["Bridge"].rows.values()}
         ports = {port.name: port for bridge in bridges.values() for port in bridge.ports}
