@@ -5,14 +5,16 @@ The protocols say what is asked of each part; the errors are those of adapters, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, TypeVar, get_args
 
 from netaddr import IPAddress
+from tenacity import Retrying, retry_if_result, wait_exponential
 
 from . import here, keeper, probe
 from .adapters import membership, netlink, openflow, ovsdb, vswitchd
@@ -30,6 +32,7 @@ from .state import (
     RoutePath,
 )
 
+_T = TypeVar("_T")
 Holding = Literal["keeper", "here"]  # who holds what sockets hold: a process left behind, or this
 
 FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
@@ -153,7 +156,8 @@ class Machine:
     ``memberships`` hold groups of a device within a `with` block; ``send_path`` looks where an
     ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay;
     ``hand_over`` leaves processes behind for the groups that this one holds, ``let_go`` does not;
-    ``follow`` is how long what comes after a change may take, in seconds.
+    ``follow`` is how long what comes after a change may take, in seconds; ``sleep`` lets seconds
+    pass.
     """
 
     ovsdb: Ovsdb
@@ -169,6 +173,25 @@ class Machine:
     hand_over: Callable[[], None] = lambda: None
     let_go: Callable[[], None] = lambda: None
     follow: float = FOLLOW
+    sleep: Callable[[float], None] = time.sleep
+
+    def patiently(
+        self, ask: Callable[[], _T], again: Callable[[_T], bool], seconds: float, pause: float
+    ) -> _T:
+        """Ask until the answer is good, or for so many seconds; the last answer.
+
+        ``pause`` is the longest between two questions. Time that the machine's own ``sleep`` lets
+        pass counts, whatever the clock on the wall says.
+        """
+        asking = Retrying(
+            retry=retry_if_result(again),
+            wait=wait_exponential(multiplier=min(0.02, pause), max=pause),
+            stop=lambda state: max(state.seconds_since_start or 0, state.idle_for) >= seconds,
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+            sleep=self.sleep,
+        )
+        answer: _T = asking(ask)
+        return answer
 
     def close(self) -> None:
         """End the connections; no thread is left."""

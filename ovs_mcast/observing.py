@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from netaddr import IPAddress
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
 from . import checks, flows, marks
 from .adapters.openflow import OpenFlowError
 from .errors import UnavailableError
 from .joining import method_of
-from .machine import FOLLOW, Machine
+from .machine import Machine
 from .model import Overlay
 from .plan import expected_flows, plan
 from .state import Decision, Flow, Observed, Plan
@@ -60,13 +59,9 @@ def await_detection(machine: Machine, overlay: Overlay) -> None:
         addresses, links = machine.netlink.addresses(), machine.netlink.links()
         return checks.tentative_vtep(overlay, Observed(addresses=addresses, links=links))
 
-    detecting = Retrying(
-        retry=retry_if_result(bool),
-        wait=wait_exponential(multiplier=0.02, max=0.1),
-        stop=stop_after_delay(_DETECTION),
-        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-    )
-    if overlay.family == 6 and (left := detecting(tentative)):
+    if overlay.family == 4:
+        return
+    if left := machine.patiently(tentative, bool, _DETECTION, 0.1):
         raise UnavailableError(
             f"{left} on {overlay.underlay.device} is tentative: duplicate address detection does "
             "not end; is there a carrier?"
@@ -84,24 +79,20 @@ def verify(machine: Machine, overlay: Overlay, *looks: tuple[Observed, Plan]) ->
         seen, left = next(fresh, None) or compare(machine, overlay)
         return _status(machine, overlay, seen, left), bool(left)
 
-    return patiently(overlay, look, machine.follow)
+    return patiently(machine, overlay, look)
 
 
 def patiently(
-    overlay: Overlay, look: Callable[[], tuple[Status, bool]], follow: float = FOLLOW
+    machine: Machine, overlay: Overlay, look: Callable[[], tuple[Status, bool]]
 ) -> Status:
-    """What is seen once it is as wanted, or when what follows had its time to, in seconds.
+    """What is seen once it is as wanted, or when what follows had its time to.
 
     ``look`` also says whether something is left to change, which does not come by itself.
     """
-    attempts = Retrying(
-        retry=retry_if_result(lambda found: not found[0].verified and not found[1]),
-        wait=wait_exponential(multiplier=0.02, max=0.25),
-        stop=stop_after_delay(follow if _follows(overlay) else 0),
-        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-    )
-    status: Status = attempts(look)[0]
-    return status
+    seconds = machine.follow if _follows(overlay) else 0
+    return machine.patiently(
+        look, lambda found: not found[0].verified and not found[1], seconds, 0.25
+    )[0]
 
 
 def _follows(overlay: Overlay) -> bool:

@@ -42,7 +42,9 @@ def add(machine: Machine, place: InPlace, segment: Segment) -> Status:
         raise UnexpectedError(f"there is a route to {alone.group}")
     plan = place.addition(alone, seen)
     _apply(machine, plan)
-    status = observing.patiently(alone.overlay, lambda: (_added(machine, alone, seen, vtep), False))
+    status = observing.patiently(
+        machine, alone.overlay, lambda: (_added(machine, alone, seen, vtep), False)
+    )
     if not status.verified:
         raise UnexpectedError("; ".join(status.problems), plan.changes)
     return replace(status, changes=plan.changes)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from itertools import chain, count
 
 from netaddr import IPAddress
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from . import joining
 from .adapters.netlink import RefusedError
@@ -29,7 +28,7 @@ def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, machine: Machine) 
     try:
         with _in_place(changes, machine.netlink):
             if family == 6:
-                _await_local_route(str(group), machine.netlink)
+                _await_local_route(str(group), machine)
             path = machine.send_path(device, str(group))
     except RefusedError as error:
         return Decision("socket", device, family, f"autojoin of {group}: {error}")
@@ -66,14 +65,14 @@ def _trial(overlay: Overlay, seen: Observed, vtep: IPAddress) -> tuple[IPAddress
     ]
 
 
-def _await_local_route(group: str, netlink: Netlink) -> None:
+def _await_local_route(group: str, machine: Machine) -> None:
     """The kernel makes it a moment after an IPv6 address; where it never comes, that shows too."""
-    Retrying(
-        retry=retry_if_result(lambda routes: not any(map(_takes(group), routes))),
-        stop=stop_after_delay(_LATE),
-        wait=wait_fixed(0.01),
-        retry_error_callback=lambda state: None,
-    )(netlink.group_routes)
+    machine.patiently(
+        machine.netlink.group_routes,
+        lambda routes: not any(map(_takes(group), routes)),
+        _LATE,
+        0.01,
+    )
 
 
 def _takes(group: str) -> Callable[[Route], bool]:
