@@ -1,0 +1,112 @@
+"""Faults by name: operations of the machine that fail for a while. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import Literal, get_args
+
+Fault = Literal[
+    "vswitchd-away",
+    "ovsdb-away",
+    "transaction-refused",
+    "transaction-unfollowed",
+    "bundle-refused",
+    "address-refused",
+    "not-permitted",
+    "join-refused",
+    "locked",
+]
+
+FAULTS: Mapping[Fault, str] = MappingProxyType(
+    {
+        "vswitchd-away": "ovs-vswitchd does not answer: UnavailableError",
+        "ovsdb-away": "ovsdb-server does not answer: UnavailableError",
+        "transaction-refused": "ovsdb-server refuses changes of rows: ApplyError",
+        "transaction-unfollowed": "rows change, ovs-vswitchd does not follow: UnavailableError",
+        "bundle-refused": "Open vSwitch refuses flows: ApplyError",
+        "address-refused": "the kernel has no room for an address (ENOBUFS): ApplyError",
+        "not-permitted": "changing addresses lacks CAP_NET_ADMIN: UnavailableError",
+        "join-refused": "sockets cannot join: ApplyError",
+        "locked": "another run holds this Open vSwitch: UnavailableError, without the wait",
+    }
+)
+assert tuple(FAULTS) == get_args(Fault)
+
+
+class Interrupted(BaseException):
+    """What kill -9 is to a run: it ends here, and nothing more of it happens."""
+
+
+class Faults:
+    """Those that are on, and how often each still strikes; None for as long as it is on."""
+
+    def __init__(self) -> None:
+        self._left: dict[Fault, int | None] = {}
+        self._changes_left: int | None = None
+
+    def set(self, fault: Fault, times: int | None) -> None:
+        """From now on, so many times."""
+        if fault not in FAULTS:
+            raise ValueError(f"{fault!r} is no fault: there are {', '.join(FAULTS)}")
+        if times is not None and times < 1:
+            raise ValueError(f"{times} times is never: name 1 or more")
+        self._left[fault] = times
+
+    def lift(self, *faults: Fault) -> None:
+        """End these, or all, and an interruption that has not come."""
+        for fault in faults or tuple(self._left):
+            self._left.pop(fault, None)
+        if not faults:
+            self._changes_left = None
+
+    def strikes(self, fault: Fault) -> bool:
+        """Whether the operation fails, which counts as one time."""
+        if fault not in self._left:
+            return False
+        left = self._left[fault]
+        if left == 1:
+            del self._left[fault]
+        elif left is not None:
+            self._left[fault] = left - 1
+        return True
+
+    def interrupt_after(self, changes: int) -> None:
+        """Let so many changes be made, then raise Interrupted."""
+        if changes < 0:
+            raise ValueError(f"{changes} changes cannot be made: name 0 or more")
+        self._changes_left = changes
+
+    def cut(self, wanted: int, *, whole: bool) -> int:
+        """How many of so many changes are made; ``whole`` says all or none."""
+        left = self._changes_left
+        if left is None or left >= wanted:
+            return wanted
+        return 0 if whole else left
+
+    def made(self, wanted: int) -> None:
+        """The changes that ``cut`` allowed were made; Interrupted where the run ends there."""
+        if self._changes_left is None:
+            return
+        if self._changes_left <= wanted:
+            self._changes_left = None
+            raise Interrupted("killed")
+        self._changes_left -= wanted
+
+
+class Lasting:
+    """A fault that is on; as a `with` block, one that ends with it."""
+
+    def __init__(self, faults: Faults, fault: Fault) -> None:
+        self._faults, self._fault = faults, fault
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._faults.lift(self._fault)

@@ -1,0 +1,206 @@
+"""A Host on a machine in memory: the same logic, and nothing of this computer is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+
+from netaddr import IPNetwork
+
+from ..flows import segments_of
+from ..host import Host
+from ..model import Datapath
+from ..state import Address, Bridge, Change, Flow, Item, Limits, Link, Membership, Port, Route
+from .faults import FAULTS, Fault, Lasting
+from .ground import Ground
+from .happenings import HAPPENINGS, Happening, Underlay, happen
+from .linux import Linux
+from .openvswitch import OpenVSwitch
+from .parts import machine_on
+
+_NIC_MAC = "02:00:00:00:00:01"
+
+
+class FakeHost(Host):
+    """A Host whose Linux and Open vSwitch are in memory, with faults by name.
+
+    All of `Host` is the very code that runs on real machines; the same contract tests pass on
+    both. ``device`` is the underlay's, by default eth0; on the userspace datapath (``netdev``) it
+    is the bridge that holds the NIC eth0, by default br-phy. ``addresses`` are its own, with their
+    prefix lengths. The machine has no clock: `elapse` lets time pass.
+
+    >>> import ovs_mcast as om
+    >>> overlay = om.Overlay(underlay={"device": "eth0"}, membership="socket", segments=[
+    ...     {"vni": 100, "group": "239.0.0.1"}])
+    >>> host = FakeHost(device="eth0", addresses=["10.0.0.1/24"])
+    >>> host.reconcile(overlay)[100].send_path
+    'wire'
+    >>> sorted(host.members), host.segments
+    (['239.0.0.1'], {100: (100, '239.0.0.1')})
+    >>> host.reconcile(overlay).changed
+    False
+    """
+
+    faults: Mapping[Fault, str] = FAULTS
+    happenings: Mapping[Happening, str] = HAPPENINGS
+
+    def __init__(
+        self,
+        device: str | None = None,
+        addresses: Iterable[str] = ("10.0.0.1/24",),
+        datapath: Datapath = "system",
+        *,
+        mtu: int = 1600,
+        mac: str = _NIC_MAC,
+    ) -> None:
+        self.device = device or ("br-phy" if datapath == "netdev" else "eth0")
+        linux = Linux()
+        self._ground = Ground(linux, OpenVSwitch(linux))
+        own = tuple(self._own(address) for address in addresses)
+        self._underlay = Underlay(self._ground, self.device, own)
+        linux.add_link(Link(self.device, mtu, mac, True))
+        if datapath == "netdev":
+            linux.add_link(Link("eth0", mtu, mac, True))
+            self.put(Bridge(self.device, "netdev"), Port(self.device, "eth0", ""))
+        self._underlay.readdress()
+        super().__init__(machine_on(self._ground))
+
+    def _own(self, text: str) -> Address:
+        network = IPNetwork(text)
+        return Address(self.device, str(network.ip), network.prefixlen)
+
+    # What goes wrong
+
+    def fault(self, name: Fault, *, times: int | None = None) -> AbstractContextManager[None]:
+        """Let operations fail from now on, so many times or until `repair`; `faults` has the names.
+
+        As a `with` block the fault ends with the block. ValueError for a name that is none.
+
+        >>> import ovs_mcast as om
+        >>> overlay = om.Overlay(underlay={"device": "eth0"}, membership="socket")
+        >>> host = FakeHost()
+        >>> with host.fault("bundle-refused"):
+        ...     host.reconcile(overlay)
+        Traceback (most recent call last):
+            ...
+        ovs_mcast.errors.ApplyError: br-mcast: OFPT_ERROR (OF1.4): OFPBFC_MSG_FAILED (5 done, ...
+        >>> host.reconcile(overlay).verified
+        True
+        """
+        self._ground.faults.set(name, times)
+        return Lasting(self._ground.faults, name)
+
+    def repair(self, *names: Fault) -> None:
+        """Lift these faults, or all of them, and what `interrupt_after` has set."""
+        self._ground.faults.lift(*names)
+
+    def interrupt_after(self, changes: int) -> None:
+        """Let a run make so many changes more, then end it as kill -9 would: raise Interrupted.
+
+        Of one transaction or bundle all is made or nothing.
+
+        >>> import ovs_mcast as om
+        >>> overlay = om.Overlay(underlay={"device": "eth0"}, membership="socket")
+        >>> host = FakeHost()
+        >>> host.interrupt_after(0)
+        >>> host.reconcile(overlay)
+        Traceback (most recent call last):
+            ...
+        ovs_mcast.testing.faults.Interrupted: killed
+        >>> host.reconcile(overlay).verified
+        True
+        """
+        self._ground.faults.interrupt_after(changes)
+
+    def happens(self, name: Happening) -> None:
+        """Something happens to the machine; `happenings` has the names. ValueError for no name.
+
+        >>> import ovs_mcast as om
+        >>> overlay = om.Overlay(underlay={"device": "eth0"}, membership="socket", segments=[
+        ...     {"vni": 100, "group": "239.0.0.1"}])
+        >>> host = FakeHost()
+        >>> _ = host.reconcile(overlay)
+        >>> host.happens("link-flap")
+        >>> for change in host.reconcile(overlay).changes:
+        ...     print(change)
+        + route 239.0.0.1 dev eth0 src 10.0.0.1: missing
+        """
+        with self._ground.lock:
+            happen(name, self._underlay)
+
+    def elapse(self, seconds: float) -> None:
+        """Time passes on the machine: duplicate address detection ends after 2 seconds."""
+        with self._ground.lock:
+            self._ground.linux.elapse(seconds)
+
+    # What others have on the machine
+
+    def put(self, *items: Item | Link, detect: bool = False) -> None:
+        """Put items in place as somebody else does: those of ovs_mcast.state.
+
+        OSError where the kernel refuses one. ``detect`` leaves IPv6 addresses under duplicate
+        address detection, until time has passed.
+        """
+        with self._ground.lock:
+            for item in items:
+                self._put(item, detect)
+
+    def take(self, *items: Item | Link) -> None:
+        """Take items away as somebody else does."""
+        linux, switch = self._ground.linux, self._ground.switch
+        with self._ground.lock:
+            for item in items:
+                if isinstance(item, Link):
+                    linux.remove_link(item.name)
+                elif isinstance(item, Address):
+                    linux.remove_address(item)
+                elif isinstance(item, Route):
+                    linux.remove_route(item)
+                elif isinstance(item, Flow):
+                    switch.forget([item])
+                elif isinstance(item, Membership):
+                    linux.leave(item)
+                else:
+                    switch.commit([Change("remove", item, "taken away")])
+
+    def _put(self, item: Item | Link, detect: bool) -> None:
+        linux, switch = self._ground.linux, self._ground.switch
+        if isinstance(item, Link):
+            linux.add_link(item)
+        elif isinstance(item, Address):
+            linux.add_address(item, detect=detect)
+        elif isinstance(item, Route):
+            linux.add_route(item)
+        elif isinstance(item, Flow):
+            switch.flows[item.key] = item
+        elif isinstance(item, Membership):
+            linux.join(item, item.device, item.groups)
+        else:
+            switch.commit([Change("add", item, "theirs")])
+
+    @property
+    def limits(self) -> Limits:
+        """net.ipv4.igmp_max_memberships and net.core.optmem_max of the machine; can be set."""
+        return self._ground.linux.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._ground.linux.limits = limits
+
+    # What a test may look at
+
+    @property
+    def made(self) -> tuple[Change, ...]:
+        """Every change that runs have made on this machine, in order."""
+        return tuple(self._ground.made)
+
+    @property
+    def members(self) -> frozenset[str]:
+        """The groups of which the underlay device is a member."""
+        return self._ground.linux.joined(self.device)
+
+    @property
+    def segments(self) -> Mapping[int, tuple[int, str]]:
+        """What the flows carry: VNI to (VLAN, group)."""
+        found = segments_of(self._ground.switch.flows.values())
+        return {vni: (vlan, str(group)) for vni, (vlan, group) in sorted(found.items())}
