@@ -1,0 +1,309 @@
+"""What the contract is tested on: a FakeHost, and a FakeHost beside a real host of the lab.
+
+Each step is carried out on both, and whatever can be told of them must be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ovs_mcast import marks
+from ovs_mcast.closing import Closing
+from ovs_mcast.lab import Host as LabHost
+from ovs_mcast.model import Datapath
+from ovs_mcast.state import Limits
+from ovs_mcast.testing import FakeHost, Happening
+
+from .foreign import FOREIGN
+from .steps import Outcome, Wanted, carry_out
+
+GROUPS = {4: "239.0.0.{}", 6: "ff05::7:{}"}
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+Failing = Literal["ovs-vswitchd", "flows", "sockets"]
+
+
+class Machine(Protocol):
+    """A machine on which steps are carried out; ``past`` are those that were."""
+
+    past: list[str]
+
+    def step(self, verb: str, wanted: Wanted) -> Outcome:
+        """Do it, and tell how it ended."""
+
+    def happens(self, name: Happening) -> None:
+        """Something happens to it."""
+
+    def has(self, name: str) -> None:
+        """Somebody else puts something there; foreign.py says what."""
+
+    def lacks(self, name: str) -> None:
+        """They take it away again."""
+
+    def fails(self, name: Failing) -> None:
+        """From now on something does not work."""
+
+    def works(self, name: Failing) -> None:
+        """It does again."""
+
+
+class Fake:
+    """The machine in memory."""
+
+    def __init__(self, datapath: Datapath, device: str, addresses: list[str], mac: str) -> None:
+        self._new = partial(FakeHost, device, addresses, datapath, mac=mac)
+        self.host = self._new()
+        self.past: list[str] = []
+
+    def step(self, verb: str, wanted: Wanted) -> Outcome:
+        self.past.append(verb)
+        return carry_out(self.host, verb, wanted)
+
+    def happens(self, name: Happening) -> None:
+        self.past.append(name)
+        self.host.happens(name)
+        if name == "vswitchd-restarts":
+            self.host.happens("link-up")  # as the lab does with it
+
+    def has(self, name: str) -> None:
+        FOREIGN[name].fake(self.host)
+
+    def lacks(self, name: str) -> None:
+        self.host = self._new()
+
+    def fails(self, name: Failing) -> None:
+        self.past.append(f"{name} fails")
+        if name == "sockets":
+            self.host.limits = Limits(0)
+        else:
+            self.host.fault("vswitchd-away" if name == "ovs-vswitchd" else "bundle-refused")
+
+    def works(self, name: Failing) -> None:
+        self.host.limits = Limits()
+        self.host.repair()
+        if name == "ovs-vswitchd":
+            self.happens("vswitchd-restarts")
+
+
+class Real(Closing):
+    """A host of the lab, and a process in its namespaces that has the real Host."""
+
+    def __init__(self, host: LabHost) -> None:
+        self.host = host
+        self._there: list[str | None] = []
+        self.sh(_QUIET)
+        self._process = host.popen(
+            sys.executable, "-m", "tests.contract.serve", env={"PYTHONPATH": str(_ROOT)}, piped=True
+        )
+
+    def step(self, verb: str, wanted: Wanted) -> Outcome:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([verb, wanted]) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            assert self._process.stderr is not None
+            raise AssertionError(self._process.stderr.read())
+        return Outcome(**json.loads(line))
+
+    def happens(self, name: Happening) -> None:
+        self._heard()
+        if name == "underlay-replaced":
+            self._there.append(None)  # slots of autojoin may be lost with it, unseen
+        if name == "vswitchd-restarts":
+            self.host.stop_vswitchd()
+            self.host.start_vswitchd()
+        elif name == "keeper-killed":
+            self.step("kill-keeper", "default")
+        else:
+            self.sh(_SCRIPTS[name])
+        self._heard()
+
+    def _heard(self) -> None:
+        """Open vSwitch has heard of routes: it does between two commands."""
+        for _ in range(2):
+            self.host.appctl("ovs/route/show")
+
+    def lacks(self, name: str) -> None:
+        self.undo()
+
+    def has(self, name: str) -> None:
+        self.sh(FOREIGN[name].script)
+        self._there.append(FOREIGN[name].undo)
+
+    def undo(self) -> bool:
+        """Take away what somebody else has put there; whether that can be."""
+        while self._there:
+            script = self._there.pop()
+            if script is None:
+                return False
+            self.sh(script)
+        return True
+
+    def fails(self, name: Failing) -> None:
+        if name == "ovs-vswitchd":
+            self.host.stop_vswitchd()
+        elif name == "flows":
+            full = "-- --id=@t create Flow_Table flow_limit=1 overflow_policy=refuse"
+            first = (
+                "$device flow_tables:0" if self.host.kind == "netdev" else "br-mcast flow_tables:30"
+            )
+            self.sh(f"ovs-vsctl {full} -- set bridge {first}=@t")
+        else:
+            self.sh("echo 0 >/proc/sys/net/ipv4/igmp_max_memberships")
+
+    def works(self, name: Failing) -> None:
+        if name == "ovs-vswitchd":
+            self.host.start_vswitchd()
+        elif name == "flows":
+            self.sh(
+                "for one in $(ovs-vsctl list-br); do ovs-vsctl clear bridge $one flow_tables; done"
+            )
+        else:
+            self.sh("echo 20 >/proc/sys/net/ipv4/igmp_max_memberships")
+
+    def sh(self, script: str) -> None:
+        """Run a script; $device, $own, $group, $vxlan and $patch are what it may act on."""
+        suffix = marks.suffix("default")
+        given = {
+            "device": self.host.underlay, "own": " ".join(self.host.addresses),
+            "vtep": self.host.vtep, "group": GROUPS[4].format(1), "group6": GROUPS[6].format(1),
+            "datapath": self.host.datapath, "vxlan": f"vxlan-{suffix}",
+            "patch": f"patch-int-{suffix}", "metric": str(marks.metric("default")),
+        }  # fmt: skip
+        self.host.run("sh", "-ec", f"{_FUNCTIONS}{script}", env=given)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+# No link-local address: its route comes some time later, at which Open vSwitch looks at all routes.
+_QUIET = """
+for one in default $device; do echo 1 >/proc/sys/net/ipv6/conf/$one/addr_gen_mode; done
+ip -6 address flush dev $device scope link"""
+_FUNCTIONS = """
+readdress() { for one in $own; do case $one in
+    *:*) ip address replace $one dev $device nodad;; *) ip address replace $one dev $device;;
+esac; done; }
+"""
+_ON = """
+ovs-vsctl br-exists br-mcast || exit 0
+flood=$(ovs-ofctl -OOpenFlow14 --no-stats dump-flows br-mcast table=30 | grep -o 'dl_vlan=[0-9]*' \
+    | sort | head -n 1)
+[ -n "$flood" ] || exit 0
+flood=table=30,$flood
+ovs-ofctl -OOpenFlow14"""
+_SCRIPTS: Mapping[str, str] = {
+    "link-down": "ip link set $device down",
+    "link-up": "ip link set $device up; readdress",
+    "link-flap": "ip link set $device down; ip link set $device up; readdress",
+    "address-deleted": """
+        one=$(ip -o address show dev $device | grep -Eo '[0-9.]+ peer 239[^ ]*|(239|ff05)[^ ]*' \
+            | sort | head -n 1)
+        [ -z "$one" ] || ip address del $one dev $device""",
+    "route-deleted": """
+        one=$(ip route show dev $device | grep -o '^239[^ ]*' | sort | head -n 1)
+        [ -z "$one" ] || ip route del $one dev $device table main
+        one=$(ip -6 route show table local dev $device proto 109 | grep -o '^ff05[^ ]*' \
+            | sort | head -n 1)
+        [ -z "$one" ] || ip -6 route del $one dev $device table local metric $metric""",
+    "local-route-back": """
+        one=$(ip -o -4 address show dev $device | grep -o 'inet 239[^/]*' | sort | head -n 1)
+        [ -z "$one" ] || ip route replace local ${one#inet } dev $device table local \
+            proto kernel scope host src ${one#inet }
+        one=$(ip -o -6 address show dev $device | grep -o 'inet6 ff05[^/]*' | sort | head -n 1)
+        [ -z "$one" ] || ip -6 route replace local ${one#inet6 } dev $device table local \
+            proto kernel metric 0""",
+    "vtep-deleted": "for one in $own; do ip address del $one dev $device; done",
+    "vtep-back": "readdress",
+    "flows-deleted": f"{_ON} del-flows br-mcast",
+    "flow-deleted": f"{_ON} del-flows br-mcast $flood",
+    "flow-changed": f"{_ON} mod-flows br-mcast $flood,actions=drop",
+    "port-deleted": "ovs-vsctl --if-exists del-port $vxlan",
+    "patch-deleted": "ovs-vsctl --if-exists del-port $patch",
+    "bridge-deleted": "ovs-vsctl --if-exists del-br br-mcast",
+    "underlay-replaced": """
+        if [ $device = eth0 ]; then
+            ip link del eth0; ip link add eth0 mtu 1600 type veth peer name far; ip link set far up
+        else
+            mac=$(cat /sys/class/net/$device/address)
+            ovs-vsctl del-br $device
+            ovs-vsctl add-br $device -- set bridge $device datapath_type=netdev \
+                other-config:hwaddr=\\"$mac\\" -- add-port $device eth0 \
+                -- set interface $device mtu_request=1600
+        fi
+        echo 0 >/proc/sys/net/ipv6/conf/$device/disable_ipv6
+        ip link set $device up; readdress""",
+}
+
+
+class Both:
+    """The two machines side by side: each step must tell the same of either."""
+
+    def __init__(self, fake: Fake, real: Real) -> None:
+        self.fake, self.real = fake, real
+        self.past: list[str] = []
+
+    def step(self, verb: str, wanted: Wanted) -> Outcome:
+        self.past.append(verb)
+        fake, real = self.fake.step(verb, wanted), self.real.step(verb, wanted)
+        if found := differences(fake, real):
+            raise AssertionError("\n".join([f"after {', '.join(self.past)}: {verb}", *found]))
+        return real
+
+    def happens(self, name: Happening) -> None:
+        self.past.append(name)
+        self.fake.happens(name)
+        self.real.happens(name)
+
+    def has(self, name: str) -> None:
+        self.past.append(name)
+        self.fake.has(name)
+        self.real.has(name)
+
+    def lacks(self, name: str) -> None:
+        self.past.append(f"no {name}")
+        self.fake.lacks(name)
+        self.real.lacks(name)
+
+    def fails(self, name: Failing) -> None:
+        self.past.append(f"{name} fails")
+        self.fake.fails(name)
+        self.real.fails(name)
+
+    def works(self, name: Failing) -> None:
+        self.past.append(f"{name} works")
+        self.fake.works(name)
+        self.real.works(name)
+
+
+def differences(fake: Outcome, real: Outcome) -> list[str]:
+    """What is told of one and not of the other."""
+    found = []
+    if fake.error.get("type") != real.error.get("type"):
+        found = [f"words: {fake.words or 'none'}: {real.words or 'none'}"]
+    for part in ("changes", "status", "error", "machine"):
+        found += _differences(part, getattr(fake, part), getattr(real, part))
+    return found
+
+
+def _differences(where: str, fake: Any, real: Any) -> list[str]:
+    if fake == real:
+        return []
+    if isinstance(fake, dict) and isinstance(real, dict):
+        keys = [*fake, *(key for key in real if key not in fake)]
+        return [d for k in keys for d in _differences(f"{where} {k}", fake.get(k), real.get(k))]
+    if isinstance(fake, list) and isinstance(real, list):
+        found = [f"{where}: fake alone: {one}" for one in fake if one not in real]
+        found += [f"{where}: real alone: {one}" for one in real if one not in fake]
+        if found:
+            return found
+    return [f"{where}: fake: {fake}: real: {real}"]

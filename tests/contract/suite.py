@@ -1,0 +1,255 @@
+"""What holds of any machine with Open vSwitch: run on a FakeHost, and on it beside a real one.
+
+`both` carries each step out on the machines there are, and compares all that can be told of them.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, get_args
+
+import pytest
+
+from ovs_mcast.testing import Happening
+
+from .steps import Outcome
+from .subjects import GROUPS, Machine
+
+# (datapath, family, method): all that there is.
+KINDS = [
+    ("system", 4, "autojoin"), ("system", 4, "repaired"), ("system", 4, "peer"),
+    ("system", 4, "socket"), ("system", 4, "auto"),
+    ("system", 6, "repaired"), ("system", 6, "socket"), ("system", 6, "auto"),
+    ("netdev", 4, "autojoin"), ("netdev", 4, "repaired"), ("netdev", 4, "socket"),
+    ("netdev", 4, "auto"),
+    ("netdev", 6, "repaired"), ("netdev", 6, "socket"), ("netdev", 6, "auto"),
+]  # fmt: skip
+CHOSEN = [kind for kind in KINDS if kind[2] != "auto"]
+DATAPATHS = ("system", "netdev")
+DEVICES = {"system": "eth0", "netdev": "br-phy"}
+
+
+def wanted(
+    datapath: str, family: int = 4, method: str = "autojoin", vnis: Any = (100, 101), **more: Any
+) -> dict[str, Any]:
+    """An overlay whose VNI 100 has the group ….1, and so on."""
+    return {
+        "datapath": datapath,
+        "membership": method,
+        "underlay": {"device": DEVICES[datapath]},
+        "segments": [{"vni": vni, "group": GROUPS[family].format(vni - 99)} for vni in vnis],
+        **more,
+    }
+
+
+def built(both: Machine, overlay: dict[str, Any]) -> Outcome:
+    """The overlay, in place and seen to be."""
+    outcome = both.step("reconcile", overlay)
+    assert outcome.error == {}, (both.past, outcome.words)
+    assert outcome.status["verified"]
+    return outcome
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: "-".join(map(str, kind)))
+def kind(request: pytest.FixtureRequest) -> tuple[str, int, str]:
+    """A datapath, an address family, a method."""
+    found: tuple[str, int, str] = request.param
+    return found
+
+
+@pytest.fixture
+def datapath(kind: tuple[str, int, str]) -> str:
+    """The datapath of the kind, or of the test."""
+    return kind[0]
+
+
+on_each_datapath = pytest.mark.parametrize(
+    "datapath", [pytest.param(datapath) for datapath in DATAPATHS]
+)
+
+
+def test_the_life_of_an_overlay(both: Machine, kind: tuple[str, int, str]) -> None:
+    """Planned, built, again with nothing to do, grown, shrunk, torn down to what was before."""
+    overlay = wanted(*kind)
+    before = both.step("plan_teardown", "default")
+    assert before.changes == []
+    planned = both.step("plan", overlay)
+    first = built(both, overlay)
+    if kind[2] != "auto":
+        assert planned.changes == first.changes[: len(planned.changes)]
+    assert set(first.status["segments"]) == {"100", "101"}
+    again = built(both, overlay)
+    assert again.changes == []
+    grown = built(both, wanted(*kind, vnis=(100, 101, 102)))
+    gone = [change for change in grown.changes if change.startswith("-")]
+    assert all(change.startswith("- route local") for change in gone)
+    shrunk = built(both, wanted(*kind, vnis=(102,)))
+    assert shrunk.status["segments"].keys() == {"102"}
+    both.step("plan_teardown", "default")
+    end = both.step("teardown", "default")
+    assert (end.error, end.status["verified"]) == ({}, True)
+    assert end.machine == before.machine
+    assert both.step("teardown", "default").changes == []
+
+
+# What an operator does where a run cannot help. Only a new device gives back what IPv6 autojoin
+# still holds for addresses that went with the link.
+_MENDING: tuple[Happening, ...] = ("link-up", "vtep-back", "vswitchd-restarts", "underlay-replaced")
+
+
+def mended(both: Machine, overlay: dict[str, Any]) -> None:
+    """The overlay is in place again, by a run or by an operator and a run."""
+    for mending in _MENDING:
+        outcome = both.step("reconcile", overlay)
+        if not outcome.error:
+            break
+        both.happens(mending)
+    else:
+        outcome = both.step("reconcile", overlay)
+    assert outcome.status.get("verified"), (both.past, outcome.words)
+
+
+@pytest.mark.parametrize("kind", CHOSEN, indirect=True, ids=lambda kind: "-".join(map(str, kind)))
+def test_what_happens_is_seen_and_repaired(both: Machine, kind: tuple[str, int, str]) -> None:
+    """Each thing that can happen: what is seen then, what mends it, and that all is well after."""
+    overlay = wanted(*kind)
+    built(both, overlay)
+    for happening in get_args(Happening):
+        if happening == "local-route-back" and kind[1] == 6:
+            continue  # ip(8) makes none of metric 0, as the kernel's own is
+        both.happens(happening)
+        both.step("verify", overlay)
+        mended(both, overlay)
+    both.step("teardown", "default")
+
+
+def segment(family: int, vni: int) -> dict[str, Any]:
+    """A segment as those of ``wanted``."""
+    return {"vni": vni, "group": GROUPS[family].format(vni - 99)}
+
+
+def test_one_segment_more_or_less(both: Machine, kind: tuple[str, int, str]) -> None:
+    """Added and removed beside others, with the same end as if all had been reconciled."""
+    built(both, wanted(*kind))
+    more = both.step("add", segment(kind[1], 102))
+    assert (more.error, more.status["segments"].keys()) == ({}, {"102"})
+    whole = both.step("reconcile", wanted(*kind, vnis=(100, 101, 102)))
+    assert whole.changes == []
+    for refused in (segment(kind[1], 102), {"vni": 7, "vlan": 100, "group": "239.0.0.9"}):
+        assert both.step("add", refused).error["field"] in {"vni", "vlan", "group"}
+    less = both.step("remove", 100)
+    assert (less.error, less.status["segments"]) == ({}, {})
+    assert both.step("reconcile", wanted(*kind, vnis=(101, 102))).changes == []
+    assert both.step("remove", 100).error["field"] == "vni"
+    both.happens("flow-deleted")
+    both.happens("flows-deleted")
+    both.step("add", segment(kind[1], 103))
+    both.step("remove", 101)
+    both.step("remove", 102)
+    both.step("remove", 103)
+    both.step("teardown", "default")
+    assert both.step("add", segment(kind[1], 104)).error["field"] == "name"
+
+
+_REFUSED = {
+    "tunnel bridge": "tunnel_bridge", "device": "tunnel_bridge", "port of our name": "name",
+    "flow-based port": "underlay.udp_port", "Linux vxlan device": "underlay.udp_port",
+    "group address": "segments", "nineteen autojoin addresses": "segments",
+    "route of our metric": "segments",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_what_is_in_the_way_is_refused(both: Machine, datapath: str) -> None:
+    """Somebody else's things: the field that has to change is named, and nothing is touched."""
+    for name, field in _REFUSED.items():
+        before = both.step("plan_teardown", "default")
+        both.has(name)
+        there = both.step("plan_teardown", "default")
+        for verb in ("plan", "reconcile"):
+            outcome = both.step(verb, wanted(datapath))
+            assert (outcome.exit_status, outcome.error["field"]) == (2, field), name
+        assert outcome.machine == there.machine
+        both.lacks(name)
+        assert both.step("plan_teardown", "default") == before
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+@pytest.mark.parametrize("method", ["autojoin", "socket"])
+def test_what_is_not_in_the_way_stays(both: Machine, datapath: str, method: str) -> None:
+    """Somebody else's things beside ours: built, told of where that matters, torn down from."""
+    for name in _BESIDE:
+        if name == "port without a device" and datapath == "system":
+            continue  # where the system's devices are dummies, each is there
+        both.has(name)
+        before = both.step("plan_teardown", "default")
+        built(both, wanted(datapath, method=method))
+        assert both.step("teardown", "default").machine == before.machine
+        both.lacks(name)
+
+
+_BESIDE = (
+    "bridge", "port to a group", "port to a peer", "two flow-based ports", "patch without a peer",
+    "port without a device", "autojoin address",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_what_refuses_is_told(both: Machine, datapath: str) -> None:
+    """Where slots are lost, no socket joins, flows are refused: done, failed and pending."""
+    overlay = wanted(datapath, method="socket")
+    both.fails("sockets")
+    refused = both.step("reconcile", overlay)
+    assert refused.error["type"] == "ApplyError"
+    assert [change.split()[1] for change in refused.error["failed"]] == ["membership"]
+    both.works("sockets")
+    built(both, overlay)
+    both.fails("flows")
+    refused = both.step("reconcile", wanted(datapath, method="socket", vnis=(102, 103)))
+    assert (refused.exit_status, refused.error["type"]) == (1, "ApplyError")
+    both.works("flows")
+    built(both, overlay)
+    both.step("teardown", "default")
+    both.has("leaked slots")
+    refused = both.step("reconcile", wanted(datapath))
+    assert refused.error["type"] == "ApplyError"
+    assert [change.split()[1] for change in refused.error["failed"]] == ["address", "address"]
+    both.step("teardown", "default")
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_without_ovs_vswitchd_nothing_is_possible(both: Machine, datapath: str) -> None:
+    """It is away: UnavailableError, 5, whatever is asked; back, its flows are made again."""
+    overlay = wanted(datapath, method="socket")
+    built(both, overlay)
+    both.fails("ovs-vswitchd")
+    for verb, asked in (("reconcile", overlay), ("verify", overlay), ("teardown", "default")):
+        outcome = both.step(verb, asked)
+        assert (outcome.exit_status, outcome.error["type"]) == (5, "UnavailableError")
+    both.works("ovs-vswitchd")
+    again = built(both, overlay)
+    assert {change.split()[1] for change in again.changes} == {"flow"}
+    both.step("teardown", "default")
+
+
+@pytest.mark.parametrize("kind", CHOSEN, indirect=True, ids=lambda kind: "-".join(map(str, kind)))
+def test_any_sequence_of_steps(both: Machine, kind: tuple[str, int, str]) -> None:
+    """Runs, segments and happenings at random, by a seed that is the kind itself."""
+    chance = Random(str(kind))
+    for _ in range(_STEPS):
+        vnis = sorted(chance.sample(range(100, 104), chance.randint(1, 3)))
+        verb = chance.choice(("happens", "happens", "reconcile", "add", "remove", "teardown"))
+        if verb == "happens":
+            both.happens(chance.choice([h for h in get_args(Happening) if h != "local-route-back"]))
+        elif verb == "reconcile":
+            both.step(verb, wanted(*kind, vnis=vnis))
+        elif verb == "add":
+            both.step(verb, segment(kind[1], vnis[0]))
+        else:
+            both.step(verb, vnis[0] if verb == "remove" else "default")
+    mended(both, wanted(*kind))
+    assert both.step("plan", wanted(*kind)).changes == []
+    both.step("teardown", "default")
+
+
+_STEPS = 12

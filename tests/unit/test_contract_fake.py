@@ -1,0 +1,17 @@
+"""The contract of a Host, on the machine in memory alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from ovs_mcast.model import Datapath
+from tests.contract.subjects import Fake
+from tests.contract.suite import *  # noqa: F403
+
+
+@pytest.fixture
+def both(datapath: Datapath) -> Fake:
+    """The fake alone."""
+    device = "br-phy" if datapath == "netdev" else "eth0"
+    addresses = ["10.0.0.1/24", "fd00::1/64"]
+    return Fake(datapath, device, addresses, "02:00:00:00:00:01")
