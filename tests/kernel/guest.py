@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if not report.passed:  # on the console, in case that this is the last that is heard
+        print(f"\n{report.nodeid}, {report.when}:\n{report.longreprtext}", file=sys.stderr)
     tell(
         test=report.nodeid,
         when=report.when,

@@ -5,12 +5,14 @@ Nothing of ovs_mcast runs here: this is what it is built on.
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
-from pyroute2 import IPRoute
 
 from ovs_mcast.adapters.packets import PacketSocket
 from ovs_mcast.frames import decode_vxlan
@@ -25,6 +27,7 @@ pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
 GROUP, VNI = "239.0.9.1", 900
 _MARKER = "02:ee:00:00:00:01"
 _AUTOJOIN = 0x400  # IFA_F_MCAUTOJOIN
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 
 
 class Row(NamedTuple):
@@ -133,13 +136,27 @@ def joined(host: Host, membership: str, *, route: bool) -> Iterator[None]:
                 peer(host, "del")
 
 
-def peer(host: Host, command: str) -> None:
+def peer(host: Host, command: Literal["add", "del"]) -> None:
     """Add or remove the group as the peer of the host's own address, which ip(8) cannot."""
-    with opened_in(host, IPRoute) as kernel:
-        (index,) = kernel.link_lookup(ifname="eth0")
-        kernel.addr(
-            command, index=index, local=host.vtep, address=GROUP, prefixlen=32, flags=_AUTOJOIN
+    index = int(host.path("/sys/class/net/eth0/ifindex").read_text())
+    attributes = b"".join(
+        struct.pack("=HH4s", 8, kind, value)
+        for kind, value in (
+            (_IFA_LOCAL, socket.inet_aton(host.vtep)),
+            (_IFA_ADDRESS, socket.inet_aton(GROUP)),
+            (_IFA_FLAGS, struct.pack("=I", _AUTOJOIN)),
         )
+    )
+    wanted = struct.pack("=BBBBI", socket.AF_INET, 32, 0, 0, index) + attributes
+    kind, flags = (20, 0x605) if command == "add" else (21, 0x5)  # request, ack; create, exclusive
+    # The socket is of the namespace in which it was opened, whoever writes to it.
+    netlink = opened_in(
+        host, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    )
+    with netlink:
+        netlink.send(struct.pack("=IHHII", 16 + len(wanted), kind, flags, 1, 0) + wanted)
+        (error,) = struct.unpack_from("=i", netlink.recv(4096), 16)
+    assert error == 0, os.strerror(-error)
 
 
 def received(net: Net, host: Host, here: Workload, there: Workload, *, member: bool) -> bool:
