@@ -150,6 +150,8 @@ def test_what_is_refused_reaches_nobody(overlay: Overlay, mac: str, what: str) -
     # flow for groups, and goes on from it.
     good_too = refused.stops_at(Row(0, 80, "in_port=2", "", 0, 0.0))
     wanted = (before[0] + 1 + good_too, before[1] + 1)
+    if h1.kind == "kernel" and source == h1.vtep:
+        wanted = (before[0], wanted[1])  # Linux itself takes nothing in that comes from itself
     assert taken(overlay, refused) == wanted
     assert set(learned(h1, 100)) & {mac, mac.replace("cc", "cd"), refused.inner_source} == {
         mac.replace("cc", "cd")

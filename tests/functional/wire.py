@@ -82,6 +82,12 @@ class Overlay:
         for group in GROUP_MAC:
             wait_for_members(lab, group, set(HOSTS))
 
+    def settle(self, name: str) -> None:
+        """Wait until the datapath of a host does what its flows say: it follows in its own time."""
+        for host in (self.h1, self.h2):
+            if host.name == name:
+                host.appctl("revalidator/wait")
+
     def set_up(self, host: Host, membership: str = "auto") -> Result:
         """Run setup as it was run when the overlay was made, but for the membership."""
         return self._start(host, membership).wait()
