@@ -32,12 +32,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On the kernel's datapath keep the tests that are for both, less what names the other one."""
+    if config.getoption("dist", "no") == "loadgroup":
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(_in_one_process_with(item)))
     if config.getoption("--datapath") == "system":
         kept = [item for item in items if _runs_on_either(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+def _in_one_process_with(item: pytest.Item) -> str:
+    """A module's tests share labs, and those of tests/kernel a machine; campaigns share nothing."""
+    name = item.path.parent.name if item.path.parent.name == "kernel" else item.path.stem
+    return f"{name} {item.name}" if name == "test_campaign" else name
 
 
 def _runs_on_either(item: pytest.Item) -> bool:

@@ -71,7 +71,9 @@ class GuestTest(pytest.Item):
 
     def runtest(self) -> None:
         guest = self.session.stash.setdefault(_MACHINE, Guest(self.session))
-        for report in guest.reports(self.guest_name):
+        reports = guest.reports(self.guest_name)
+        self.user_properties.append(("machine", f"{guest.seen_on}; up after {guest.booted_in}"))
+        for report in reports:
             for title, text in report["sections"]:
                 self.add_report_section(report["when"], title.removeprefix("Captured "), text)
             self.user_properties += [(name, value) for name, value in report["properties"]]
@@ -167,16 +169,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         guest.close()
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What the machine was, and the tables that its tests recorded."""
-    session = terminalreporter._session
-    guest = session.stash.get(_MACHINE, None)
-    if guest is None or not guest.seen_on:
-        return
-    terminalreporter.section("the virtual machine")
-    terminalreporter.line(f"{guest.seen_on}; it was up after {guest.booted_in}")
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, value in getattr(report, "user_properties", ()):
-                if name == "table" and report.when == "call":
-                    terminalreporter.line(f"\n{value}")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the machine was, and the tables that its tests recorded, as the reports have them."""
+    told = [
+        told
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        if report.nodeid.startswith("tests/kernel/")
+        for told in report.user_properties
+    ]
+    if machines := [value for name, value in told if name == "machine"]:
+        terminalreporter.section("the virtual machine")
+        terminalreporter.line(str(machines[0]))
+        for name, value in told:
+            if name == "table":
+                terminalreporter.line(f"\n{value}")

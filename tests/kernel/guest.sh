@@ -30,6 +30,6 @@ exec unshare --mount sh -ec '
     cd "$2"
     export CI=1 TMPDIR=/dev/shm PYTHONPYCACHEPREFIX="$2/.cache/kernel/pycache" PYTHONDONTWRITEBYTECODE=1
     export OVS_MCAST_LAB_PATIENCE="$4" OVS_MCAST_TESTS="$3/tests.json"
-    exec "$1" -m pytest -p tests.kernel.guest -p no:cacheprovider --datapath system \
+    exec "$1" -m pytest -p tests.kernel.guest -p no:cacheprovider -p no:xdist --datapath system \
         -o timeout=300 tests/functional tests/kernel
 ' sh "$python" "$top" "$directory" "$patience"
