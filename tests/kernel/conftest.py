@@ -76,7 +76,8 @@ class GuestTest(pytest.Item):
         for report in reports:
             for title, text in report["sections"]:
                 self.add_report_section(report["when"], title.removeprefix("Captured "), text)
-            self.user_properties += [(name, value) for name, value in report["properties"]]
+            # Each report has those of the reports before it, too.
+            self.user_properties[:] = [(name, value) for name, value in report["properties"]]
             if report["outcome"] != "passed":
                 raise GuestFailedError(f"in the machine, {report['when']}:\n{report['text']}")
 
