@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,22 +32,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On the kernel's datapath keep the tests that are for both, less what names the other one."""
-    if config.getoption("dist", "no") == "loadgroup":
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(_in_one_process_with(item)))
     if config.getoption("--datapath") == "system":
         kept = [item for item in items if _runs_on_either(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
 
 
-def _in_one_process_with(item: pytest.Item) -> str:
-    """A module's tests share labs, and those of tests/kernel a machine; campaigns share nothing."""
-    name = item.path.parent.name if item.path.parent.name == "kernel" else item.path.stem
-    return f"{name} {item.name}" if name == "test_campaign" else name
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With pytest -n: what shares labs, or the machine of tests/kernel, runs in one process."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - not where there is one alone
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith("tests/kernel/"):
+                return "tests/kernel"
+            return nodeid if "/test_campaign.py::" in nodeid else nodeid.partition("::")[0]
+
+    return Together(config, log)
 
 
 def _runs_on_either(item: pytest.Item) -> bool:
