@@ -25,7 +25,16 @@ from tests.functional.warm import IMPORTS
 
 TOP: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = TOP / ".cache" / "kernel"
-NEEDS: Final = ("root", "qemu-system-x86_64", "vng", "apt-get", "dpkg", "ovs-vswitchd", "ip")
+NEEDS: Final = (
+    "root",
+    "qemu-system-x86_64",
+    "vng",
+    "apt-get",
+    "dpkg",
+    "file",
+    "ovs-vswitchd",
+    "ip",
+)
 
 # By its own clock the machine is some five times slower than others.
 PATIENCE: Final = 5
@@ -34,11 +43,14 @@ _SILENCE_SECONDS = 360.0
 _CONSOLE_LINES = 30
 _EMPTY_PIPE_SECONDS = 0.5
 
-# In a process namespace of its own, whose first process reads a pipe: when its other end is closed,
-# however that came, the machine and all about it is killed.
+# In a process namespace of its own, which ends with the machine, or when the other end of the pipe
+# that is read here is closed, however that came: then all that is in it is killed.
 _ENDS_WITH_US: Final = (
     "unshare", "--pid", "--fork", "--kill-child", "--",
-    "sh", "-c", '"$@" </dev/null & exec cat >/dev/null 2>&1', "sh",
+    "sh", "-c",
+    'exec 3<&0; "$@" </dev/null 3<&- & machine=$!;'
+    ' { cat <&3; kill -9 $machine; } >/dev/null 2>&1 & exec 3<&-; wait $machine',
+    "sh",
 )  # fmt: skip
 
 Event = dict[str, Any]
