@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -204,6 +205,10 @@ def _enter(process: int, *kinds: str) -> None:
 def _carry_out(request: Mapping[str, Any]) -> None:
     from ovs_mcast import setup  # noqa: PLC0415
 
+    program = setup.main
+    if request["program"]:  # imported while it may be read
+        module, _, name = request["program"].partition(":")
+        program = partial(vars(import_module(module))[name], *request["argv"][1:])
     directory = Path.cwd()
     _enter(request["pid"], "net", "mnt")
     os.chdir(directory)
@@ -215,11 +220,7 @@ def _carry_out(request: Mapping[str, Any]) -> None:
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
     sys.argv = list(request["argv"])
-    if request["program"]:
-        module, _, name = request["program"].partition(":")
-        vars(import_module(module))[name](*request["argv"][1:])
-    else:
-        setup.main()
+    program()
 
 
 def _count(result: Path) -> None:
