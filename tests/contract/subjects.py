@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
 from ovs_mcast import marks
 from ovs_mcast.closing import Closing
 from ovs_mcast.lab import Host as LabHost
@@ -245,6 +247,9 @@ _SCRIPTS: Mapping[str, str] = {
 }
 
 
+_LOOKS = {"plan", "plan_teardown"}
+
+
 class Both:
     """The two machines side by side: each step must tell the same of either."""
 
@@ -254,8 +259,21 @@ class Both:
 
     def step(self, verb: str, wanted: Wanted) -> Outcome:
         self.past.append(verb)
-        fake, real = self.fake.step(verb, wanted), self.real.step(verb, wanted)
-        if found := differences(fake, real):
+        fake = self.fake.step(verb, wanted)
+
+        def look() -> tuple[Outcome, list[str]]:
+            real = self.real.step(verb, wanted)
+            return real, differences(fake, real)
+
+        # What an operator did to rows reaches a Host's replica of them some time later.
+        attempts = Retrying(
+            retry=retry_if_result(lambda told: bool(told[1])),
+            wait=wait_fixed(0.1),
+            stop=stop_after_delay(10.0 if verb in _LOOKS else 0.0),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
+        real, found = attempts(look)
+        if found:
             raise AssertionError("\n".join([f"after {', '.join(self.past)}: {verb}", *found]))
         return real
 

@@ -71,7 +71,6 @@ def sites(kind: Kind) -> Iterator[list[Site]]:
         ]
 
 
-@pytest.mark.either_datapath
 @pytest.mark.timeout(1800)
 def test_the_agent_repairs_every_fault(
     sites: list[Site], warm: Warm, faults: int, tmp_path: Path, record_property: Record

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -268,6 +269,8 @@ IMPORTS = (
 if __name__ == "__main__":
     for module in IMPORTS:
         import_module(module)
+    with suppress(ModuleNotFoundError):  # some typers import it late, when nobody may read it
+        import_module("typer._click.decorators")
     gc.freeze()  # or each run's collections would copy all that was imported
     if wanted := _serve():
         _carry_out(wanted)
