@@ -191,6 +191,8 @@ def _serve() -> dict[str, Any] | None:
         exited = ended.si_code == os.CLD_EXITED
         connection.send(str(ended.si_status if exited else -ended.si_status).encode())
         connection.recv(1)
+        # Its namespace does not end before it is reaped, which not every init does.
+        os.waitpid(child, 0)
         os._exit(0)
 
 

@@ -21,15 +21,19 @@ mount -t overlay -o lowerdir=/run/lower,upperdir=/run/upper/files,workdir=/run/u
 for kernels in proc sys dev; do mount --rbind /$kernels /run/new/$kernels; done
 mount -t tmpfs tmpfs /run/new/run
 
-# The root of a mount namespace of its own, so that those who enter it find it too.
-exec unshare --mount sh -ec '
+# The root of a mount namespace of its own, so that those who enter it find it too; and a first process that
+# reaps, which the init of the machine does not: a process namespace with a zombie does not end.
+exec unshare --mount --pid --fork sh -ec '
     mount --make-rprivate /
+    umount -l /run/new/proc
+    mount -t proc proc /run/new/proc
     cd /run/new
     mkdir -p /run/new/run/old
     pivot_root . run/old
     cd "$2"
     export CI=1 TMPDIR=/dev/shm PYTHONPYCACHEPREFIX="$2/.cache/kernel/pycache" PYTHONDONTWRITEBYTECODE=1
     export OVS_MCAST_LAB_PATIENCE="$4" OVS_MCAST_TESTS="$3/tests.json"
-    exec "$1" -m pytest -p tests.kernel.guest -p no:cacheprovider -p no:xdist --datapath system \
-        -o timeout=300 tests/functional tests/kernel
+    "$1" -m pytest -p tests.kernel.guest -p no:cacheprovider -p no:xdist --datapath system \
+        -o timeout=300 tests/functional tests/kernel || exit # not the last command, which it would become
+    exit
 ' sh "$python" "$top" "$directory" "$patience"
