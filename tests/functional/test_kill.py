@@ -42,17 +42,23 @@ def assert_converges(node: Node, before: State, *arguments: str) -> None:
     assert difference(before, node.state()) == []
 
 
+def length_of_a_run(node: Node, what: str, arguments: tuple[str, ...]) -> float:
+    """Seconds that it takes when nobody kills it; the host is then as it was."""
+    if what != "from nothing":
+        node.built(*ONE)
+    seconds = node.built(*arguments).seconds
+    node.torn_down()
+    return seconds
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("what", KILLS)
 def test_at_a_random_moment(node: Node, what: str) -> None:
     """Moments spread over the length of a run by a seed: building, changing, tearing down."""
     before = node.state()
     dice = random.Random(f"{SEED} {what}")
-    if what != "from nothing":
-        node.built(*ONE)
     arguments = {"from nothing": ONE, "to another": OTHER, "teardown": ("--teardown",)}[what]
-    length = node.built(*arguments).seconds
-    node.torn_down()
+    length = min(length_of_a_run(node, what, arguments) for _ in range(3))
     cut_short = 0
     for number in range(KILLS[what]):
         if what != "from nothing":
