@@ -23,6 +23,13 @@ _DETECTION = 8.0  # seconds that duplicate address detection may take
 def observe(machine: Machine, overlay: Overlay | str) -> Observed:
     """The machine as it is now, with the flows of this overlay (or of the one so named)."""
     name = overlay if isinstance(overlay, str) else overlay.name
+    seen = without_flows(machine, name)
+    expected = () if isinstance(overlay, str) else expected_flows(overlay, seen)
+    return replace(seen, flows=tuple(_flows(machine, name, seen, expected)))
+
+
+def without_flows(machine: Machine, name: str) -> Observed:
+    """The machine as it is now but for its flows, with what an overlay's keeper holds."""
     seen = Observed(
         bridges=machine.ovsdb.bridges(),
         ports=machine.ovsdb.ports(),
@@ -30,11 +37,9 @@ def observe(machine: Machine, overlay: Overlay | str) -> Observed:
         routes=machine.netlink.group_routes(),
         links=machine.netlink.links(),
         limits=machine.limits(),
+        held=machine.keeper(name).held(machine.joined),
     )
-    held = machine.keeper(name).held(machine.joined)
-    seen = replace(seen, decision=decision_of(name, seen), held=held)
-    expected = () if isinstance(overlay, str) else expected_flows(overlay, seen)
-    return replace(seen, flows=tuple(_flows(machine, name, seen, expected)))
+    return replace(seen, decision=decision_of(name, seen))
 
 
 def compare(machine: Machine, overlay: Overlay) -> tuple[Observed, Plan]:

@@ -17,7 +17,7 @@ from .errors import ConfigurationError, UnavailableError
 from .keeper import Keeper
 from .kept import Holder, Kept, Who, kept
 from .machine import this_machine
-from .observing import decision_of, ways
+from .observing import ways, without_flows
 from .plan import expected_flows, plan
 from .state import Flow, Observed
 
@@ -64,19 +64,9 @@ class Survey(Closing):
             return Kept(name, healthy=False, held_by=holder, problems=(str(error),))
 
     def _seen(self, name: str) -> tuple[Observed, Holder]:
-        machine, keeper = self._machine, Keeper(self.rundir, name)
-        seen = Observed(
-            bridges=machine.ovsdb.bridges(),
-            ports=machine.ovsdb.ports(),
-            addresses=machine.netlink.addresses(),
-            routes=machine.netlink.group_routes(),
-            links=machine.netlink.links(),
-            limits=machine.limits(),
-            held=keeper.held(machine.joined),
-        )
-        found = keeper.look()
+        found = Keeper(self.rundir, name).look()
         holder = Holder(_who(found.pid), found.pid) if found else Holder("nobody")
-        return replace(seen, decision=decision_of(name, seen)), holder
+        return without_flows(self._machine, name), holder
 
     def _dumps(self, name: str, seen: Observed) -> Iterator[tuple[str, list[str]]]:
         cookie, mask = marks.cookie(name), marks.OVERLAY_MASK

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Literal, get_args
+
+from ..closing import Closing
 
 Fault = Literal[
     "vswitchd-away",
@@ -94,19 +96,12 @@ class Faults:
         self._changes_left -= wanted
 
 
-class Lasting:
+class Lasting(Closing):
     """A fault that is on; as a `with` block, one that ends with it."""
 
     def __init__(self, faults: Faults, fault: Fault) -> None:
         self._faults, self._fault = faults, fault
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the fault."""
         self._faults.lift(self._fault)

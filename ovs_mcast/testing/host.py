@@ -71,7 +71,7 @@ class FakeHost(Host):
 
     # What goes wrong
 
-    def fault(self, name: Fault, *, times: int | None = None) -> AbstractContextManager[None]:
+    def fault(self, name: Fault, *, times: int | None = None) -> AbstractContextManager[object]:
         """Let operations fail from now on, so many times or until `repair`; `faults` has the names.
 
         As a `with` block the fault ends with the block. ValueError for a name that is none.
