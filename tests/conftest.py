@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.functional.warm import Warm
+from tests.scopes import scope
 from tests.seen import seen_on
 
 if TYPE_CHECKING:
@@ -42,14 +43,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With pytest -n: what shares labs, or the machine of tests/kernel, runs in one process."""
+    """With pytest -n: what shares labs, or a machine of tests/kernel, runs in one process."""
     from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - not where there is one alone
 
     class Together(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            if nodeid.startswith("tests/kernel/"):
-                return "tests/kernel"
-            return nodeid if "/test_campaign.py::" in nodeid else nodeid.partition("::")[0]
+            return scope(nodeid)
 
     return Together(config, log)
 

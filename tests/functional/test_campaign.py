@@ -71,13 +71,15 @@ def sites(kind: Kind) -> Iterator[list[Site]]:
         ]
 
 
+@pytest.mark.either_datapath
 @pytest.mark.timeout(1800)
 def test_the_agent_repairs_every_fault(
-    sites: list[Site], warm: Warm, faults: int, tmp_path: Path, record_property: Record
+    sites: list[Site], warm: Warm, kind: Kind, faults: int, tmp_path: Path, record_property: Record
 ) -> None:
     """After each of hundreds of faults the agent, by itself, makes the host as it was before it."""
     setups = [Setup(site, site.configuration(tmp_path), warm) for site in sites]
-    agents = [Agent(site, site.configuration(tmp_path)) for site in sites]
+    forked = warm if kind == "kernel" else None
+    agents = [Agent(site, site.configuration(tmp_path), forked) for site in sites]
     campaign = results.Campaign("the agent", SEED)
     with ExitStack() as stack:
         for agent in agents:

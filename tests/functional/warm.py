@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from select import select
 from typing import IO, TYPE_CHECKING, Any
 
 from ovs_mcast.lab.patience import patient
@@ -72,6 +73,10 @@ class Run:
     def kill(self) -> None:
         """Kill -9; nothing happens to a run that has ended."""
         os.kill(self.pid, signal.SIGKILL)
+
+    def has_ended(self) -> bool:
+        """Whether it runs no more, so that `wait` would not wait."""
+        return bool(select([self._connection], [], [], 0)[0])
 
     def said(self) -> str:
         """What is on stderr so far."""

@@ -1,8 +1,8 @@
 """The tests of this directory run in a virtual machine, each a test here with its own outcome.
 
 They are the tests for either datapath of tests/functional (test_functional.py stands for them), and
-those that are only here. One machine is booted for all that are selected. In there, and wherever
-the kernel has openvswitch.ko, `pytest --datapath system` runs them as they are.
+those that are only here. One machine is booted for all that are selected, or with pytest -n two. In
+there, and wherever the kernel has openvswitch.ko, `pytest --datapath system` runs them as they are.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from tests.kernel.machine import (
     compiled_code,
     seconds_since,
 )
+from tests.scopes import scope
 
 _STAND_IN = "test_functional.py"
 _MACHINE = pytest.StashKey["Guest"]()
+_ONE_OF_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 
 
 def pytest_pycollect_makemodule(
@@ -70,14 +72,15 @@ class GuestTest(pytest.Item):
         return test
 
     def runtest(self) -> None:
-        guest = self.session.stash.setdefault(_MACHINE, Guest(self.session))
+        guest = guest_of(self)
         reports = guest.reports(self.guest_name)
-        self.user_properties.append(("machine", f"{guest.seen_on}; up after {guest.booted_in}"))
+        machine = ("machine", f"{guest.seen_on}; up after {guest.booted_in}")
         for report in reports:
             for title, text in report["sections"]:
                 self.add_report_section(report["when"], title.removeprefix("Captured "), text)
             # Each report has those of the reports before it, too.
-            self.user_properties[:] = [(name, value) for name, value in report["properties"]]
+            told = [(name, value) for name, value in report["properties"]]
+            self.user_properties[:] = [machine, *told]
             if report["outcome"] != "passed":
                 raise GuestFailedError(f"in the machine, {report['when']}:\n{report['text']}")
 
@@ -97,8 +100,9 @@ class GuestFailedError(Exception):
 class Guest:
     """The machine, from the first test on, and what it has told."""
 
-    def __init__(self, session: pytest.Session) -> None:
-        self._tests = [test.guest_name for test in session.items if isinstance(test, GuestTest)]
+    def __init__(self, tests: list[str], here: str) -> None:
+        self.here = here
+        self._tests = tests
         self._events: Iterator[Event] | None = None
         self._machine: Machine | None = None
         self._told: dict[str, list[Event]] = {}
@@ -149,6 +153,21 @@ class Guest:
         return next(self._events)
 
 
+def guest_of(test: GuestTest) -> Guest:
+    """The machine of a test, and of all others: with pytest -n of those of its scope."""
+    session = test.session
+    here = scope(test.nodeid) if _ONE_OF_SEVERAL else ""
+    guest = session.stash.get(_MACHINE, None)
+    if guest is not None and guest.here == here:
+        return guest
+    if guest is not None:
+        guest.close()
+    all_of_them = [other for other in session.items if isinstance(other, GuestTest)]
+    tests = [other.guest_name for other in all_of_them if here in {"", scope(other.nodeid)}]
+    guest = session.stash[_MACHINE] = Guest(tests, here)
+    return guest
+
+
 @functools.cache
 def _collected() -> list[str]:
     """The tests for the kernel's datapath, by name; all that they import is compiled by the way."""
@@ -180,9 +199,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if report.nodeid.startswith("tests/kernel/")
         for told in report.user_properties
     ]
-    if machines := [value for name, value in told if name == "machine"]:
+    if machines := dict.fromkeys(str(value) for name, value in told if name == "machine"):
         terminalreporter.section("the virtual machine")
-        terminalreporter.line(str(machines[0]))
+        for machine in machines:
+            terminalreporter.line(machine)
         for name, value in told:
             if name == "table":
                 terminalreporter.line(f"\n{value}")

@@ -32,8 +32,8 @@ exec unshare --mount --pid --fork sh -ec '
     pivot_root . run/old
     cd "$2"
     export CI=1 TMPDIR=/dev/shm PYTHONPYCACHEPREFIX="$2/.cache/kernel/pycache" PYTHONDONTWRITEBYTECODE=1
-    export OVS_MCAST_LAB_PATIENCE="$4" OVS_MCAST_TESTS="$3/tests.json"
+    export OVS_MCAST_LAB_PATIENCE="$4"
     "$1" -m pytest -p tests.kernel.guest -p no:cacheprovider -p no:xdist --datapath system \
-        -o timeout=300 tests/functional tests/kernel || exit # not the last command, which it would become
+        -o timeout=300 "@$3/tests" || exit # not the last command, which it would become
     exit
 ' sh "$python" "$top" "$directory" "$patience"

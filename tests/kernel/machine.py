@@ -6,6 +6,7 @@ qemu emulates the processor. The machine sees the host's file system and cannot 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
@@ -38,10 +39,14 @@ NEEDS: Final = (
 
 # By its own clock the machine is some five times slower than others.
 PATIENCE: Final = 5
-# Longer than the machine gives a test, by its own slow clock: that names the line where it hangs.
-_SILENCE_SECONDS = 900.0
+# Once it is up, the machine tells every ten seconds of its slow clock that it lives. A test that
+# hangs is ended in there.
+_SILENCE_SECONDS = 300.0
 _CONSOLE_LINES = 30
 _EMPTY_PIPE_SECONDS = 0.5
+# Emulated code is translated once for each address that it is seen at: so all processes have their
+# libraries at the same ones. And "rep movs" costs a look-up for each of its words.
+_KERNEL_OPTIONS: Final = "mitigations=off norandmaps clearcpuid=rep_good"
 
 # In a process namespace of its own, which ends with the machine, or when the other end of the pipe
 # that is read here is closed, however that came: then all that is in it is killed.
@@ -73,6 +78,13 @@ def image() -> Image:
 
     Without an answer of apt the newest that is in the cache.
     """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:  # of several processes one looks and downloads
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _image()
+
+
+def _image() -> Image:
     kernel = _package()
     if kernel is None:
         _run("apt-get", "-qq", "update")
@@ -142,12 +154,12 @@ class Machine(Closing):
     """A machine that runs guest.sh and, by it, pytest; a context, at whose end it is gone."""
 
     def __init__(self, tests: Sequence[str]) -> None:
-        directory = CACHE / "run"
+        directory = CACHE / f"run-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         # Tests are compiled by their collection; this is what their runs of setup import.
         _run(sys.executable, "-c", f"import {', '.join(IMPORTS)}", env=compiled_code(), cwd=TOP)
-        (directory / "tests.json").write_text(json.dumps(list(tests)))
+        (directory / "tests").write_text("\n".join(tests))
         self._console = directory / "console.log"
         self._events: Queue[Event | None] = Queue()
         with self._console.open("wb") as console:
@@ -222,7 +234,7 @@ def _command(directory: Path) -> list[str]:
     return [
         "vng", "--run", str(made.kernel), "--busybox", str(made.busybox), "--force-9p",
         "--disable-kvm", "--verbose", "--memory", "2G", "--cpus", "1",
-        "--append", "mitigations=off",
+        "--append", _KERNEL_OPTIONS,
         f"--qemu-opts={processor} {disk}", "--exec", shlex.join(guest),
     ]  # fmt: skip
 

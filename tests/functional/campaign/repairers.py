@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 from random import Random
-from subprocess import Popen
 from typing import Protocol
 
 import ovs_mcast
 from ovs_mcast.lab.patience import patient
+from tests.functional.agents import PROGRAM
 from tests.functional.campaign.site import Site
 from tests.functional.warm import Run, Warm
 
@@ -38,7 +38,7 @@ class Repairer(Protocol):
 
 def _meanwhile(rng: Random) -> None:
     """A part of the time that a repair takes, so that it is killed at any point of it."""
-    time.sleep(rng.uniform(0, 0.25))
+    time.sleep(patient(rng.uniform(0, 0.25)))
 
 
 class Setup:
@@ -79,27 +79,77 @@ class Setup:
         return self._warm.start(self._site.host, *self._arguments)
 
 
-class Agent:
-    """`python -m ovs_mcast.agent`, started again when it was killed, as systemd would."""
+class Started:
+    """A process of `python -m ovs_mcast.agent`, as systemd would start it."""
 
     def __init__(self, site: Site, configuration: Path) -> None:
-        self._site, self._configuration = site, configuration
         self._log = configuration.with_suffix(".log")
-        self._process: Popen[str] | None = None
-
-    def start(self) -> None:
-        """Start the process."""
-        command = f"exec {sys.executable} -m ovs_mcast.agent --config {self._configuration}"
-        self._process = self._site.host.popen(
+        command = f"exec {sys.executable} -m ovs_mcast.agent --config {configuration}"
+        self._process = site.host.popen(
             "sh", "-c", f"{command} >>{self._log} 2>&1", env={"PYTHONPATH": str(_PACKAGE)}
         )
 
     @property
     def pid(self) -> int:
         """The agent's process id, as seen from outside."""
-        assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         return int(children.read_text().split()[0])  # of nsenter
+
+    def said(self) -> str:
+        """What it has logged, and those before it."""
+        return self._log.read_text()
+
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """Kill -9."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+
+    def status(self) -> int:
+        """Wait for its end: the exit status, or minus the signal."""
+        with self._process:
+            return self._process.wait(_PATIENCE)
+
+
+class Forked:
+    """The same, forked from a process that has imported it, which in emulation takes a minute."""
+
+    def __init__(self, site: Site, configuration: Path, warm: Warm) -> None:
+        self._run = warm.start(site.host, "--config", str(configuration), program=PROGRAM)
+        self.pid, self.said, self.kill = self._run.pid, self._run.said, self._run.kill
+        self.has_ended = self._run.has_ended
+
+    def status(self) -> int:
+        """Wait for its end: the exit status, or minus the signal."""
+        return self._run.wait().status
+
+
+class Agent:
+    """`python -m ovs_mcast.agent`, started again when it was killed."""
+
+    def __init__(self, site: Site, configuration: Path, warm: Warm | None = None) -> None:
+        self._site, self._configuration, self._warm = site, configuration, warm
+        self._process: Started | Forked | None = None
+
+    def start(self) -> None:
+        """Start the process."""
+        if self._warm is None:
+            self._process = Started(self._site, self._configuration)
+        else:
+            self._process = Forked(self._site, self._configuration, self._warm)
+
+    @property
+    def process(self) -> Started | Forked:
+        """The one that runs, or ran last."""
+        assert self._process is not None
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """The agent's process id, as seen from outside."""
+        return self.process.pid
 
     def reload(self) -> None:
         """SIGHUP: read the configuration again."""
@@ -107,28 +157,23 @@ class Agent:
 
     def said(self, lines: int = 15) -> str:
         """The end of its log."""
-        return "\n".join(self._log.read_text().splitlines()[-lines:])
+        return "\n".join(self.process.said().splitlines()[-lines:])
 
     def repair(self, end: float) -> list[str]:
         """It acts by itself; it must be alive."""
-        assert self._process is not None
-        status = self._process.poll()
-        return [] if status is None else [f"the agent ended with {status}:\n{self.said()}"]
+        return [f"the agent has ended:\n{self.said()}"] if self.process.has_ended() else []
 
     def kill(self, rng: Random) -> None:
         """Kill it, and start another."""
-        assert self._process is not None
         _meanwhile(rng)
-        os.killpg(self._process.pid, signal.SIGKILL)
-        with self._process:
-            self._process.wait(_PATIENCE)
+        self.process.kill()
+        self.process.status()
         self.start()
 
     def close(self) -> None:
         """SIGTERM; it must end with 0 and leave the overlay."""
-        assert self._process is not None
-        with self._process:
-            if self._process.poll() is None:
-                os.kill(self.pid, signal.SIGTERM)
-            status = self._process.wait(_PATIENCE)
-        assert status == 0, f"{self._site}: the agent ended with {status}:\n{self.said()}"
+        if not self.process.has_ended():
+            os.kill(self.pid, signal.SIGTERM)
+        said = self.said()
+        status = self.process.status()
+        assert status == 0, f"{self._site}: the agent ended with {status}:\n{said}"

@@ -246,6 +246,7 @@ def wait_until_as_before(site: Site, before: Sections, deadline: float, rng: Ran
     end = begun + deadline
     pending: list[str] | None = None
     while True:
+        looked = time.monotonic()
         seen = site.look(pending)
         names = before.keys() | seen.keys() if pending is None else set(pending)
         differing = sorted(name for name in names if seen.get(name) != before.get(name))
@@ -259,7 +260,8 @@ def wait_until_as_before(site: Site, before: Sections, deadline: float, rng: Ran
             return Repair(time.monotonic() - begun, 0, tuple(left))
         pending = differing or None
         if pending:
-            time.sleep(rng.uniform(0.01, 0.04))  # between two looks, not for anything to happen
+            # Between two looks, not for anything to happen: half of the time is the repair's.
+            time.sleep(max(rng.uniform(0.01, 0.04), time.monotonic() - looked))
     as_before = time.monotonic() - begun
     failures = [line for talk in site.talks for line in talk.failures(end)]
     return Repair(as_before, time.monotonic() - begun - as_before, tuple(failures))
