@@ -206,18 +206,20 @@ def _refuse_rivals(overlay: Overlay, observed: Observed) -> None:
 
 
 def _refuse_groups(overlay: Overlay, observed: Observed) -> None:
-    device, mine = overlay.underlay.device, marks.metric(overlay.name)
+    device = overlay.underlay.device
     groups = {str(group) for group in overlay.flood_groups}
     held = [item for item in observed.addresses if item.device == device and item.address in groups]
     for item in sorted(held, key=lambda item: item.address):
-        group, metric = item.address, item.metric
-        if marks.is_metric(metric) and metric != mine:
+        group = item.address
+        if marks.is_ours(item, overlay.name):
+            continue
+        if marks.is_any_overlays(item):
             raise ConfigurationError(
                 f"{group} on {device} belongs to another overlay of ours: choose another group",
                 field="segments",
             )
         joins = method_of(overlay, observed) != "socket"
-        if metric != mine and joins and not item.autojoin:
+        if joins and not item.autojoin:
             raise ConfigurationError(
                 f"{device} already has the address {group}, without autojoin, and it is not ours",
                 field="segments",
@@ -233,7 +235,7 @@ def _refuse_routes(overlay: Overlay, observed: Observed) -> None:
     by_peers = {
         (item.device, item.address)
         for item in observed.addresses
-        if item.local and item.metric == metric
+        if item.local and marks.is_ours(item, overlay.name)
     }
     for route in observed.routes:
         made_by_peer = (route.device, route.destination) in by_peers
@@ -246,9 +248,8 @@ def _refuse_routes(overlay: Overlay, observed: Observed) -> None:
         if (
             route.device == overlay.underlay.device
             and route.destination in groups
-            and route.protocol == marks.PROTOCOL
-            and marks.is_metric(route.metric)
-            and route.metric != metric
+            and marks.is_any_overlays(route)
+            and not marks.is_ours(route, overlay.name)
         ):
             raise ConfigurationError(
                 f"{route.destination} on {route.device} belongs to another overlay of ours: "
@@ -261,7 +262,7 @@ def _refuse_too_many(overlay: Overlay, observed: Observed, new: set[str]) -> Non
     """All IPv4 autojoin addresses of a namespace share one socket (net->ipv4.mc_autojoin_sk)."""
     slots = [item for item in observed.addresses if item.autojoin and ":" not in item.address]
     groups = {str(group) for group in overlay.flood_groups}
-    mine = [item for item in slots if item.metric == marks.metric(overlay.name)]
+    mine = [item for item in slots if marks.is_ours(item, overlay.name)]
     leaving = [item for item in mine if item.address not in groups]
     need = len(slots) + len(new)
     limit = observed.limits.igmp_max_memberships
@@ -333,7 +334,7 @@ def faults(overlay: Overlay, observed: Observed) -> list[str]:
     found.extend(
         f"{item.target} is tentative: duplicate address detection goes on"
         for item in observed.addresses
-        if item.tentative and item.metric == marks.metric(overlay.name)
+        if item.tentative and marks.is_ours(item, overlay.name)
     )
     if vtep := tentative_vtep(overlay, observed):
         found.append(f"{vtep} is tentative: duplicate address detection goes on")

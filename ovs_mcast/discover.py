@@ -93,7 +93,7 @@ def _underlay(name: str, seen: Observed, vtep: str | None) -> str | None:
 
 def _marked(name: str, seen: Observed) -> Iterator[Address | Route]:
     items: Iterable[Address | Route] = (*seen.addresses, *seen.routes)
-    return (item for item in items if item.metric == marks.metric(name))
+    return (item for item in items if marks.is_ours(item, name))
 
 
 def _membership(name: str, device: str, seen: Observed, wanted: Set[str]) -> str:

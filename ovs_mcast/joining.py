@@ -83,7 +83,7 @@ def others_addresses(overlay: Overlay, observed: Observed) -> set[str]:
     return {
         item.address
         for item in observed.addresses
-        if item.device == overlay.underlay.device and item.metric != marks.metric(overlay.name)
+        if item.device == overlay.underlay.device and not marks.is_ours(item, overlay.name)
     }
 
 
@@ -101,7 +101,7 @@ def local_routes(
     mine = {
         item.address
         for item in observed.addresses
-        if item.device == device and item.metric == marks.metric(overlay.name)
+        if item.device == device and marks.is_ours(item, overlay.name)
     }
     # An IPv6 address makes its route when the link is up, and detection over.
     makes = overlay.family == 4 or observed.links[device].up

@@ -4,8 +4,8 @@ One 19-bit number stands for the overlay's name wherever a mark has no room for 
 
 - OVSDB rows: ``external_ids:ovs-mcast=<overlay>``;
 - flows: cookie 0x6d, 19 bits overlay, 1 bit learned, 12 bits VLAN, 24 bits VNI;
-- addresses and routes: metric 0x6d000000 + the number, protocol 109. A metric changes nothing for
-  a host route without a rival, nor for an address that has no prefix route; every kernel since
+- addresses and routes: metric 0x6d000000 + the number, and protocol 109. A metric changes nothing
+  for a host route without a rival, nor for an address that has no prefix route; every kernel since
   4.18 keeps it for addresses, IFA_PROTO only those since 5.18.
 """
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+
+from .state import Address, Bridge, Flow, Item, Membership, Port, Route
 
 EXTERNAL_ID = "ovs-mcast"
 PROTOCOL = 109  # RTA protocol and IFA_PROTO; not in iproute2's rt_protos
@@ -40,7 +42,7 @@ def metric(overlay: str) -> int:
 
 
 def is_metric(value: int | None) -> bool:
-    """Whether an address or route with this metric belongs to some overlay of ours."""
+    """Whether a metric is that of some overlay of ours: half of the mark, see `is_any_overlays`."""
     return value is not None and value >> 24 == _PREFIX and value & 0xFFFFFF <= 0x7FFFF
 
 
@@ -63,3 +65,24 @@ def is_learned(value: int) -> bool:
 def segment_of(value: int) -> tuple[int, int]:
     """(VNI, VLAN) that a cookie of ours names; zeros where the flow serves all segments."""
     return value & 0xFFFFFF, value >> 24 & 0xFFF
+
+
+def is_ours(item: Item, overlay: str) -> bool:
+    """Whether an observed item bears the overlay's mark; only such items are ever changed."""
+    if isinstance(item, Bridge | Port):
+        return item.owner == overlay
+    if isinstance(item, Flow):
+        return is_cookie(item.cookie, overlay) and not is_learned(item.cookie)
+    if isinstance(item, Membership):
+        return True  # found through the overlay's own keeper
+    return item.metric == metric(overlay) and _has_protocol(item)
+
+
+def is_any_overlays(item: Address | Route) -> bool:
+    """Whether an observed address or route bears the mark of some overlay of ours."""
+    return is_metric(item.metric) and _has_protocol(item)
+
+
+def _has_protocol(item: Address | Route) -> bool:
+    """An address shows none on a kernel before 5.18, where the metric alone has to do."""
+    return item.protocol == PROTOCOL or (isinstance(item, Address) and item.protocol is None)

@@ -137,23 +137,12 @@ def _ports(overlay: Overlay, vtep: IPAddress) -> Iterator[Port]:
     )  # fmt: skip
 
 
-def is_ours(item: Item, name: str) -> bool:
-    """Whether an observed item bears the overlay's mark; only such items are ever changed."""
-    if isinstance(item, Bridge | Port):
-        return item.owner == name
-    if isinstance(item, Flow):
-        return marks.is_cookie(item.cookie, name) and not marks.is_learned(item.cookie)
-    if isinstance(item, Membership):
-        return True  # found through the overlay's own keeper
-    return item.metric == marks.metric(name) and item.protocol in {None, marks.PROTOCOL}
-
-
 def _ours(name: str, observed: Observed) -> dict[Key, Item]:
     seen: Iterable[Iterable[Item]] = (
         observed.bridges.values(), observed.ports.values(), observed.addresses,
         observed.routes, observed.flows, () if observed.held is None else (observed.held,),
     )  # fmt: skip
-    return {item.key: item for items in seen for item in items if is_ours(item, name)}
+    return {item.key: item for items in seen for item in items if marks.is_ours(item, name)}
 
 
 def _difference(name: str, desired: Mapping[Key, Item], observed: Observed) -> Iterator[Change]:

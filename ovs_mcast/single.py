@@ -18,7 +18,7 @@ from .inplace import Alone, InPlace
 from .joining import method_of
 from .machine import Machine
 from .model import Overlay, Segment
-from .plan import is_ours, wanted, wanted_flows
+from .plan import wanted, wanted_flows
 from .state import Bridge, Change, Flow, Observed, Plan, Port, RoutePath
 from .status import SegmentStatus, Status
 
@@ -165,7 +165,7 @@ def _left(machine: Machine, alone: Alone, seen: Observed) -> Iterator[str]:
     yield from (f"{line.strip()}: still there" for line in lines)
     yield from (f"{flow.target}: still there" for flow in _on_underlay(machine, alone, seen))
     route = None if alone.shares else machine.netlink.group_route(group)
-    if route is not None and is_ours(route, overlay.name):
+    if route is not None and marks.is_ours(route, overlay.name):
         yield f"{route.target}: still there"
 
 

@@ -84,7 +84,7 @@ class Concern:
         if isinstance(item, Address):
             return self._on_address(item, event.gone)
         if isinstance(item, Route):
-            ours = item.metric == marks.metric(self._name) or item.destination in self._groups
+            ours = marks.is_ours(item, self._name) or item.destination in self._groups
             return Finding("route") if ours else None
         if isinstance(item, Joined):
             left = event.gone and item.device == self._device and item.group in self._groups

@@ -39,7 +39,9 @@ def marked(item: Item, name: str) -> bool:
     if isinstance(item, Flow):
         return item.cookie >> 36 == (_MARK << 19 | marks.number(name)) << 1
     assert not isinstance(item, Membership), "no sockets in this machine"
-    return item.metric == (_MARK << 24 | marks.number(name)) and item.protocol in {None, 109}
+    # Kernels before 5.18 show no protocol of an address; every kernel shows that of a route.
+    protocols = {109} if isinstance(item, Route) else {None, 109}
+    return item.metric == (_MARK << 24 | marks.number(name)) and item.protocol in protocols
 
 
 def items(machine: Observed) -> list[Item]:

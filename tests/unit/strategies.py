@@ -142,6 +142,8 @@ def bare_machine() -> Observed:
 
 
 _metrics = st.sampled_from([None, 0, 100, 0x6D << 24 | 0x80000, 0x6C << 24])
+_our_metrics = st.sampled_from([*NAMES, RIVAL]).map(marks.metric)
+OTHER_PROTOCOLS = st.integers(1, 255).filter(lambda protocol: protocol != marks.PROTOCOL)
 _device = st.sampled_from(tuple(DEVICES))
 _bridge = st.sampled_from([*NIC_BRIDGES, *BRIDGES, "br-ex"])
 _group = st.sampled_from(GROUPS)
@@ -179,6 +181,15 @@ _things_of_others: st.SearchStrategy[list[Item]] = st.lists(
         st.builds(Route, _device, _group, st.none(), _metrics),
         # A group joined by somebody else's autojoin is used as it is.
         st.builds(Address, _device, _group, st.sampled_from([32, 32, 24]), st.just(True), _metrics),
+        st.builds(
+            Address,
+            _device,
+            _group,
+            st.sampled_from([32, 24]),
+            st.just(True),
+            _our_metrics,
+            protocol=OTHER_PROTOCOLS,
+        ),
         st.builds(Address, _device, st.just("192.0.2.7"), st.integers(8, 32)),
     ),
     max_size=4,

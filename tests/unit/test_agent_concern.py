@@ -31,7 +31,7 @@ NETDEV = Overlay(
 SUFFIX = marks.suffix("tenants")
 ETH0 = Link("eth0", 1600, "02:00:00:00:00:01", up=True)
 VTEP = Address("eth0", "10.0.0.1", 24)
-OURS = Route("eth0", "239.0.0.1", "10.0.0.1", marks.metric("tenants"))
+OURS = Route("eth0", "239.0.0.1", "10.0.0.1", marks.metric("tenants"), protocol=marks.PROTOCOL)
 cookies = st.integers(0, (1 << 64) - 1)
 
 

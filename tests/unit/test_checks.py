@@ -57,8 +57,8 @@ def vxlan(
 
 
 def group_address(group: str, device: str = "eth0", *, autojoin: bool = True,
-                  metric: int | None = None) -> Address:  # fmt: skip
-    return Address(device, group, 32, autojoin, metric)
+                  metric: int | None = None, protocol: int | None = None) -> Address:  # fmt: skip
+    return Address(device, group, 32, autojoin, metric, protocol=protocol)
 
 
 REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
@@ -113,7 +113,14 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
      on(group_address(G1, metric=MINE), Address("eth0", G1, 24)), "segments", G1),
     ("plain group address first", ONE,
      on(Address("eth0", G1, 24), group_address(G1, metric=MINE)), "segments", G1),
+    ("plain group address, our metric, another's protocol", ONE,
+     on(group_address(G1, autojoin=False, metric=MINE, protocol=4)), "segments", "is not ours"),
+    ("plain group address, a metric of ours, another's protocol", ONE,
+     on(group_address(G1, autojoin=False, metric=THEIRS, protocol=4)), "segments", "is not ours"),
     ("route with our metric", ONE, on(Route("eth0", G1, None, MINE, protocol=4)), "segments", G1),
+    ("route with our metric, of a peer of others", ONE,
+     on(Address("eth0", G1, 32, True, MINE, local="10.0.0.1", protocol=4),
+        Route("eth0", G1, "10.0.0.1", MINE, protocol=2)), "segments", "is not ours"),
 ]  # fmt: skip
 
 
@@ -149,6 +156,9 @@ ACCEPTED: list[tuple[str, Overlay, Observed]] = [
     ("our own flow-based port", ONE,
      on(vxlan(remote_ip="flow", key="flow", owner="default"))),
     ("group joined by others", ONE, on(group_address(G1))),
+    ("group joined by others, our metric", ONE, on(group_address(G1, metric=MINE, protocol=4))),
+    ("group joined by others, a metric of ours", ONE,
+     on(group_address(G1, metric=THEIRS, protocol=4))),
     ("group on another device", ONE, on(group_address(G1, "eth1", autojoin=False))),
     ("other route to the group", ONE, on(Route("eth0", G1, None, 100, protocol=4))),
     ("our route", ONE, on(Route("eth0", G1, "10.0.0.1", MINE, protocol=109))),
@@ -466,6 +476,15 @@ def test_faults_of_others_are_theirs() -> None:
     rival = replace(broken, name="rival", owner=RIVAL)
     ports = {**machine.ports, "theirs": broken, "rival": rival}
     assert faults(ONE, replace(machine, ports=ports)) == []
+
+
+@pytest.mark.parametrize(("protocol", "fault"), [(marks.PROTOCOL, True), (None, True), (4, False)])
+def test_only_our_own_addresses_are_waited_for(protocol: int | None, fault: bool) -> None:
+    """Duplicate address detection of a group's address that is a stranger's is not our fault."""
+    address = Address("eth0", "ff05::9", 128, True, MINE, protocol=protocol, tentative=True)
+    machine = seen()
+    found = faults(ONE, replace(machine, addresses=(*machine.addresses, address)))
+    assert [str(address.address) in line for line in found] == [True] * fault
 
 
 @given(scenes(), st.data())

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, event, given
 
+from ovs_mcast import marks
 from ovs_mcast.discover import discover
 from ovs_mcast.errors import ConfigurationError
 from ovs_mcast.model import Overlay, Segment
@@ -47,10 +48,15 @@ def test_asking_again_for_what_was_found_changes_nothing(scene: Scene) -> None:
     assert list(plan(found, machine)) == list(plan(wanted, machine))
 
 
-def test_somebody_elses_addresses_leave_none_of_ours() -> None:
+@pytest.mark.parametrize(("metric", "protocol"), [(None, None), (marks.metric("default"), 4)])
+def test_somebody_elses_addresses_leave_none_of_ours(
+    metric: int | None, protocol: int | None
+) -> None:
     """Groups that the device has joined already are autojoin's without an address, or a keeper."""
     wanted = overlay("system", 4, "autojoin", GROUPS[4][:2])
-    theirs = [Address("eth0", group, 32, autojoin=True) for group in GROUPS[4][:2]]
+    theirs = [
+        Address("eth0", group, 32, True, metric, protocol=protocol) for group in GROUPS[4][:2]
+    ]
     seen = bare()
     machine = whole(wanted, settled(wanted, replace(seen, addresses=(*seen.addresses, *theirs))))
     assert discover("default", machine) == wanted

@@ -114,6 +114,20 @@ def test_no_route_is_waited_for_that_a_link_which_is_down_does_not_make(family: 
     assert [c.action for c in first] == (["add", "remove"] if family == 4 else ["add"])
 
 
+def test_the_local_route_of_a_strangers_address_stays() -> None:
+    """Also where the address has our metric: its protocol says that it is somebody else's."""
+    [group] = GROUPS[4][:1]
+    theirs = Address("eth0", group, 32, True, METRIC, protocol=4)
+    seen = bare()
+    seen = replace(
+        seen,
+        addresses=(*seen.addresses, theirs),
+        routes=(Route("eth0", group, group, None, "local", 2),),
+    )
+    wanted = overlay("system", 4, "repaired", [group])
+    assert lines(planned(wanted, seen)) == [_MAIN.format("eth0")]
+
+
 def test_auto_is_what_was_decided_for_the_device_and_family() -> None:
     """A decision for another device, or for another family, is none: sockets, until it is made."""
     wanted = overlay("system", 4, "auto", GROUPS[4])

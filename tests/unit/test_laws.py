@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
+from netaddr import IPAddress
 
+from ovs_mcast import marks
+from ovs_mcast.checks import faults
 from ovs_mcast.errors import ConfigurationError
 from ovs_mcast.model import Overlay, Segment
 from ovs_mcast.plan import batches, plan, plan_removal
 from ovs_mcast.state import Address, Bridge, Change, Flow, Item, Observed, Plan, Port
 
 from . import simulate
-from .simulate import after, ours, visible, whole
+from .simulate import after, looked_at, ours, visible, whole
 from .simulate_joining import Joining
-from .strategies import NAMES, RIVAL, Scene, alterations, bare_machine, scenes
+from .strategies import (
+    NAMES,
+    OTHER_PROTOCOLS,
+    RIVAL,
+    Scene,
+    alterations,
+    bare_machine,
+    built,
+    scenes,
+)
 
 _MANY = 300
 _ROUNDS = 3  # as many as Host.reconcile makes
@@ -145,6 +159,41 @@ def test_nothing_of_others_is_removed(scene: Scene) -> None:
         removal = plan_removal(name, scene.machine)
         assert all(change.action != "add" for change in removal)
         _only_ours(removal, scene.machine, name)
+
+
+@given(scenes(), OTHER_PROTOCOLS, st.data())
+def test_our_metric_under_another_protocol_is_a_strangers(
+    scene: Scene, protocol: int, data: st.DataObject
+) -> None:
+    """Law 3: refusals, plans and faults are those of an address that has no metric at all."""
+    name, device = scene.overlay.name, scene.overlay.underlay.device
+    machine = built(scene.overlay, scene.machine)
+    groups = [item for item in machine.addresses if IPAddress(item.address).is_multicast()]
+    assume(groups)
+    some = data.draw(st.lists(st.sampled_from(sorted(groups, key=repr)), min_size=1, unique=True))
+    marked = {item: replace(item, metric=marks.metric(name), protocol=protocol) for item in some}
+    plain = {item: replace(item, metric=None, protocol=None) for item in some}
+    theirs, bare = (
+        replace(machine, addresses=tuple(which.get(item, item) for item in machine.addresses))
+        for which in (marked, plain)
+    )
+    assert _answer(scene.overlay, theirs) == _answer(scene.overlay, bare)
+    assert plan_removal(name, theirs) == plan_removal(name, bare)
+    assert faults(scene.overlay, looked_at(theirs, device)) == faults(
+        scene.overlay, looked_at(bare, device)
+    )
+    made = plan_removal(name, theirs)
+    with suppress(ConfigurationError):
+        made = Plan(name, (*made, *plan(scene.overlay, theirs)))
+    keys = {item.key for item in marked}
+    assert not [change for change in made if change.item.key in keys]
+
+
+def _answer(overlay: Overlay, machine: Observed) -> Plan | tuple[str, str]:
+    try:
+        return plan(overlay, machine)
+    except ConfigurationError as refusal:
+        return (refusal.field, refusal.reason)
 
 
 def _only_ours(made: Plan, machine: Observed, name: str) -> None:

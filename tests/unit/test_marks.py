@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ovs_mcast import marks
+from ovs_mcast.state import Address, Route
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789._-", min_size=1, max_size=20)
 VLANS = st.integers(0, 4094)
@@ -63,6 +66,19 @@ def test_a_metric_is_ours(name: str) -> None:
 def test_other_metrics_are_not_ours(metric: int | None) -> None:
     """Common metrics, none at all, and those just outside our range are somebody else's."""
     assert not marks.is_metric(metric)
+
+
+@given(NAMES, st.none() | st.integers(1, 255))
+def test_metric_and_protocol_are_one_mark(name: str, protocol: int | None) -> None:
+    """An address without a protocol is judged by its metric alone (before 5.18), a route never."""
+    address = Address("eth0", "239.0.0.1", 32, True, marks.metric(name), protocol=protocol)
+    route = Route("eth0", "239.0.0.1", None, marks.metric(name), protocol=protocol)
+    assert marks.is_ours(address, name) == (protocol in {None, 109})
+    assert marks.is_ours(route, name) == (protocol == 109)
+    for item in (address, route):
+        assert marks.is_any_overlays(item) == marks.is_ours(item, name)
+        assert not marks.is_ours(replace(item, metric=marks.metric(name) ^ 1), name)
+        assert not marks.is_any_overlays(replace(item, metric=None))
 
 
 @given(NAMES)
