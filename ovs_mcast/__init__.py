@@ -5,11 +5,12 @@ change one Segment of it. For asyncio the same is in `ovs_mcast.aio`. The librar
 logging (it logs to "ovs_mcast") and has no global state. In the examples, om is ovs_mcast.
 """
 
+from .changes import Change, Plan
 from .errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError, VerifyError
 from .host import Host, connect
 from .model import Overlay, Segment, Underlay
 from .plan import plan
-from .state import Change, Observed, Plan
+from .state import Observed
 from .status import SegmentStatus, Status
 
 __all__ = [

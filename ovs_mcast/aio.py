@@ -20,9 +20,10 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from . import host
+from .changes import Plan
 from .machine import Holding
 from .model import Overlay, Segment
-from .state import Observed, Plan
+from .state import Observed
 from .status import Progress, Status
 
 _T = TypeVar("_T")

@@ -13,11 +13,12 @@ from netaddr import IPAddress
 from .adapters.netlink import RefusedError
 from .adapters.openflow import OpenFlowError
 from .adapters.ovsdb import OvsdbError
+from .changes import Change, Plan
 from .errors import ApplyError, UnavailableError
 from .keeper import KeeperError
 from .machine import Keeper, Machine
 from .plan import batches
-from .state import Address, Change, Membership, Plan
+from .state import Address, Membership
 from .status import Progress
 
 LOG = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from threading import RLock
 from typing import Concatenate, ParamSpec, TypeVar
 
 from . import applying, checks, observing, single, trial
+from .changes import Change, Plan
 from .closing import Closing
 from .errors import ConfigurationError, UnavailableError, VerifyError
 from .inplace import InPlace
@@ -26,7 +27,7 @@ from .keeper import KeeperError
 from .machine import Holding, Machine, this_machine
 from .model import Overlay, Segment
 from .plan import plan, plan_removal
-from .state import Change, Decision, Observed, Plan
+from .state import Decision, Observed
 from .status import Progress, Status
 
 LOG = logging.getLogger(__name__)

@@ -15,10 +15,11 @@ from functools import cached_property
 from netaddr import IPAddress
 
 from . import checks, joining
+from .changes import Change, Plan
 from .errors import ConfigurationError
 from .model import Overlay, Segment
 from .plan import neighbours, ordered, wanted
-from .state import Address, Change, Decision, Flow, Item, Limits, Membership, Observed, Plan
+from .state import Address, Decision, Flow, Item, Limits, Membership, Observed
 
 
 @dataclass(frozen=True, slots=True)

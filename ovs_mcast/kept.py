@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from . import checks
+from .changes import Plan
 from .counters import Traffic
 from .joining import method_of
 from .model import Overlay
-from .state import Observed, Plan
+from .state import Observed
 
 Who = Literal["kernel", "keeper", "agent", "hold", "nobody"]
 

@@ -18,19 +18,9 @@ from tenacity import Retrying, retry_if_result, wait_exponential
 
 from . import here, keeper, probe
 from .adapters import membership, netlink, openflow, ovsdb, vswitchd
+from .changes import Change, Neighbour
 from .errors import ConfigurationError
-from .state import (
-    Address,
-    Bridge,
-    Change,
-    Limits,
-    Link,
-    Membership,
-    Neighbour,
-    Port,
-    Route,
-    RoutePath,
-)
+from .state import Address, Bridge, Limits, Link, Membership, Port, Route, RoutePath
 
 _T = TypeVar("_T")
 Holding = Literal["keeper", "here"]  # who holds what sockets hold: a process left behind, or this

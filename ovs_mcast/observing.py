@@ -9,12 +9,13 @@ from netaddr import IPAddress
 
 from . import checks, flows, marks
 from .adapters.openflow import OpenFlowError
+from .changes import Plan
 from .errors import UnavailableError
 from .joining import method_of
 from .machine import Machine
 from .model import Overlay
 from .plan import expected_flows, plan
-from .state import Decision, Flow, Observed, Plan
+from .state import Decision, Flow, Observed
 from .status import SegmentStatus, Status
 
 _DETECTION = 8.0  # seconds that duplicate address detection may take

@@ -13,25 +13,12 @@ from itertools import groupby
 from netaddr import IPAddress
 
 from . import flows, joining, marks
+from .changes import Change, Neighbour, Plan
 from .checks import refuse
 from .errors import ConfigurationError
 from .groups import ethernet_of
 from .model import Overlay
-from .state import (
-    Address,
-    Bridge,
-    Change,
-    Flow,
-    Item,
-    Key,
-    Membership,
-    Neighbour,
-    Observed,
-    Options,
-    Plan,
-    Port,
-    Route,
-)
+from .state import Address, Bridge, Flow, Item, Key, Membership, Observed, Options, Port, Route
 
 # Sockets join before an address of the same group is changed, which lets go of it for a moment.
 _ORDER = ("bridge", "port", "membership", "address", "route", "flow")

@@ -15,8 +15,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from .changes import Change
 from .errors import UnavailableError
-from .state import Change
 from .status import Progress as Told
 
 _MANY = 40  # changes beyond which a reader wants counts

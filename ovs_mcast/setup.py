@@ -11,11 +11,11 @@ import typer
 
 from . import report
 from .arguments import Choice
+from .changes import Change
 from .errors import ApplyError, ConfigurationError, OvsMcastError, VerifyError
 from .host import Host, connect
 from .joining import UNDECIDED, decided
 from .model import Overlay
-from .state import Change
 from .status import Status
 
 LOG = logging.getLogger(__name__)

@@ -13,13 +13,14 @@ from netaddr import IPAddress
 
 from . import applying, checks, flows, marks, observing
 from .adapters.openflow import OpenFlowError
+from .changes import Change, Plan
 from .errors import ApplyError
 from .inplace import Alone, InPlace
 from .joining import method_of
 from .machine import Machine
 from .model import Overlay, Segment
 from .plan import wanted, wanted_flows
-from .state import Bridge, Change, Flow, Observed, Plan, Port, RoutePath
+from .state import Bridge, Flow, Observed, Port, RoutePath
 from .status import SegmentStatus, Status
 
 _ALL = (1 << 64) - 1

@@ -1,11 +1,11 @@
-"""What was seen, and what a plan changes: frozen items, each with a key. No I/O.
+"""What was seen: frozen items, each with a key. No I/O.
 
-The same items say what is wanted, so that a plan is the difference of two sets.
+The same items say what is wanted, so that a plan (changes.py) is the difference of two sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -215,6 +215,27 @@ class RoutePath:
 
 
 @dataclass(frozen=True, slots=True)
+class FibRoute:
+    """A route as `ip route show` has it; ``local`` routes lead to this host itself, by lo."""
+
+    destination: str
+    prefixlen: int
+    device: str | None
+    table: str
+    local: bool = False
+    gateway: str | None = None
+
+    def __str__(self) -> str:
+        local = "local " if self.local else ""
+        bits = 128 if ":" in self.destination else 32
+        slash = "" if self.prefixlen == bits else f"/{self.prefixlen}"
+        shown = f"{self.destination}{slash}" if self.prefixlen else "default"
+        via = f" via {self.gateway}" if self.gateway else ""
+        device = f" dev {self.device}" if self.device else ""
+        return f"{local}{shown}{via}{device} in table {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What bounds autojoin in this namespace: groups, octets; None where it does not say."""
 
@@ -294,78 +315,3 @@ class Observed:
         owners = [bridge.owner for bridge in self.bridges.values()]
         owners += [port.owner for port in self.ports.values()]
         return {owner for owner in owners if owner is not None}
-
-
-Action = Literal["add", "update", "remove"]
-_SIGNS = {"add": "+", "update": "~", "remove": "-"}
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One step of a plan. ``item`` is what shall be, or for ``remove`` what shall not be.
-
-    ``action`` is add, update or remove; ``before`` is what an update finds. As text for people:
-
-    >>> seen = om.Observed(addresses=[om.state.Address("eth0", "10.0.0.1", 24)],
-    ...                    links={"eth0": om.state.Link("eth0", 1500, "02:00:00:00:00:01", True)})
-    >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
-    >>> print(next(iter(om.plan(overlay, seen))))
-    + bridge br-int: missing
-    """
-
-    action: Action
-    item: Item
-    reason: str
-    before: Item | None = None
-
-    @property
-    def kind(self) -> str:
-        """bridge, port, flow, address or route."""
-        return self.item.kind
-
-    def __str__(self) -> str:
-        return f"{_SIGNS[self.action]} {self.kind} {self.item.target}: {self.reason}"
-
-    def to_json(self) -> dict[str, str]:
-        """The shape of the contract's ``changes``."""
-        return {
-            "action": self.action,
-            "kind": self.kind,
-            "target": self.item.target,
-            "reason": self.reason,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A group's Ethernet address, told to the userspace datapath: a cache, not state."""
-
-    bridge: str
-    group: str
-    mac: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Ordered changes, make before break; iterable, and empty when nothing differs.
-
-    ``part`` is a plan of one segment's items: a membership in it is joined or left beside those
-    that are held, and what it adds must not be there.
-
-    >>> bool(om.Plan("tenants")), len(om.Plan("tenants"))
-    (False, 0)
-    """
-
-    overlay: str
-    changes: tuple[Change, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
-    part: bool = False
-
-    def __iter__(self) -> Iterator[Change]:
-        return iter(self.changes)
-
-    def __len__(self) -> int:
-        return len(self.changes)
-
-    def __bool__(self) -> bool:
-        return bool(self.changes)

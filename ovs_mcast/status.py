@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .state import Change, Decision
+from .changes import Change
+from .state import Decision
 
 # Told as a plan is carried out: how many changes are made, and of how many.
 Progress = Callable[[int, int], None]

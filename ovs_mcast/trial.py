@@ -10,9 +10,10 @@ from netaddr import IPAddress
 
 from . import joining
 from .adapters.netlink import RefusedError
+from .changes import Change
 from .machine import Machine, Netlink
 from .model import Overlay, Segment
-from .state import Change, Decision, Observed, Route
+from .state import Decision, Observed, Route
 
 _LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
 

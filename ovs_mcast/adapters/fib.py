@@ -9,7 +9,6 @@ import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from netaddr import IPAddress
@@ -17,6 +16,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ..errors import UnavailableError
+from ..state import FibRoute
 
 # linux/rtnetlink.h, linux/if_addr.h: pyroute2 names not all of these.
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000
@@ -24,27 +24,6 @@ _TENTATIVE, _DAD_FAILED = 0x40, 0x08
 _SCOPE_HOST = 254
 _LOCAL = 2
 _TABLES = {253: "default", 254: "main", 255: "local"}
-
-
-@dataclass(frozen=True, slots=True)
-class FibRoute:
-    """A route as `ip route show` has it; ``local`` routes lead to this host itself, by lo."""
-
-    destination: str
-    prefixlen: int
-    device: str | None
-    table: str
-    local: bool = False
-    gateway: str | None = None
-
-    def __str__(self) -> str:
-        local = "local " if self.local else ""
-        bits = 128 if ":" in self.destination else 32
-        slash = "" if self.prefixlen == bits else f"/{self.prefixlen}"
-        shown = f"{self.destination}{slash}" if self.prefixlen else "default"
-        via = f" via {self.gateway}" if self.gateway else ""
-        device = f" dev {self.device}" if self.device else ""
-        return f"{local}{shown}{via}{device} in table {self.table}"
 
 
 def taken(group: IPAddress) -> FibRoute | None:

@@ -24,8 +24,9 @@ from pyroute2.netlink.rtnl.ifaddrmsg import (
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from ..changes import Change
 from ..errors import UnavailableError
-from ..state import Address, Change, Link, Route, RoutePath
+from ..state import Address, Link, Route, RoutePath
 from . import rtnetlink
 from .rtnetlink import Answer, attributes, number
 

@@ -16,9 +16,10 @@ from ovsdbapp.exceptions import TimeoutException
 from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_exponential
 
+from ..changes import Change
 from ..errors import UnavailableError
 from ..marks import EXTERNAL_ID
-from ..state import Bridge, Change, Port
+from ..state import Bridge, Port
 
 _LOCK = "ovs_mcast"
 _PATIENCE = 5.0

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ..changes import Neighbour
 from ..closing import Closing
 from ..errors import UnavailableError
-from ..state import Neighbour, RoutePath
+from ..state import RoutePath
 
 _ROUTE = re.compile(
     r"(?:Cached|User): (?P<host>[0-9a-f.:]+)/(?:32|128) (?:MARK \S+ )?dev (?P<device>\S+)"

@@ -30,12 +30,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
+from ..changes import Change
 from ..closing import Closing
 from ..errors import ConfigurationError, OvsMcastError
 from ..model import Overlay
 from ..probe.result import Reachability
 from ..probe.verdict import SendPath
-from ..state import Change
 from ..status import Status
 from .exposition import Exposition
 from .flowmetrics import FlowMetrics

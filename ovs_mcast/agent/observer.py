@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..changes import Change
 from ..errors import ConfigurationError, OvsMcastError
 from ..model import Overlay
 from ..probe.verdict import SendPath
-from ..state import Change
 from ..status import Status
 
 # What has happened, as far as it may concern the overlay; "minute" is the full look that comes

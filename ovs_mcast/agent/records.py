@@ -29,10 +29,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, Literal
 
+from ..changes import Change
 from ..errors import ConfigurationError, OvsMcastError
 from ..model import Overlay
 from ..probe.verdict import SendPath
-from ..state import Change
 from ..status import Status
 from .observer import Failing, Kind, Quiet
 from .saying import Saying

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..adapters.systemd import Notify
+from ..changes import Change
 from ..errors import ConfigurationError, OvsMcastError
 from ..model import Overlay
 from ..probe.verdict import SendPath
-from ..state import Change
 from ..status import Status
 from .observer import Failing, Quiet
 from .saying import Saying

@@ -12,8 +12,7 @@ from typing import Literal
 
 from netaddr import IPAddress
 
-from ..adapters.fib import FibRoute
-from ..state import Address, RoutePath
+from ..state import Address, FibRoute, RoutePath
 
 Verdict = Literal["wire", "loopback", "none"]
 LOOPBACK = "lo"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 from netaddr import IPAddress
 
+from ..changes import Change
 from ..probe import Evidence, SendPath
 from ..probe.verdict import judge
-from ..state import Change, Membership, RoutePath
+from ..state import Membership, RoutePath
 from .faults import Faults
 from .linux import DETECTION, Linux
 from .openvswitch import OpenVSwitch

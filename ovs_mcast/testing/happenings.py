@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Literal, TypeVar, get_args
 
 from .. import marks
+from ..changes import Change
 from ..flows import FLOOD
-from ..state import Address, Change, Flow, Route
+from ..state import Address, Flow, Route
 from .ground import Ground
 from .linux import Linux
 from .openvswitch import OpenVSwitch

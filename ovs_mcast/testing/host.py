@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 
 from netaddr import IPNetwork
 
+from ..changes import Change
 from ..flows import segments_of
 from ..host import Host
 from ..model import Datapath
-from ..state import Address, Bridge, Change, Flow, Item, Limits, Link, Membership, Port, Route
+from ..state import Address, Bridge, Flow, Item, Limits, Link, Membership, Port, Route
 from .faults import FAULTS, Fault, Lasting
 from .ground import Ground
 from .happenings import HAPPENINGS, Happening, Underlay, happen

@@ -15,8 +15,7 @@ from itertools import count
 
 from netaddr import IPAddress
 
-from ..adapters.fib import FibRoute
-from ..state import Address, Key, Limits, Link, Route, RoutePath
+from ..state import Address, FibRoute, Key, Limits, Link, Route, RoutePath
 
 DETECTION = 2.0  # seconds of duplicate address detection, the random delay before it included
 _KERNEL = 2  # RTPROT_KERNEL

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from netaddr import IPAddress, IPNetwork
 
+from ..changes import Change, Neighbour
 from ..marks import LEARNED
-from ..state import Bridge, Change, Flow, Key, Link, Neighbour, Port, Route, RoutePath
+from ..state import Bridge, Flow, Key, Link, Port, Route, RoutePath
 from .linux import Linux
 
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from ..adapters.openflow import OpenFlowError
 from ..adapters.ovsdb import OvsdbError
+from ..changes import Change, Neighbour
 from ..closing import Closing
 from ..errors import UnavailableError
-from ..state import Bridge, Change, Neighbour, Port, RoutePath
+from ..state import Bridge, Port, RoutePath
 from .ground import Ground
 
 

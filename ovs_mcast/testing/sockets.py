@@ -9,10 +9,11 @@ from typing import Literal
 from netaddr import IPAddress
 
 from ..adapters.netlink import RefusedError
+from ..changes import Change
 from ..closing import Closing
 from ..errors import UnavailableError
 from ..keeper import KeeperError
-from ..state import Address, Change, Link, Membership, Route, RoutePath
+from ..state import Address, Link, Membership, Route, RoutePath
 from .ground import Ground
 from .linux import refused
 

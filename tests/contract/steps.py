@@ -15,9 +15,10 @@ from netaddr import IPAddress
 
 import ovs_mcast as om
 from ovs_mcast import observing
+from ovs_mcast.changes import Change
 from ovs_mcast.errors import OvsMcastError
 from ovs_mcast.model import Overlay
-from ovs_mcast.state import Address, Change, Flow, Port
+from ovs_mcast.state import Address, Flow, Port
 
 Told = dict[str, Any]
 Configuration = Mapping[str, Any]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from ovs_mcast.adapters.ovsdb import Ovsdb, RowEvent
+from ovs_mcast.changes import Change
 from ovs_mcast.errors import UnavailableError
-from ovs_mcast.state import Bridge, Change
+from ovs_mcast.state import Bridge
 from tests.functional.wire import eventually
 
 pytestmark = [pytest.mark.needs("ovsdb-server", "ovsdb-tool"), pytest.mark.timeout(30)]

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ovs_mcast import marks
+from ovs_mcast.changes import Change
 from ovs_mcast.state import (
     Address,
     Bridge,
-    Change,
     Flow,
     Item,
     Link,

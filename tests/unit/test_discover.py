@@ -8,11 +8,12 @@ import pytest
 from hypothesis import assume, event, given
 
 from ovs_mcast import marks
+from ovs_mcast.changes import Change
 from ovs_mcast.discover import discover
 from ovs_mcast.errors import ConfigurationError
 from ovs_mcast.model import Overlay, Segment
 from ovs_mcast.plan import plan
-from ovs_mcast.state import Address, Change, Observed
+from ovs_mcast.state import Address, Observed
 
 from . import simulate
 from .simulate_joining import bare

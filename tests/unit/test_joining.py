@@ -11,10 +11,11 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from ovs_mcast import marks
+from ovs_mcast.changes import Change
 from ovs_mcast.errors import ConfigurationError
 from ovs_mcast.model import Overlay, Segment
 from ovs_mcast.plan import plan, plan_removal
-from ovs_mcast.state import Address, Change, Decision, Item, Membership, Observed, Route
+from ovs_mcast.state import Address, Decision, Item, Membership, Observed, Route
 
 from . import simulate_joining as machine
 from .simulate_joining import DEVICES, VTEPS, bare, joining

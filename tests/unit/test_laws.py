@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from netaddr import IPAddress
 
 from ovs_mcast import marks
+from ovs_mcast.changes import Change, Plan
 from ovs_mcast.checks import faults
 from ovs_mcast.errors import ConfigurationError
 from ovs_mcast.model import Overlay, Segment
 from ovs_mcast.plan import batches, plan, plan_removal
-from ovs_mcast.state import Address, Bridge, Change, Flow, Item, Observed, Plan, Port
+from ovs_mcast.state import Address, Bridge, Flow, Item, Observed, Port
 
 from . import simulate
 from .simulate import after, looked_at, ours, visible, whole

@@ -18,10 +18,11 @@ from ovs_mcast.agent.exposition import Exposition, parse_address
 from ovs_mcast.agent.flowmetrics import FlowMetrics
 from ovs_mcast.agent.metrics import Metrics
 from ovs_mcast.agent.observer import Failing
+from ovs_mcast.changes import Change
 from ovs_mcast.errors import ConfigurationError, UnavailableError
 from ovs_mcast.model import Overlay, Segment
 from ovs_mcast.probe.result import Delivery, Reachability, Responder, RoundTrip
-from ovs_mcast.state import Bridge, Change, Route
+from ovs_mcast.state import Bridge, Route
 from ovs_mcast.status import SegmentStatus, Status
 from tests.functional.wire import eventually
 

@@ -10,20 +10,10 @@ import pytest
 from netaddr import IPAddress
 
 from ovs_mcast import marks
+from ovs_mcast.changes import Change, Neighbour, Plan
 from ovs_mcast.model import Overlay, Segment, Underlay
 from ovs_mcast.plan import expected_flows, plan, plan_removal, wanted
-from ovs_mcast.state import (
-    Address,
-    Bridge,
-    Change,
-    Flow,
-    Link,
-    Neighbour,
-    Observed,
-    Plan,
-    Port,
-    Route,
-)
+from ovs_mcast.state import Address, Bridge, Flow, Link, Observed, Port, Route
 
 from .simulate import after, gone_down, having, ours, whole, without
 from .strategies import RIVAL, bare_machine, built, learned_flow

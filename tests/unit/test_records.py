@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from ovs_mcast.agent.observer import Failing
 from ovs_mcast.agent.records import Format, Records, is_journal, line
+from ovs_mcast.changes import Change
 from ovs_mcast.errors import ConfigurationError, UnavailableError
 from ovs_mcast.model import Overlay
-from ovs_mcast.state import Bridge, Change
+from ovs_mcast.state import Bridge
 from ovs_mcast.status import Status
 
 STATUS = Status("tenants", verified=True)
