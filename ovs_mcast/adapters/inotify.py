@@ -6,10 +6,10 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..closing import Closing
+from ..events import EntryEvent
 
 _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF = 0x400, 0x800
@@ -19,18 +19,6 @@ _MASK = (
     | _ONLYDIR
 )  # fmt: skip
 _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, octets of the name
-
-
-@dataclass(frozen=True, slots=True)
-class EntryEvent:
-    """An entry of a directory: ``began`` is one that is open for writing still, or a link.
-
-    An empty name says that the directory itself went, or that events were lost.
-    """
-
-    directory: Path
-    name: str
-    began: bool = False
 
 
 class Inotify(Closing):

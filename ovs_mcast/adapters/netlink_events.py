@@ -10,7 +10,6 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
@@ -22,7 +21,7 @@ from pyroute2.netlink.rtnl import (
 )
 
 from ..closing import Closing
-from ..state import Address, Link, Route
+from ..events import Joined, KernelEvent, Rule
 from . import rtnetlink
 from .netlink import decode_address, decode_group_routes, decode_link, device_name
 from .rtnetlink import Answer, attributes
@@ -35,31 +34,6 @@ _RTM_NEWRULE, _RTM_DELRULE, _RTM_NEWMULTICAST, _RTM_DELMULTICAST = 32, 33, 56, 5
 _IFA_MULTICAST = 7
 _RECEIVE_OCTETS = 1 << 20
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A device's membership of a group, however it came about."""
-
-    device: str
-    group: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule of policy routing: which one is not looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelEvent:
-    """An item that came or changed, or (``gone``) went; None where events were lost.
-
-    ``index`` is that of a link, which keeps it when it is given another name.
-    """
-
-    item: Link | Address | Route | Joined | Rule | None
-    gone: bool = False
-    index: int = 0
 
 
 class NetlinkEvents(Closing):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..closing import Closing
+from ..events import FlowEvent, Watched
 
 ALL_TABLES = 0xFF
 
@@ -32,29 +32,6 @@ _UPDATE = struct.Struct("!HH")  # length, event
 _FULL = struct.Struct("!BBHHH4xQ")  # table, reason, timeouts, priority, cookie
 
 
-@dataclass(frozen=True, slots=True)
-class FlowEvent:
-    """A flow that came, went or changed; ``lost`` says that some were left out (PAUSED)."""
-
-    bridge: str
-    table: int = 0
-    cookie: int = 0
-    lost: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """What is told of a table: flows that change or go, and with ``added`` those that come."""
-
-    table: int
-    added: bool = True
-
-    @property
-    def flags(self) -> int:
-        """As the request has it."""
-        return _REMOVED | _MODIFY | (_ADD if self.added else 0)
-
-
 class FlowEvents(Closing):
     """Flow events of one bridge, non-blocking; OSError if ovs-vswitchd does not have it now."""
 
@@ -69,7 +46,8 @@ class FlowEvents(Closing):
             self._socket.connect(str(rundir / f"{bridge}.mgmt"))
             self._socket.sendall(self._message(_HELLO, b""))
             for number, one in enumerate(watched):
-                wanted = _REQUEST.pack(number, _ANY, _ANY, one.flags, one.table, 0, 1, 4)
+                flags = _REMOVED | _MODIFY | (_ADD if one.added else 0)
+                wanted = _REQUEST.pack(number, _ANY, _ANY, flags, one.table, 0, 1, 4)
                 request = _MULTIPART.pack(_FLOW_MONITOR, 0) + wanted
                 self._socket.sendall(self._message(_MULTIPART_REQUEST, request))
         except OSError:

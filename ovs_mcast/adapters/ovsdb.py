@@ -8,7 +8,6 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command, connection, idlutils
@@ -18,6 +17,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from ..changes import Change
 from ..errors import UnavailableError
+from ..events import RowEvent
 from ..marks import EXTERNAL_ID
 from ..state import Bridge, Port
 
@@ -34,21 +34,6 @@ _COLUMNS = {
 
 class OvsdbError(Exception):
     """A transaction was refused as a whole: nothing of it is in the database."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowEvent:
-    """A row that came, changed or went: its table, name, and what tells whose it is.
-
-    ``columns`` are those that changed, none for a row that came or went. Without a table, the
-    connection was lost.
-    """
-
-    table: str = ""
-    name: str = ""
-    owner: str | None = None
-    type: str = ""
-    columns: frozenset[str] = frozenset()
 
 
 class LostError(Exception):

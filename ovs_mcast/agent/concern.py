@@ -9,10 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import marks
-from ..adapters.inotify import EntryEvent
-from ..adapters.netlink_events import Joined, KernelEvent
-from ..adapters.openflow_events import FlowEvent, Watched
-from ..adapters.ovsdb import RowEvent
+from ..events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Watched
 from ..flows import CLASSIFY, DELIVER, FLOOD, GROUP, UNICAST
 from ..model import Overlay
 from ..state import Address, Link, Route

@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..adapters.inotify import EntryEvent
 from ..arguments import Choice
 from ..errors import ConfigurationError
+from ..events import EntryEvent
 from ..model import Overlay
 
 _LINKS_MAX = 40  # as the kernel follows (path_resolution(7))

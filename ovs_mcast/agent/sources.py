@@ -15,6 +15,7 @@ from ..adapters.netlink_events import NetlinkEvents
 from ..adapters.openflow_events import FlowEvents
 from ..closing import Closing
 from ..errors import UnavailableError
+from ..events import RowEvent
 from ..keeper import Keeper
 from ..machine import Machine
 from ..model import Overlay
@@ -167,19 +168,19 @@ class _Rows(Closing):
     """Row events from the thread of a connection to that of the loop."""
 
     def __init__(self) -> None:
-        self._events: deque[ovsdb.RowEvent] = deque()
+        self._events: deque[RowEvent] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
         return self._wake
 
-    def put(self, event: ovsdb.RowEvent) -> None:
+    def put(self, event: RowEvent) -> None:
         """Called by the connection."""
         self._events.append(event)
         with suppress(OSError):  # closed, or full of what is not read yet
             os.eventfd_write(self._wake, 1)
 
-    def read(self) -> Iterator[ovsdb.RowEvent]:
+    def read(self) -> Iterator[RowEvent]:
         with suppress(BlockingIOError):
             os.eventfd_read(self._wake)
         while self._events:

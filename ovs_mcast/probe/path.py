@@ -23,7 +23,8 @@ from ..adapters.netlink import Netlink
 from ..adapters.packets import PacketSocket
 from ..frames import decode_udp
 from ..state import RoutePath
-from .station import Station, find_group, find_station, find_unicast
+from .device import find_station
+from .station import Station, find_group, find_unicast
 from .verdict import LOOPBACK, Evidence, SendPath, judge
 from .wire import PORT, Kind, Message, Way, parse
 

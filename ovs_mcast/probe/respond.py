@@ -16,7 +16,8 @@ from ..adapters.membership import Memberships, joined
 from ..adapters.packets import PacketSocket
 from ..errors import ConfigurationError, UnavailableError
 from .answer import RATE, Answerer, Counts, Now
-from .station import DAY, Station, check_number, find_groups, find_station, find_unicast
+from .device import find_station
+from .station import DAY, Station, check_number, find_groups, find_unicast
 from .wire import PORT
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import strerror
 from typing import Literal
 
 from .wire import Reason
@@ -151,7 +151,7 @@ class Responder:
     def _silence(self) -> str:
         if self.error == errno.ECONNREFUSED:
             return f"{self.address} is there, and no responder listens on it"
-        why = f" ({os.strerror(self.error)})" if self.error else ""
+        why = f" ({strerror(self.error)})" if self.error else ""
         return (
             f"no answer from {self.address}, to the group or by unicast{why}: the network to it is "
             f"down, or no responder {'with this key ' if self.keyed else ''}runs there"
@@ -209,9 +209,7 @@ class Reachability:
         """What is wrong with the whole of it, in words; each responder has its own conclusion."""
         said = []
         if self.error:
-            said.append(
-                f"an ordinary socket cannot send to {self.group}: {os.strerror(self.error)}"
-            )
+            said.append(f"an ordinary socket cannot send to {self.group}: {strerror(self.error)}")
         if not any(one.group.received for one in self.responders.values()):
             said.append(f"nobody answered to {self.group} on {self.device}")
             if self.sender == "socket":

@@ -20,9 +20,10 @@ from ..adapters.packets import PacketSocket
 from ..errors import ConfigurationError
 from ..frames import decode_ethernet, decode_udp
 from ..groups import ethernet_of
+from .device import find_station
 from .ordinary import UNICAST_TTL, OrdinarySocket
 from .result import Reachability, Sender
-from .station import DAY, Station, check_number, find_group, find_station, find_unicast
+from .station import DAY, Station, check_number, find_group, find_unicast
 from .tally import Tally
 from .wire import PORT, Kind, Message, Reason, Way, parse
 

@@ -1,14 +1,12 @@
-"""The device that a probe works on, and the arguments that name it, groups and hosts."""
+"""The device that a probe works on, and the arguments that name groups and hosts. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 from netaddr import IPAddress, IPNetwork
 
-from ..adapters.netlink import Netlink
 from ..errors import ConfigurationError
 from ..frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethernet, udp
 from ..groups import check_group, check_vtep, parse_address
@@ -73,19 +71,6 @@ class Station:
                 continue
             found.append((address, IPNetwork(f"{address}/{item.prefixlen}")))
         return found
-
-
-def find_station(device: str) -> Station:
-    """The device as it is now; ConfigurationError if it is not there, or cannot carry a group."""
-    with closing(Netlink()) as netlink:
-        links, addresses = netlink.links(), netlink.addresses()
-    link = links.get(device)
-    if link is None:
-        raise ConfigurationError(f"there is no device {device}", field="device")
-    if device == "lo" or len(link.mac) != len("00:00:00:00:00:00"):
-        raise ConfigurationError(f"{device} is not an Ethernet device", field="device")
-    mine = tuple(address for address in addresses if address.device == device)
-    return Station(link, mine, addresses)
 
 
 def find_group(value: object) -> IPAddress:

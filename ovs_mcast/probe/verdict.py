@@ -6,8 +6,8 @@ The verdict is taken from packets alone; the look-up and the routes explain it.
 from __future__ import annotations
 
 import errno
-import os
 from dataclasses import dataclass, field
+from os import strerror
 from typing import Literal
 
 from netaddr import IPAddress
@@ -52,7 +52,7 @@ class Evidence:
         """Datagrams seen per device, of one that was sent; what the kernel said; the route."""
         return {
             "packets": {device: int(device in self.seen) for device in self.watched},
-            "error": os.strerror(self.error) if self.error else None,
+            "error": strerror(self.error) if self.error else None,
             "route_taken": str(self.taken) if self.taken else None,
             "tentative": sorted(self.tentative),
         }
@@ -153,7 +153,7 @@ def _refused(seen: Evidence) -> tuple[str, str]:
     if seen.error in _FORBIDDING:
         kind = _FORBIDDING[seen.error]
         return (
-            f"a {kind} route takes it ({os.strerror(seen.error)})",
+            f"a {kind} route takes it ({strerror(seen.error)})",
             f"find it with `{family} route show table all type {kind}` and delete it, "
             f"or `{_route_command(seen)}`",
         )
@@ -168,7 +168,7 @@ def _refused(seen: Evidence) -> tuple[str, str]:
             f"{_the_route(seen)} takes it to {device}, which has no address to send from",
             f"`{family} address add ADDRESS/PREFIX dev {device}`, or `{_route_command(seen)}`",
         )
-    return f"the kernel refuses it: {os.strerror(seen.error)}", "see what the system's log says"
+    return f"the kernel refuses it: {strerror(seen.error)}", "see what the system's log says"
 
 
 def _the_route(seen: Evidence) -> str:

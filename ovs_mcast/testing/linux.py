@@ -7,11 +7,11 @@ an address, a link or duplicate address detection does of itself to the routes h
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from os import strerror
 
 from netaddr import IPAddress
 
@@ -23,7 +23,7 @@ _KERNEL = 2  # RTPROT_KERNEL
 
 def refused(code: int) -> OSError:
     """The kernel's answer to a request that it does not carry out."""
-    return OSError(code, os.strerror(code))
+    return OSError(code, strerror(code))
 
 
 class Linux:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ovs_mcast.adapters.ovsdb import Ovsdb, RowEvent
+from ovs_mcast.adapters.ovsdb import Ovsdb
 from ovs_mcast.changes import Change
 from ovs_mcast.errors import UnavailableError
+from ovs_mcast.events import RowEvent
 from ovs_mcast.state import Bridge
 from tests.functional.wire import eventually
 

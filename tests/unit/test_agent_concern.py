@@ -10,11 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_mcast import Overlay, Segment, Underlay, marks
-from ovs_mcast.adapters.inotify import EntryEvent
-from ovs_mcast.adapters.netlink_events import Joined, KernelEvent, Rule
-from ovs_mcast.adapters.openflow_events import FlowEvent
-from ovs_mcast.adapters.ovsdb import RowEvent
 from ovs_mcast.agent.concern import Concern, Finding
+from ovs_mcast.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Rule
 from ovs_mcast.state import Address, Link, Route
 
 OVERLAY = Overlay(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ovs_mcast.adapters.openflow_events import FlowEvents, Watched
+from ovs_mcast.adapters.openflow_events import FlowEvents
+from ovs_mcast.events import Watched
 
 HELLO = struct.pack("!BBHI", 5, 0, 8, 0)
 ERROR = struct.pack("!BBHIHH", 5, 1, 12, 0, 1, 2)  # OFPET_BAD_REQUEST, OFPBRC_BAD_MULTIPART
