@@ -8,37 +8,30 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 from netaddr import IPAddress
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE
-from pyroute2.netlink.rtnl.ifaddrmsg import (
-    IFA_F_DADFAILED,
-    IFA_F_DEPRECATED,
-    IFA_F_MCAUTOJOIN,
-    IFA_F_TEMPORARY,
-    IFA_F_TENTATIVE,
-)
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ..changes import Change
 from ..errors import UnavailableError
 from ..state import Address, Link, Route, RoutePath
-from . import rtnetlink
-from .rtnetlink import Answer, attributes, number
+from .rtnetlink import coding, decoding
+from .rtnetlink.decoding import (
+    Answer,
+    decode_address,
+    decode_fib_match,
+    decode_group_routes,
+    decode_link,
+    decode_path,
+    device_name,
+)
 
 _RECEIVE_OCTETS = 64 << 20  # the answers of the largest batch, which the kernel queues at once
 _LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
 _GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
-
-# linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VXLAN_PORT = 1, 2, 15
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_RT_PRIORITY, _IFA_PROTO = 1, 2, 8, 9, 11
-_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
 
 
 class RefusedError(Exception):
@@ -71,19 +64,19 @@ class Netlink:
 
     def links(self) -> dict[str, Link]:
         """Every device by name."""
-        found = map(decode_link, self._exchange([rtnetlink.dump_request(RTM_GETLINK)]))
+        found = map(decode_link, self._exchange([coding.dump_request(RTM_GETLINK)]))
         return {link.name: link for link in found}
 
     def addresses(self) -> tuple[Address, ...]:
         """Every address of every device, IPv4 and IPv6, in the kernel's order."""
         name = lru_cache(device_name)
-        request = rtnetlink.dump_request(RTM_GETADDR)
+        request = coding.dump_request(RTM_GETADDR)
         return tuple(decode_address(answer, name) for answer in self._exchange([request]))
 
     def group_routes(self) -> tuple[Route, ...]:
         """The host routes to groups in tables main and local, each with its one device."""
         name = lru_cache(device_name)
-        request = rtnetlink.dump_request(RTM_GETROUTE)
+        request = coding.dump_request(RTM_GETROUTE)
         return tuple(
             route
             for answer in self._exchange([request])
@@ -93,7 +86,7 @@ class Netlink:
     def link(self, name: str) -> Link | None:
         """One device; None if it is not there."""
         try:
-            request = rtnetlink.link_request(socket.if_nametoindex(name))
+            request = coding.link_request(socket.if_nametoindex(name))
         except OSError:
             return None
         found = self._exchange([request], tolerate=lambda _index, code: code in _GONE)
@@ -101,9 +94,9 @@ class Netlink:
 
     def group_route(self, group: IPAddress) -> Route | None:
         """The host route that takes a packet to the group; None if a wider one does, or none."""
-        request = rtnetlink.route_get_request(group)
+        request = coding.route_get_request(group)
         found = self._exchange([request], tolerate=lambda _index, _code: True)
-        return next((route for answer in found if (route := _fib_match(answer))), None)
+        return next((route for answer in found if (route := decode_fib_match(answer))), None)
 
     def look_up(
         self, groups: Sequence[IPAddress], source: IPAddress | None = None
@@ -114,13 +107,9 @@ class Netlink:
         """
         name = lru_cache(device_name)
         found = {str(group): RoutePath(None) for group in groups}
-        requests = [rtnetlink.look_up_request(group, source) for group in groups]
-        for answer in self._exchange(requests, tolerate=lambda _index, _code: True):
-            values = attributes(answer.body, 12)
-            device = number(values.get(_RTA_OIF))
-            found[rtnetlink.address(values.get(_RTA_DST)) or ""] = RoutePath(
-                name(device) if device else None, rtnetlink.address(values.get(_RTA_PREFSRC))
-            )
+        requests = [coding.look_up_request(group, source) for group in groups]
+        answers = self._exchange(requests, tolerate=lambda _index, _code: True)
+        found.update(decode_path(answer, name) for answer in answers)
         return found
 
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
@@ -194,7 +183,7 @@ class Netlink:
         first = self._sequence + 1
         for request in requests:
             self._sequence += 1
-            rtnetlink.set_sequence(request, self._sequence)
+            coding.set_sequence(request, self._sequence)
         try:
             self._socket.send(b"".join(requests))
             return self._answers(first, self._sequence, tolerate or (lambda _index, _code: False))
@@ -210,7 +199,7 @@ class Netlink:
         found: list[Answer] = []
         errors: list[tuple[int, int]] = []
         while waiting:
-            for answer in rtnetlink.answers(self._socket.recv(1 << 20)):
+            for answer in decoding.answers(self._socket.recv(1 << 20)):
                 if answer.sequence not in waiting:
                     continue
                 if not answer.ends:
@@ -236,100 +225,7 @@ def _requests(change: Change) -> Iterator[tuple[bool, bytearray]]:
 
 def _request(item: object, *, new: bool) -> bytearray:
     if isinstance(item, Address):
-        return rtnetlink.address_request(item, new=new)
+        return coding.address_request(item, new=new)
     if isinstance(item, Route):
-        return rtnetlink.route_request(item, new=new)
+        return coding.route_request(item, new=new)
     raise TypeError(f"{item} is neither an address nor a route")
-
-
-def device_name(index: int) -> str:
-    """The name of a device; one that is gone has one that no device has."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return f"if{index}"  # gone since the kernel named it
-
-
-def decode_link(answer: Answer) -> Link:
-    """A device, from RTM_NEWLINK or RTM_DELLINK."""
-    (flags,) = struct.unpack_from("=I", answer.body, 8)
-    values = attributes(answer.body, 16)
-    info = attributes(values.get(_IFLA_LINKINFO, b""), 0)
-    kind = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
-    port = None
-    if kind == "vxlan":
-        port = attributes(info.get(_IFLA_INFO_DATA, b""), 0).get(_IFLA_VXLAN_PORT)
-    return Link(
-        name=values[_IFLA_IFNAME].rstrip(b"\0").decode(),
-        mtu=number(values.get(_IFLA_MTU)) or 0,
-        mac=values.get(_IFLA_ADDRESS, b"").hex(":"),
-        up=bool(flags & IFF_UP),
-        kind=kind,
-        udp_port=int.from_bytes(port, "big") if port else None,
-    )
-
-
-def decode_address(answer: Answer, name: Callable[[int], str]) -> Address:
-    """An address, from RTM_NEWADDR or RTM_DELADDR."""
-    family, prefixlen, flags, _scope, index = struct.unpack_from("=BBBBI", answer.body)
-    values = attributes(answer.body, 8)
-    flags = number(values.get(_IFA_FLAGS)) or flags
-    address = rtnetlink.address(values.get(_IFA_ADDRESS)) or ""
-    local = rtnetlink.address(values.get(_IFA_LOCAL)) or address
-    # A point-to-point address has the peer in IFA_ADDRESS; it is an address of ours if a group.
-    is_peer = local != address and IPAddress(address).is_multicast()
-    return Address(
-        device=name(index),
-        address=address if is_peer else local,
-        prefixlen=prefixlen,
-        autojoin=bool(flags & IFA_F_MCAUTOJOIN),
-        metric=number(values.get(_IFA_RT_PRIORITY)),
-        local=local if is_peer else None,
-        protocol=number(values.get(_IFA_PROTO)),
-        tentative=bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_DADFAILED,
-        duplicate=bool(flags & IFA_F_DADFAILED),
-        # In IPv4 the flag of temporary ones says secondary.
-        passing=family == socket.AF_INET6 and bool(flags & (IFA_F_DEPRECATED | IFA_F_TEMPORARY)),
-    )
-
-
-def _fib_match(answer: Answer) -> Route | None:
-    """The host route that a look-up found; of whatever type, the kernel says multicast of all."""
-    values = attributes(answer.body, 12)
-    destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))
-    if destination is None or answer.body[1] != 8 * len(destination):
-        return None
-    table = number(values.get(_RTA_TABLE)) or answer.body[4]
-    return Route(
-        device=device_name(device) if device else "",
-        destination=rtnetlink.address(destination) or "",
-        source=rtnetlink.address(values.get(_RTA_PREFSRC)),
-        metric=number(values.get(_RTA_PRIORITY)) or None,
-        table="local" if table == rtnetlink.TABLES["local"] else "main",
-        protocol=answer.body[5] or None,
-    )
-
-
-def decode_group_routes(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
-    """The route of an RTM_NEWROUTE or RTM_DELROUTE, if it is a host route to a group."""
-    _family, bits, _, _, table, protocol, _scope, kind = struct.unpack_from("=8B", answer.body)
-    values = attributes(answer.body, 12)
-    destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))
-    table = number(values.get(_RTA_TABLE)) or table
-    main = (table, kind) == (rtnetlink.TABLES["main"], rtnetlink.UNICAST)
-    metric = number(values.get(_RTA_PRIORITY)) or None
-    # Of type unicast: Open vSwitch takes no route of type multicast into its own table.
-    kinds = {rtnetlink.LOCAL} if metric is None else {rtnetlink.LOCAL, rtnetlink.UNICAST}
-    local = table == rtnetlink.TABLES["local"] and kind in kinds
-    if not (main or local) or destination is None or not device or bits != 8 * len(destination):
-        return
-    if destination[0] != 0xFF if len(destination) == 16 else destination[0] >> 4 != 0xE:
-        return  # not a group
-    yield Route(
-        device=name(device),
-        destination=rtnetlink.address(destination) or "",
-        source=rtnetlink.address(values.get(_RTA_PREFSRC)),
-        metric=metric,
-        table="local" if local else "main",
-        protocol=protocol or None,
-    )

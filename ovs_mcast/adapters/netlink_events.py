@@ -22,9 +22,15 @@ from pyroute2.netlink.rtnl import (
 
 from ..closing import Closing
 from ..events import Joined, KernelEvent, Rule
-from . import rtnetlink
-from .netlink import decode_address, decode_group_routes, decode_link, device_name
-from .rtnetlink import Answer, attributes
+from .rtnetlink import decoding
+from .rtnetlink.decoding import (
+    Answer,
+    attributes,
+    decode_address,
+    decode_group_routes,
+    decode_link,
+    device_name,
+)
 
 # linux/rtnetlink.h: RTNLGRP_LINK, IPv4 addresses, routes and rules, and the same for IPv6; those of
 # memberships (RTNLGRP_IPV4_MCADDR, RTNLGRP_IPV6_MCADDR) came with Linux 6.14.
@@ -72,7 +78,7 @@ class NetlinkEvents(Closing):
                     raise
                 found.append(KernelEvent(None))
                 continue
-            for answer in rtnetlink.answers(data):
+            for answer in decoding.answers(data):
                 found += _events(answer)
 
 
@@ -88,7 +94,7 @@ def _events(answer: Answer) -> Iterator[KernelEvent]:
             yield KernelEvent(route, answer.kind == RTM_DELROUTE)
     elif answer.kind in {_RTM_NEWMULTICAST, _RTM_DELMULTICAST}:
         _family, _, _, _, index = struct.unpack_from("=BBBBI", answer.body)
-        group = rtnetlink.address(attributes(answer.body, 8).get(_IFA_MULTICAST)) or ""
+        group = decoding.address(attributes(answer.body, 8).get(_IFA_MULTICAST)) or ""
         yield KernelEvent(Joined(device_name(index), group), answer.kind == _RTM_DELMULTICAST)
     elif answer.kind in {_RTM_NEWRULE, _RTM_DELRULE}:
         yield KernelEvent(Rule(), answer.kind == _RTM_DELRULE)

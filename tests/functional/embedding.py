@@ -25,7 +25,7 @@ from typing import Any
 
 import ovs_mcast as om
 from ovs_mcast import aio
-from ovs_mcast.adapters import rtnetlink
+from ovs_mcast.adapters.rtnetlink import decoding
 from tests.functional.machine import Node
 from tests.functional.warm import Run
 from tests.functional.wire import eventually
@@ -207,14 +207,14 @@ def count(configuration: str, fifo: str) -> None:
             spent[Path(arguments[1]).suffix] += 1
 
     sys.addaudithook(heard)
-    answers = rtnetlink.answers
+    answers = decoding.answers
 
     def counted(data: bytes) -> Iterator[Any]:
         spent["netlink datagrams"] += 1
         spent["netlink octets"] += len(data)
         return answers(data)
 
-    vars(rtnetlink)["answers"] = counted
+    vars(decoding)["answers"] = counted
     with om.connect() as host:
         adapters = vars(host.machine.netlink), vars(host.machine.ovsdb)
         host.reconcile(overlay)

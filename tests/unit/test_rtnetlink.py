@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ovs_mcast.adapters import rtnetlink
+from ovs_mcast.adapters.rtnetlink import coding, decoding
 from ovs_mcast.state import Address, Route
 
 ADDRESS = Address("eth0", "239.0.0.1", 32, autojoin=True, metric=5)
@@ -22,15 +22,15 @@ def _index_of_address(request: bytearray) -> int:
 
 def _index_of_route(request: bytearray) -> int:
     """RTA_OIF."""
-    return rtnetlink.number(rtnetlink.attributes(bytes(request), 28)[4]) or 0
+    return decoding.number(decoding.attributes(bytes(request), 28)[4]) or 0
 
 
 @pytest.mark.parametrize("new", [True, False])
 @pytest.mark.parametrize(
     ("coded", "index_of"),
     [
-        (lambda new: rtnetlink.address_request(ADDRESS, new=new), _index_of_address),
-        (lambda new: rtnetlink.route_request(ROUTE, new=new), _index_of_route),
+        (lambda new: coding.address_request(ADDRESS, new=new), _index_of_address),
+        (lambda new: coding.route_request(ROUTE, new=new), _index_of_route),
     ],
     ids=["address", "route"],
 )

@@ -1,16 +1,13 @@
-"""rtnetlink messages, coded and decoded (rtnetlink(7)); pure, nothing is sent here.
+"""What the kernel is asked.
 
 Requests are coded by pyroute2, once for each shape of item: a batch of thousands is the same bytes
-with another group in them. Answers are decoded here: thousands of routes come back at once, and
-only a few attributes of each are wanted.
+with another group in them.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -32,71 +29,16 @@ from pyroute2.netlink.rtnl.ifaddrmsg import (
 )
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from ..state import Address, Route
+from ...state import Address, Route
+from . import LOCAL, TABLES, UNICAST
 
-TABLES = {"main": 254, "local": 255}
-UNICAST, LOCAL = 1, 2  # RTN_UNICAST, RTN_LOCAL
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000  # RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH
 _NO_DEVICE = 1 << 30  # the kernel answers ENODEV for this request alone
-_ERROR, _DONE, _MULTI = 2, 3, 2  # NLMSG_ERROR, NLMSG_DONE, NLM_F_MULTI
 
 # Stands in a template for the group, in bytes that nothing else of a request can have.
 _PLACEHOLDERS = {4: IPAddress("239.255.77.109"), 6: IPAddress("ff1e:6f76:736d:6361:7374::ef")}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One message from the kernel; ``code`` is an errno, 0 for an acknowledgement."""
-
-    kind: int
-    sequence: int
-    body: bytes
-    multi: bool
-
-    @property
-    def ends(self) -> bool:
-        """Whether nothing more comes for its request: an error, an acknowledgement, the end."""
-        return self.kind in {_ERROR, _DONE}
-
-    @property
-    def code(self) -> int:
-        """The errno of an error, 0 for all else."""
-        return -int.from_bytes(self.body[:4], "little", signed=True) if self.kind == _ERROR else 0
-
-
-def answers(data: bytes) -> Iterator[Answer]:
-    """The messages of one datagram."""
-    offset = 0
-    while offset + 16 <= len(data):
-        length, kind, flags, sequence = struct.unpack_from("=IHHI", data, offset)
-        yield Answer(kind, sequence, data[offset + 16 : offset + length], bool(flags & _MULTI))
-        offset += length + 3 & ~3
-
-
-def attributes(body: bytes, offset: int) -> dict[int, bytes]:
-    """Attributes by number, after a header of ``offset`` octets; nested ones as they came."""
-    found = {}
-    while offset + 4 <= len(body):
-        length, kind = struct.unpack_from("=HH", body, offset)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = body[offset + 4 : offset + length]
-        offset += length + 3 & ~3
-    return found
-
-
-def number(value: bytes | None) -> int | None:
-    """An attribute as a number in the host's byte order; None if it is not there."""
-    return None if value is None else int.from_bytes(value, "little")
-
-
-def address(value: bytes | None) -> str | None:
-    """An attribute as an IP address in text; None if it is not there."""
-    if value is None:
-        return None
-    return socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
 
 
 def dump_request(kind: int) -> bytearray:
