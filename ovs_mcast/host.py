@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Concatenate, ParamSpec, TypeVar
 
-from . import applying, checks, observing, single, trial
+from . import applying, observing, single, trial
 from .changes import Change, Plan
 from .closing import Closing
 from .errors import ConfigurationError, UnavailableError, VerifyError
@@ -27,6 +27,7 @@ from .keeper import KeeperError
 from .machine import Holding, Machine, this_machine
 from .model import Overlay, Segment
 from .plan import plan, plan_removal
+from .refusals import refuse
 from .state import Decision, Observed
 from .status import Progress, Status
 
@@ -291,7 +292,7 @@ class Host(Closing):
         if decided(overlay, noted):
             return noted.decision
         seen = self.observe(overlay)
-        vtep = checks.refuse(overlay, seen)
+        vtep = refuse(overlay, seen)
         decision = trial.decide(overlay, seen, vtep, self.machine)
         LOG.info("auto: %s: %s", decision.method, decision.evidence)
         return decision

@@ -14,12 +14,13 @@ from functools import cached_property
 
 from netaddr import IPAddress
 
-from . import checks, joining
+from . import joining
 from .changes import Change, Plan
 from .errors import ConfigurationError
 from .model import Overlay, Segment
 from .plan import neighbours, ordered, wanted
 from .state import Address, Decision, Flow, Item, Limits, Membership, Observed
+from .vtep import vtep_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class InPlace:
     def __init__(self, overlay: Overlay, seen: Observed, *, settled: bool) -> None:
         self._overlay: Overlay | None = overlay
         self.first = overlay  # the same but for its segments
-        self.vtep = checks.vtep_of(overlay, seen)
+        self.vtep = vtep_of(overlay, seen)
         self.settled = settled
         self.decision: Decision | None = seen.decision
         self._slots = sum(item.autojoin for item in seen.addresses)

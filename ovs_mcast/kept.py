@@ -12,6 +12,7 @@ from .counters import Traffic
 from .joining import method_of
 from .model import Overlay
 from .state import Observed
+from .vtep import vtep_of
 
 Who = Literal["kernel", "keeper", "agent", "hold", "nobody"]
 
@@ -107,7 +108,7 @@ def kept(
         overlay=overlay.name,
         healthy=not faults,
         underlay=overlay.underlay.device,
-        vtep=str(checks.vtep_of(overlay, seen)),
+        vtep=str(vtep_of(overlay, seen)),
         datapath=overlay.datapath,
         bridge=overlay.bridge,
         tunnel_bridge=overlay.tunnel_bridge,

@@ -17,6 +17,7 @@ from .model import Overlay
 from .plan import expected_flows, plan
 from .state import Decision, Flow, Observed
 from .status import SegmentStatus, Status
+from .vtep import tentative_vtep, vtep_of
 
 _DETECTION = 8.0  # seconds that duplicate address detection may take
 
@@ -63,7 +64,7 @@ def await_detection(machine: Machine, overlay: Overlay) -> None:
 
     def tentative() -> IPAddress | None:
         addresses, links = machine.netlink.addresses(), machine.netlink.links()
-        return checks.tentative_vtep(overlay, Observed(addresses=addresses, links=links))
+        return tentative_vtep(overlay, Observed(addresses=addresses, links=links))
 
     if overlay.family == 4:
         return
@@ -130,7 +131,7 @@ def ways(machine: Machine, overlay: Overlay, seen: Observed) -> Observed:
         with machine.vswitchd() as control:
             tunnels = control.routes()
     else:
-        tunnels = machine.netlink.look_up(groups, checks.vtep_of(overlay, seen))
+        tunnels = machine.netlink.look_up(groups, vtep_of(overlay, seen))
     return replace(
         seen,
         joined=machine.joined(overlay.underlay.device),

@@ -14,10 +14,10 @@ from netaddr import IPAddress
 
 from . import flows, joining, marks
 from .changes import Change, Neighbour, Plan
-from .checks import refuse
 from .errors import ConfigurationError
 from .groups import ethernet_of
 from .model import Overlay
+from .refusals import refuse
 from .state import Address, Bridge, Flow, Item, Key, Membership, Observed, Options, Port, Route
 
 # Sockets join before an address of the same group is changed, which lets go of it for a moment.

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from netaddr import IPAddress
 
 from ovs_mcast import marks
-from ovs_mcast.checks import faults, refuse, send_path, tentative_vtep, vtep_of, warnings
+from ovs_mcast.checks import faults, send_path, warnings
 from ovs_mcast.errors import ConfigurationError
 from ovs_mcast.model import Overlay, Segment, Underlay
 from ovs_mcast.plan import expected_flows, plan
+from ovs_mcast.refusals import refuse
 from ovs_mcast.state import Address, Bridge, Item, Limits, Link, Observed, Port, Route, RoutePath
+from ovs_mcast.vtep import tentative_vtep, vtep_of
 
 from .simulate import after, gone_down, having, looked_at, without
 from .strategies import RIVAL, Scene, bare_machine, built, scenes

@@ -16,8 +16,8 @@ ADAPTERS = "ovs_mcast.adapters"
 # How items are coded and decoded: below the adapters, which share them.
 CODECS = (f"{ADAPTERS}.rtnetlink",)
 CORE = (
-    "model", "groups", "state", "changes", "events", "marks", "flows", "joining", "checks", "plan",
-    "status", "agent.concern", "probe.verdict",
+    "model", "groups", "state", "changes", "events", "marks", "flows", "joining", "vtep",
+    "refusals", "checks", "plan", "status", "agent.concern", "probe.verdict",
 )  # fmt: skip
 # Words at the beginning of a module that make it one which the test holds to them.
 PURE = re.compile(r"\bpure\b|\bno I/O\b", re.IGNORECASE)
