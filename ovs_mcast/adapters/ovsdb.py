@@ -6,7 +6,7 @@ Knows no VNI. Marks are ``external_ids:ovs-mcast`` of Bridge and Port rows.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,18 +18,11 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 from ..changes import Change
 from ..errors import UnavailableError
 from ..events import RowEvent
-from ..marks import EXTERNAL_ID
 from ..state import Bridge, Port
+from . import rows
 
 _LOCK = "ovs_mcast"
 _PATIENCE = 5.0
-_NOTE = f"{EXTERNAL_ID}-"
-_COLUMNS = {
-    "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg"],
-    "Bridge": ["name", "datapath_type", "fail_mode", "protocols", "external_ids", "ports"],
-    "Port": ["name", "external_ids", "interfaces", "tag", "trunks", "vlan_mode"],
-    "Interface": ["name", "type", "options", "ofport", "ofport_request", "error"],
-}
 
 
 class OvsdbError(Exception):
@@ -67,7 +60,7 @@ class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
         super().notify(event, row, updates)
         if self.watcher is not None:
             changed = () if updates is None else updates._data
-            self.watcher(_row_event(row, frozenset(changed)))
+            self.watcher(rows.read_event(row, frozenset(changed)))
 
 
 class _Api(OvsdbIdl):  # type: ignore[misc]
@@ -89,7 +82,7 @@ class Ovsdb:
         self.transactions = 0
         try:
             helper = idlutils.get_schema_helper(remote, "Open_vSwitch")
-            for table, columns in _COLUMNS.items():
+            for table, columns in rows.COLUMNS.items():
                 helper.register_columns(table, columns)
             self._connection = connection.Connection(_Idl(remote, helper), timeout=timeout)
             self._api = _Api(self._connection)
@@ -126,7 +119,7 @@ class Ovsdb:
     def bridges(self) -> dict[str, Bridge]:
         """Every bridge by name."""
         with self._connection.lock:
-            return {row.name: _bridge(row) for row in self._rows("Bridge")}
+            return {row.name: rows.read_bridge(row) for row in self._rows("Bridge")}
 
     def ports(self, on: str | None = None) -> dict[str, Port]:
         """Every port by name, or those on one bridge.
@@ -135,7 +128,7 @@ class Ovsdb:
         """
         with self._connection.lock:
             return {
-                row.name: _port(bridge.name, row)
+                row.name: rows.read_port(bridge.name, row)
                 for bridge in self._rows("Bridge")
                 if on in {None, bridge.name}
                 for row in bridge.ports
@@ -232,7 +225,9 @@ class _Changes(command.BaseCommand):  # type: ignore[misc]
                 self._port(txn, change, bridges, ports)
 
     def _bridge(self, txn: Any, change: Change, root: Any, bridges: dict[str, Any]) -> None:
-        name = change.item.target
+        item = change.item
+        assert isinstance(item, Bridge)
+        name = item.name
         if change.action == "remove":
             if name in bridges:
                 root.delvalue("bridges", bridges[name])
@@ -244,7 +239,7 @@ class _Changes(command.BaseCommand):  # type: ignore[misc]
             row.name = name
             row.addvalue("ports", self._insert_port(txn, name, "internal"))
             root.addvalue("bridges", row)
-        _write_bridge(row, change.item)
+        rows.write_bridge(row, item)
 
     def _port(
         self, txn: Any, change: Change, bridges: dict[str, Any], ports: dict[str, Any]
@@ -265,7 +260,7 @@ class _Changes(command.BaseCommand):  # type: ignore[misc]
             if before.bridge in bridges:
                 bridges[before.bridge].delvalue("ports", row)
             bridges[item.bridge].addvalue("ports", row)
-        _write_port(row, item)
+        rows.write_port(row, item)
 
     def _insert_port(self, txn: Any, name: str, kind: str) -> Any:
         interface = txn.insert(self.api.tables["Interface"])
@@ -275,79 +270,3 @@ class _Changes(command.BaseCommand):  # type: ignore[misc]
         port.name = name
         port.interfaces = [interface]
         return port
-
-
-def _write_bridge(row: Any, item: Any) -> None:
-    row.datapath_type = item.datapath
-    row.fail_mode = item.fail_mode or []
-    _write_owner(row, item.owner)
-    _write_notes(row, dict(item.notes))
-
-
-def _write_port(row: Any, item: Port) -> None:
-    interface = row.interfaces[0]
-    interface.type = item.type
-    interface.options = dict(item.options)
-    interface.ofport_request = [] if item.ofport_request is None else item.ofport_request
-    row.tag, row.trunks, row.vlan_mode = [], [], []
-    _write_owner(row, item.owner)
-
-
-def _write_notes(row: Any, notes: Mapping[str, str]) -> None:
-    for key in row.external_ids:
-        if key.startswith(_NOTE) and key not in notes:
-            row.delkey("external_ids", key)
-    for key, value in notes.items():
-        row.setkey("external_ids", key, value)
-
-
-def _write_owner(row: Any, owner: str | None) -> None:
-    if owner is None:
-        row.delkey("external_ids", EXTERNAL_ID)
-    else:
-        row.setkey("external_ids", EXTERNAL_ID, owner)
-
-
-def _bridge(row: Any) -> Bridge:
-    return Bridge(
-        name=row.name,
-        datapath=row.datapath_type or "system",
-        fail_mode=_optional(row.fail_mode) or "",
-        owner=row.external_ids.get(EXTERNAL_ID),
-        notes=tuple(sorted(item for item in row.external_ids.items() if item[0].startswith(_NOTE))),
-        protocols=tuple(row.protocols),
-    )
-
-
-def _port(bridge: str, row: Any) -> Port:
-    interface = row.interfaces[0]
-    return Port(
-        bridge=bridge,
-        name=row.name,
-        type=interface.type,
-        options=tuple(sorted(interface.options.items())),
-        ofport_request=_optional(interface.ofport_request),
-        vlans=tuple(str(part) for part in (*row.tag, *row.trunks, *row.vlan_mode)),
-        owner=row.external_ids.get(EXTERNAL_ID),
-        ofport=_optional(interface.ofport),
-        error=_optional(interface.error),
-    )
-
-
-def _row_event(row: Any, columns: frozenset[str]) -> RowEvent:
-    """What a row is about, by what is committed: within a transaction rows show what it writes."""
-
-    def text(column: str, key: str | None = None) -> str:
-        datum = (row._data or {}).get(column)
-        for atom, value in datum.values.items() if datum is not None else ():
-            if key is None or atom.value == key:
-                return str(atom.value if key is None else value.value)
-        return ""
-
-    name, owner, kind = text("name"), text("external_ids", EXTERNAL_ID), text("type")
-    return RowEvent(row._table.name, name, owner or None, kind, columns)
-
-
-def _optional(column: Any) -> Any:
-    """An optional column: the IDL hands it over as a list of none or one."""
-    return column[0] if column else None

@@ -14,7 +14,7 @@ import ovs_mcast
 HOUSE = Path(ovs_mcast.__file__).parent
 ADAPTERS = "ovs_mcast.adapters"
 # How items are coded and decoded: below the adapters, which share them.
-CODECS = (f"{ADAPTERS}.rtnetlink",)
+CODECS = (f"{ADAPTERS}.rtnetlink", f"{ADAPTERS}.rows")
 CORE = (
     "model", "groups", "state", "changes", "events", "marks", "flows", "joining", "vtep",
     "refusals", "checks", "plan", "status", "agent.concern", "probe.verdict",
