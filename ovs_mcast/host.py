@@ -1,4 +1,4 @@
-"""One machine: observe, plan, apply, verify. The order of things; what they do is elsewhere.
+"""One machine: observe, plan, apply, verify. Whose turn it is; what they do is elsewhere.
 
 with ovs_mcast.connect() as host:
     for change in host.plan(overlay):
@@ -17,18 +17,16 @@ from pathlib import Path
 from threading import RLock
 from typing import Concatenate, ParamSpec, TypeVar
 
-from . import applying, observing, single, trial
+from . import applying, observing, reconciling, single
 from .changes import Change, Plan
 from .closing import Closing
 from .errors import ConfigurationError, UnavailableError, VerifyError
 from .inplace import InPlace
-from .joining import decided
 from .keeper import KeeperError
 from .machine import Holding, Machine, this_machine
 from .model import Overlay, Segment
-from .plan import plan, plan_removal
-from .refusals import refuse
-from .state import Decision, Observed
+from .plan import plan_removal
+from .state import Observed
 from .status import Progress, Status
 
 LOG = logging.getLogger(__name__)
@@ -36,7 +34,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 PATIENCE = 60.0  # seconds that a run waits for another to end
-_ROUNDS = 3  # a change of datapath takes a second look: ovs-vswitchd makes the bridge anew
 
 
 def _in_turn(method: Callable[Concatenate[Host, _P], _T]) -> Callable[Concatenate[Host, _P], _T]:
@@ -136,21 +133,7 @@ class Host(Closing):
     def _reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
         if overlay.name in self._in_place:
             self._in_place[overlay.name].settled = False
-        self.machine.keeper(overlay.name).settle()
-        observing.await_detection(self.machine, overlay)
-        decision = self._decide(overlay)
-        done: tuple[Change, ...] = ()
-        for _round in range(_ROUNDS):
-            changes, seen, left = self._converge(
-                lambda: self._observe_with(overlay, decision),
-                lambda seen: plan(overlay, seen),
-                progress,
-            )
-            done += changes
-            status = observing.verify(self.machine, overlay, (seen, left))
-            status = replace(status, changes=done)
-            if status.verified or not self.plan(overlay):
-                break
+        status, seen = reconciling.reconcile(self.machine, overlay, progress)
         self._in_place[overlay.name] = InPlace(overlay, seen, settled=status.verified)
         if not status.verified:
             raise VerifyError(status.problems, status)
@@ -234,12 +217,9 @@ class Host(Closing):
     def teardown(self, name: str, progress: Progress | None = None) -> Status:
         """Remove everything that bears the overlay's mark, and nothing else."""
         with self._alone():
-            done, _seen, changes = self._converge(
-                lambda: self.observe(name), lambda seen: plan_removal(name, seen), progress
-            )
+            done, left = reconciling.remove(self.machine, name, progress)
             self.machine.keeper(name).end()
             self._in_place.pop(name, None)
-            left = tuple(str(change) for change in changes)
         status = Status(name, done, not left, {}, left)
         if left:
             raise VerifyError(left, status)
@@ -278,43 +258,6 @@ class Host(Closing):
                 keeper.hold(held, taken_over)
             except KeeperError as error:
                 raise UnavailableError(str(error)) from None
-
-    def _observe_with(self, overlay: Overlay, decision: Decision | None) -> Observed:
-        seen = self.observe(overlay)
-        return replace(seen, decision=decision) if decision else seen
-
-    def _decide(self, overlay: Overlay) -> Decision | None:
-        """What `auto` makes of this underlay: looked at once, then kept in external_ids."""
-        if overlay.membership != "auto" or not overlay.flood_groups:
-            return None
-        noted = Observed(bridges=self.machine.ovsdb.bridges())
-        noted = replace(noted, decision=observing.decision_of(overlay.name, noted))
-        if decided(overlay, noted):
-            return noted.decision
-        seen = self.observe(overlay)
-        vtep = refuse(overlay, seen)
-        decision = trial.decide(overlay, seen, vtep, self.machine)
-        LOG.info("auto: %s: %s", decision.method, decision.evidence)
-        return decision
-
-    def _converge(
-        self,
-        observe: Callable[[], Observed],
-        make_plan: Callable[[Observed], Plan],
-        progress: Progress | None,
-    ) -> tuple[tuple[Change, ...], Observed, Plan]:
-        """Apply until nothing differs or gets better: done, what is there, what is left."""
-        done: list[Change] = []
-        before: Plan | None = None
-        for rounds_left in reversed(range(_ROUNDS + 1)):
-            seen = observe()
-            changes = make_plan(seen)
-            if not changes or changes == before or not rounds_left:
-                break
-            self.apply(changes, progress)
-            done += changes
-            before = changes
-        return tuple(done), seen, changes
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
