@@ -9,7 +9,8 @@ from itertools import islice
 from random import Random
 
 from ovs_mcast.lab.patience import patient
-from tests.functional.campaign.faults import CATALOGUE, Fault, killed_meanwhile, two_at_once
+from tests.functional.campaign.fault import Fault
+from tests.functional.campaign.faults import CATALOGUE, killed_meanwhile, two_at_once
 from tests.functional.campaign.observer import Sections
 from tests.functional.campaign.repairers import Repairer
 from tests.functional.campaign.results import Campaign, Outcome
