@@ -247,7 +247,7 @@ _SCRIPTS: Mapping[str, str] = {
 }
 
 
-_LOOKS = {"plan", "plan_teardown"}
+_LOOKS = {"plan", "plan_teardown", "verify"}
 
 
 class Both:
