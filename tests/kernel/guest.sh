@@ -33,7 +33,9 @@ exec unshare --mount --pid --fork sh -ec '
     cd "$2"
     export CI=1 TMPDIR=/dev/shm PYTHONPYCACHEPREFIX="$2/.cache/kernel/pycache" PYTHONDONTWRITEBYTECODE=1
     export OVS_MCAST_LAB_PATIENCE="$4"
-    "$1" -m pytest -p tests.kernel.guest -p no:cacheprovider -p no:xdist --datapath system \
+    # Half a minute goes by in here before plugins that nobody needs are imported.
+    export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
+    "$1" -m pytest -p pytest_timeout -p tests.kernel.guest -p no:cacheprovider --datapath system \
         -o timeout=300 "@$3/tests" || exit # not the last command, which it would become
     exit
 ' sh "$python" "$top" "$directory" "$patience"
