@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from . import holder
 from .adapters.membership import Memberships
@@ -19,6 +23,33 @@ from .closing import Closing
 from .errors import UnavailableError
 from .keeper import Keeper, KeeperError, copied
 from .state import Membership
+
+_STORED = "ovs-mcast-"  # the names of sets of sockets begin with it
+
+
+class Store(Protocol):
+    """Where duplicates of sockets outlive this process, as adapters.systemd.Notify has them.
+
+    As long as one duplicate is open the kernel keeps the groups of a socket, whoever else ends.
+    """
+
+    def store(self, name: str, descriptors: Sequence[int]) -> None:
+        """Keep duplicates of some more, under a name."""
+
+    def discard(self, name: str) -> None:
+        """Close all that is kept under a name."""
+
+
+def left_behind(handed: Mapping[str, Sequence[int]]) -> list[str]:
+    """The names of the sets that a process before us has stored, of what a store hands to us.
+
+    The store keeps its own duplicates until it is told to discard them, so ours are closed.
+    """
+    names = [name for name in handed if name.startswith(_STORED)]
+    for name in names:
+        for descriptor in handed[name]:
+            os.close(descriptor)
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +68,13 @@ class _Holding:
 
 
 class Here(Closing):
-    """What the keepers of one Host are: threads of this process, until ``close``."""
+    """What the keepers of one Host are: threads of this process, until ``close``.
 
-    def __init__(self, rundir: Path) -> None:
-        self._rundir = rundir
+    ``store`` has a duplicate of each socket for as long as its thread holds it.
+    """
+
+    def __init__(self, rundir: Path, store: Store | None = None) -> None:
+        self._rundir, self._store = rundir, store
         self._holdings: dict[str, _Holding] = {}
 
     def keeper(self, overlay: str) -> HeldHere:
@@ -56,20 +90,31 @@ class Here(Closing):
         self, overlay: str, listener: socket.socket, held: Memberships, membership: Membership
     ) -> None:
         """A thread that holds the groups from now on, and answers; a former one lets go."""
-        groups, ours = copied(held, membership), listener.dup()
+        # No two sets have one name: the new one is stored before the former one is discarded.
+        name = f"{_STORED}{overlay}-{time.monotonic_ns()}"
+        groups, ours = copied(held, membership, partial(self._keep, name)), listener.dup()
 
         def hold() -> None:
-            with ours:
-                holder.serve(ours, groups, os.geteuid(), thread=True)
+            try:
+                with ours:
+                    holder.serve(ours, groups, os.geteuid(), thread=True)
+            finally:
+                if self._store is not None:
+                    self._store.discard(name)
 
         # Whoever forgets to close does not wait for it.
         thread = threading.Thread(target=hold, name=f"ovs-mcast {overlay}", daemon=True)
         former = self._holdings.get(overlay)
         inode = os.stat(listener.getsockname()).st_ino
+        self._keep(name, *held.descriptors)
         thread.start()
         self._holdings[overlay] = _Holding(thread, ours, inode)
         if former is not None:
             former.end()
+
+    def _keep(self, name: str, *descriptors: int) -> None:
+        if self._store is not None:
+            self._store.store(name, descriptors)
 
     def hand_over(self) -> None:
         """Leave a process behind for each overlay, which joins before the thread lets go."""

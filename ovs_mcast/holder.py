@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 # Nobody else's: beyond what useradd, systemd and containers give out (systemd's UIDS-GIDS). A user
 # namespace that has no such number has the second.
@@ -41,13 +41,19 @@ _LEAVE = {
 class Held:
     """Groups of one device, by sockets; which socket holds which, the kernel knows.
 
-    ``device`` is its name as JSON text. Joining needs no privilege.
+    ``device`` is its name as JSON text. Joining needs no privilege. ``grown`` is called with the
+    descriptor of a new socket, before that holds anything.
     """
 
     def __init__(
-        self, device: str, index: int, groups: Iterable[str], sockets: Iterable[socket.socket]
+        self,
+        device: str,
+        index: int,
+        groups: Iterable[str],
+        sockets: Iterable[socket.socket],
+        grown: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._device, self._index = device, index
+        self._device, self._index, self._grown = device, index, grown
         self._groups = dict.fromkeys(groups)
         self._sockets = deque(sockets)  # the last one is the likeliest to have room
 
@@ -67,6 +73,7 @@ class Held:
             self._sockets.rotate()
         else:
             self._sockets.append(socket.socket(family, socket.SOCK_DGRAM))
+            self._grown(self._sockets[-1].fileno())
             self._set(self._sockets[-1], _JOIN, group)
         self._groups[group] = None
 

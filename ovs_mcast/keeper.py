@@ -232,11 +232,16 @@ def _device(name: str) -> tuple[str, str]:
     return json.dumps(name), str(socket.if_nametoindex(name))
 
 
-def copied(held: Memberships, membership: Membership) -> holder.Held:
-    """The same sockets once more, to be held in this process as the keeper's program does."""
+def copied(
+    held: Memberships, membership: Membership, grown: Callable[[int], None] = lambda _: None
+) -> holder.Held:
+    """The same sockets once more, to be held in this process as the keeper's program does.
+
+    ``grown`` is called with the descriptor of each socket more that it takes.
+    """
     sockets = [socket.socket(fileno=os.dup(number)) for number in held.descriptors]
     device, index = _device(membership.device)
-    return holder.Held(device, int(index), membership.groups, sockets)
+    return holder.Held(device, int(index), membership.groups, sockets, grown)
 
 
 def _say(caller: socket.socket, word: bytes) -> Found | None:

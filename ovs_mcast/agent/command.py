@@ -13,8 +13,9 @@ import typer
 
 from .. import report
 from ..adapters.instance import Instance, TakenError
-from ..adapters.systemd import Notify
+from ..adapters.systemd import Notify, handed_over
 from ..errors import ConfigurationError, OvsMcastError, UnavailableError
+from ..here import left_behind
 from ..machine import rundir_of
 from .configuration import Configuration
 from .exposition import parse_address
@@ -82,6 +83,7 @@ def _run(
     probe: float | None,
     verbose: bool,
 ) -> None:
+    stored = left_behind(handed_over())
     if db == "":
         raise ConfigurationError("it is empty", field="--db")
     address = None if metrics is None else parse_address(metrics)
@@ -104,7 +106,13 @@ def _run(
                 observers.append(stack.enter_context(Prober(probe, counts.probed)))
         stack.enter_context(
             running := Agent(
-                configuration, overlay, observers, db=db, notify=notify, respond=respond
+                configuration,
+                overlay,
+                observers,
+                db=db,
+                notify=notify,
+                left_behind=stored,
+                respond=respond,
             )
         )
         running.run()

@@ -38,6 +38,8 @@ class Agent(Closing):
     """Keeps one overlay true, from the main thread: ``run`` returns when a signal ends it.
 
     ``overlay`` is what the file wanted when it was read first. Observers are told in their order.
+    ``left_behind`` names the sets of sockets that an agent before has left in ``notify``'s store:
+    they hold their groups until this one does.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Agent(Closing):
         *,
         db: str | None = None,
         notify: Notify | None = None,
+        left_behind: Sequence[str] = (),
         respond: bool = False,
         pace: Pace | None = None,
     ) -> None:
         self._configuration, self._overlay, self._db = configuration, overlay, db
         self._observers = list(observers)
         self._notify = notify or Notify()
+        self._left_behind = list(left_behind)
         self._host: Host | None = None
         self._path_wanted = True
         self._ready = False
@@ -62,7 +66,7 @@ class Agent(Closing):
         with ExitStack() as stack:
             self._signals = stack.enter_context(Signals())
             # Not the Host's: what is held is held while Open vSwitch is away.
-            self._here = stack.enter_context(Here(rundir_of(db)))
+            self._here = stack.enter_context(Here(rundir_of(db), self._notify))
             self._responder = stack.enter_context(Responder()) if respond else None
             self._sources = stack.enter_context(
                 Sources(rundir_of(db), configuration, self._signals)
@@ -158,6 +162,8 @@ class Agent(Closing):
             return
         ended = time.monotonic()
         self._pacer.succeeded(ended)
+        while self._left_behind:
+            self._notify.discard(self._left_behind.pop())
         for finding in missed:
             self._take(finding)
         self._tell(lambda observer: observer.reconciled(status, ended - started, status.changes))
