@@ -18,7 +18,9 @@ from subprocess import CompletedProcess, Popen
 
 import pytest
 
+from ovs_mcast.adapters.membership import GROUPS_PER_SOCKET
 from ovs_mcast.lab import Host, Lab, Workload
+from ovs_mcast.model import VLAN_MAX
 
 from .machine import difference, state
 from .wire import eventually, frame, hears, wait_for_members
@@ -55,6 +57,13 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     )
     about_it = [line for line in verified.stderr.splitlines() if UNIT.name in line]
     assert (verified.returncode, about_it) == (0, [])
+
+
+def test_the_units_store_has_room_for_the_sockets_of_three_sets() -> None:
+    """That of an agent that was killed, that of the next one, and the one that replaces it."""
+    most = 3 * -(-VLAN_MAX // GROUPS_PER_SOCKET)
+    assert int(service()["FileDescriptorStoreMax"]) >= most
+    assert int(service()["LimitNOFILE"]) >= 2 * int(service()["FileDescriptorStoreMax"])
 
 
 def with_capabilities(host: Host, *names: str) -> CompletedProcess[str]:

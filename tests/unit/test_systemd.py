@@ -91,6 +91,8 @@ def test_what_would_be_missed_waits_for_room_in_the_queue(told: ServiceManager) 
         notify.status(str(number))
     discard = Thread(target=notify.discard, args=("late",))
     discard.start()
+    discard.join(0.3)
+    assert discard.is_alive()
     while (heard := told.heard()[0])[0].startswith("STATUS="):
         assert int(heard[0].partition("=")[2]) <= limit + 1
     discard.join()
