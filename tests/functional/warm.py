@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from select import select
 from typing import IO, TYPE_CHECKING, Any
 
@@ -265,6 +266,14 @@ def _count(result: Path) -> None:
     atexit.register(tell)
 
 
+def import_all_of(package: str) -> None:
+    """Import every module of a package that can be."""
+    for found in walk_packages(import_module(package).__path__, f"{package}."):
+        if not found.name.endswith(".__main__"):
+            with suppress(ImportError, AssertionError):  # those for another system
+                import_module(found.name)
+
+
 IMPORTS = (
     "ovs_mcast.lab.command",
     "ovs_mcast.setup",
@@ -276,8 +285,7 @@ IMPORTS = (
 if __name__ == "__main__":
     for module in IMPORTS:
         import_module(module)
-    with suppress(ModuleNotFoundError):  # some typers import it late, when nobody may read it
-        import_module("typer._click.decorators")
+    import_all_of("typer")  # it imports some late, when nobody may read them
     gc.freeze()  # or each run's collections would copy all that was imported
     if wanted := _serve():
         _carry_out(wanted)
