@@ -124,6 +124,7 @@ class Here(Closing):
             try:
                 if found is not None:
                     keeper.replace(Membership(found.device, found.groups))
+                    self._holdings[overlay].end()  # it has let go; nothing of it is left to run
             except KeeperError as error:
                 raise UnavailableError(str(error)) from None
 

@@ -225,6 +225,8 @@ def _carry_out(request: Mapping[str, Any]) -> None:
     if request["count"]:
         _count(Path(request["count"]))
     if request["nobody"]:
+        for package in ("ovs_mcast", "typer", "rich"):  # all that is imported late, while it can be
+            import_all_of(package)
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
@@ -270,7 +272,7 @@ def import_all_of(package: str) -> None:
     """Import every module of a package that can be."""
     for found in walk_packages(import_module(package).__path__, f"{package}."):
         if not found.name.endswith(".__main__"):
-            with suppress(ImportError, AssertionError):  # those for another system
+            with suppress(ImportError, AssertionError):  # for another system, or a notebook
                 import_module(found.name)
 
 
@@ -285,7 +287,6 @@ IMPORTS = (
 if __name__ == "__main__":
     for module in IMPORTS:
         import_module(module)
-    import_all_of("typer")  # it imports some late, when nobody may read them
     gc.freeze()  # or each run's collections would copy all that was imported
     if wanted := _serve():
         _carry_out(wanted)
