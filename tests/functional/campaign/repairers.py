@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -15,6 +17,7 @@ from ovs_mcast.lab.patience import patient
 from tests.functional.agents import PROGRAM
 from tests.functional.campaign.site import Site
 from tests.functional.warm import Run, Warm
+from tests.functional.wire import eventually
 
 _PATIENCE = patient(20)
 _PACKAGE = Path(ovs_mcast.__file__).resolve().parents[1]
@@ -34,6 +37,14 @@ class Repairer(Protocol):
 
     def close(self) -> None:
         """End in order; the overlay stays."""
+
+
+def _takes(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal (proc(5), SigCgt)."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        caught = re.search(r"(?m)^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+        return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def _meanwhile(rng: Random) -> None:
@@ -93,7 +104,8 @@ class Started:
     def pid(self) -> int:
         """The agent's process id, as seen from outside."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        return int(children.read_text().split()[0])  # of nsenter
+        assert eventually(lambda: children.read_text() != "", seconds=20), "nsenter has no child"
+        return int(children.read_text().split()[0])
 
     def said(self) -> str:
         """What it has logged, and those before it."""
@@ -153,7 +165,7 @@ class Agent:
 
     def reload(self) -> None:
         """SIGHUP: read the configuration again."""
-        os.kill(self.pid, signal.SIGHUP)
+        self._send(signal.SIGHUP)
 
     def said(self, lines: int = 15) -> str:
         """The end of its log."""
@@ -172,8 +184,15 @@ class Agent:
 
     def close(self) -> None:
         """SIGTERM; it must end with 0 and leave the overlay."""
-        if not self.process.has_ended():
-            os.kill(self.pid, signal.SIGTERM)
+        self._send(signal.SIGTERM)
         said = self.said()
         status = self.process.status()
         assert status == 0, f"{self._site}: the agent ended with {status}:\n{said}"
+
+    def _send(self, number: int) -> None:
+        """Send a signal that it takes; one that was just started imports for a second before."""
+        assert eventually(
+            lambda: self.process.has_ended() or _takes(self.pid, number), seconds=20
+        ), f"{self._site}: it never takes signal {number}:\n{self.said()}"
+        if not self.process.has_ended():
+            os.kill(self.pid, number)
