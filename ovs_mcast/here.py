@@ -58,7 +58,6 @@ class _Holding:
 
     thread: threading.Thread
     listener: socket.socket
-    inode: int
 
     def end(self) -> None:
         """End the thread, if nobody has; what it held is let go of."""
@@ -105,10 +104,9 @@ class Here(Closing):
         # Whoever forgets to close does not wait for it.
         thread = threading.Thread(target=hold, name=f"ovs-mcast {overlay}", daemon=True)
         former = self._holdings.get(overlay)
-        inode = os.stat(listener.getsockname()).st_ino
         self._keep(name, *held.descriptors)
         thread.start()
-        self._holdings[overlay] = _Holding(thread, ours, inode)
+        self._holdings[overlay] = _Holding(thread, ours)
         if former is not None:
             former.end()
 
@@ -117,23 +115,37 @@ class Here(Closing):
             self._store.store(name, descriptors)
 
     def hand_over(self) -> None:
-        """Leave a process behind for each overlay, which joins before the thread lets go."""
+        """Leave a process behind for each overlay, which joins before the thread lets go.
+
+        UnavailableError names those that could not be; their groups are still held here, and what
+        is stored of them stays there, for whoever is started next.
+        """
+        failed = []
         for overlay in [name for name in self._holdings if self.holds(name)]:
-            keeper = Keeper(self._rundir, overlay)
-            found = keeper.look()
             try:
-                if found is not None:
-                    keeper.replace(Membership(found.device, found.groups))
-                    self._holdings[overlay].end()  # it has let go; nothing of it is left to run
+                self._leave_behind(overlay)
             except KeeperError as error:
-                raise UnavailableError(str(error)) from None
+                failed.append(f"{overlay}: {error}")
+        if failed:
+            self._store = None
+            raise UnavailableError(f"no process holds the groups on: {'; '.join(failed)}")
+
+    def _leave_behind(self, overlay: str) -> None:
+        keeper = Keeper(self._rundir, overlay)
+        found = keeper.look()
+        if found is None:
+            if self.holds(overlay):  # else it was ended by whoever wanted it to
+                raise KeeperError("it does not answer")
+            return
+        keeper.replace(Membership(found.device, found.groups))
+        self._holdings[overlay].end()  # it has let go; nothing of it is left to run
 
     def close(self) -> None:
         """Let go of all groups; no thread is left."""
         while self._holdings:
             overlay, holding = self._holdings.popitem()
             holding.end()
-            Keeper(self._rundir, overlay).forget(holding.inode)
+            Keeper(self._rundir, overlay).forget()
 
 
 class HeldHere(Keeper):

@@ -1,19 +1,21 @@
 """The process that holds socket memberships after `setup` has returned: found, replaced, ended.
 
-One per overlay. It is reached through a unix socket beside those of Open vSwitch; a new one joins
-before the old one is told to let go, so that no group is left in between.
+One per overlay. It is reached by a name of its network namespace, as memberships are of one; a new
+one joins before the old one is told to let go, so that no group is left in between.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from netaddr import IPAddress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
 from . import holder
+from .adapters import unix
 from .adapters.membership import Memberships
 from .errors import UnavailableError
 from .state import Membership
@@ -50,18 +53,22 @@ Start = Callable[[str, socket.socket, Memberships, Membership], None]
 class Keeper:
     """The keeper of one overlay, if one runs; ``rundir`` is where Open vSwitch has its sockets.
 
+    Whoever owns that directory is trusted to be a keeper, as root is. A file in there, if it can be
+    made, tells those who watch (inotify(7)) that a keeper is new, and is for nothing else.
     ``start`` sets off what is to hold the sockets from now on; by default a process.
     """
 
     def __init__(self, rundir: Path, overlay: str, start: Start | None = None) -> None:
         self._overlay, self._start = overlay, start or _process
-        self._path = rundir / f"ovs-mcast-{overlay}.keeper"
-        self._new = self._path.with_suffix(".new")
+        self._rundir = rundir
+        self._file = rundir / f"ovs-mcast-{overlay}.keeper"
+        self._new_file = self._file.with_suffix(".new")
+        place = hashlib.sha256(f"{rundir.resolve()} {overlay}".encode()).hexdigest()
+        self._prefix = f"ovs-mcast-keeper-{place[:32]}-"
 
     def look(self) -> Found | None:
         """What the running keeper says that it holds; None if none runs."""
-        caller = _connect(self._path)
-        return None if caller is None else _say(caller, b"look")
+        return next((found for _name, found in self._found()), None)
 
     def held(self, joined: Callable[[str], frozenset[str]]) -> Membership | None:
         """What it truly holds: of the groups it joined those that its device is a member of.
@@ -93,7 +100,8 @@ class Keeper:
         self._tell("leave", device, group)
 
     def _tell(self, verb: str, device: str, group: str) -> None:
-        caller = _connect(self._path)
+        callers = map(self._connect, self._names())
+        caller = next((caller for caller in callers if caller is not None), None)
         if caller is None:
             raise KeeperError("no keeper runs")
         try:
@@ -113,42 +121,33 @@ class Keeper:
         """
         with self._successor(membership) as (listener, held, take_over):
             take_over()
-            inode, groups = self._path.stat().st_ino, copied(held, membership)
+            groups = copied(held, membership)
             held.close()
             ready()
             try:
                 holder.serve(listener, groups, os.geteuid())
             finally:
-                self.forget(inode)
+                listener.close()
+                self.forget()
 
-    def forget(self, inode: int) -> None:
-        """Remove the file by which it is found, unless that is another's by now."""
-        with suppress(FileNotFoundError):
-            if self._path.stat().st_ino == inode:
-                self._path.unlink()
+    def forget(self) -> None:
+        """Remove the file that tells of a keeper, if none runs."""
+        for file in () if self._names() else (self._file, self._new_file):
+            with suppress(OSError):
+                file.unlink()
 
     def settle(self) -> None:
-        """After a run that was killed while it replaced a keeper: of two, keep the one found.
+        """After a run that was killed while it replaced a keeper: of two, keep the new one.
 
         Nothing happens where no such run was.
         """
-        self._settle()
-
-    def _settle(self) -> None:
-        caller = _connect(self._path)
-        if caller is None:
-            with suppress(FileNotFoundError):
-                self._new.rename(self._path)
-            return
-        caller.close()
-        _end(self._new)
-        self._new.unlink(missing_ok=True)
+        if len(self._names()) > 1:
+            self._end_others(next((name for name, _found in self._found()), ""))
 
     def end(self) -> None:
         """End the keeper, if one runs, and leave no file of it."""
-        for path in (self._path, self._new):
-            _end(path)
-            path.unlink(missing_ok=True)
+        self._end_others("")
+        self.forget()
 
     @contextmanager
     def _successor(
@@ -156,44 +155,71 @@ class Keeper:
     ) -> Iterator[tuple[socket.socket, Memberships, Callable[[], None]]]:
         """Memberships that hold the groups, one that listens, and what makes them the keeper's.
 
-        Until `take_over` is called the running keeper is the one that is found.
+        By `take_over` all others end.
         """
-        held = Memberships(membership.device)
-        listener = socket.socket(socket.AF_UNIX)
+        name = f"{self._prefix}{time.monotonic_ns():020}"
         taken_over = False
 
         def take_over() -> None:
             nonlocal taken_over
-            _end(self._path)
-            self._new.rename(self._path)
+            self._end_others(name)
+            self._tell_of_it()
             taken_over = True
 
-        try:
-            self._settle()
-            held.join(map(IPAddress, membership.groups))
-            listener.bind(str(self._new))
-            os.chmod(self._new, 0o600)
-            listener.listen()
-            yield listener, held, take_over
-        except (UnavailableError, OSError) as error:
-            raise KeeperError(str(error)) from None
-        finally:
-            held.close()
-            listener.close()
-            if not taken_over:
-                _end(self._new)
-                self._new.unlink(missing_ok=True)
+        with ExitStack() as opened:
+            try:
+                held = opened.enter_context(closing(Memberships(membership.device)))
+                held.join(map(IPAddress, membership.groups))
+                listener = opened.enter_context(unix.listen(name))
+                yield listener, held, take_over
+            except (UnavailableError, OSError) as error:
+                raise KeeperError(str(error)) from None
+            finally:
+                opened.close()
+                if not taken_over:
+                    self._end(name)
 
+    def _tell_of_it(self) -> None:
+        with suppress(OSError):  # whoever watches sees it at its next look
+            self._new_file.touch(mode=0o600)
+            self._new_file.rename(self._file)
 
-def _connect(path: Path) -> socket.socket | None:
-    caller = socket.socket(socket.AF_UNIX)
-    caller.settimeout(_PATIENCE)
-    try:
-        caller.connect(str(path))
-    except OSError:
-        caller.close()
-        return None
-    return caller
+    def _names(self) -> list[str]:
+        """Where keepers listen, the newest first."""
+        return unix.names(self._prefix)[::-1]
+
+    def _connect(self, name: str) -> socket.socket | None:
+        trusted = {0, os.geteuid()}
+        with suppress(OSError):
+            trusted.add(self._rundir.stat().st_uid)
+        return unix.connect(name, trusted)
+
+    def _found(self) -> Iterator[tuple[str, Found]]:
+        """The keepers that answer, each with its name, the newest first."""
+        for name in self._names():
+            caller = self._connect(name)
+            found = None if caller is None else _say(caller, b"look")
+            if found is not None:
+                yield name, found
+
+    def _end_others(self, but: str) -> None:
+        for name in self._names():
+            if name != but:
+                self._end(name)
+
+    def _end(self, name: str) -> None:
+        """Tell who listens there to end; wait until its process has."""
+        caller = self._connect(name)
+        found = None if caller is None else _say(caller, b"end")
+        if found is None or found.stays:
+            return
+        attempts = Retrying(
+            retry=retry_if_result(lambda there: there),
+            wait=wait_exponential(multiplier=0.002, max=0.05),
+            stop=stop_after_delay(_PATIENCE),
+            retry_error_callback=lambda _state: None,
+        )
+        attempts(_alive, found.pid)
 
 
 def _process(
@@ -267,21 +293,6 @@ def _say(caller: socket.socket, word: bytes) -> Found | None:
 
 def _packed(group: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in group else socket.AF_INET, group)
-
-
-def _end(path: Path) -> None:
-    """Tell the keeper that listens there, if one does, to end; wait until its process has."""
-    caller = _connect(path)
-    found = None if caller is None else _say(caller, b"end")
-    if found is None or found.stays:
-        return
-    attempts = Retrying(
-        retry=retry_if_result(lambda there: there),
-        wait=wait_exponential(multiplier=0.002, max=0.05),
-        stop=stop_after_delay(_PATIENCE),
-        retry_error_callback=lambda _state: None,
-    )
-    attempts(_alive, found.pid)
 
 
 def _alive(pid: int) -> bool:

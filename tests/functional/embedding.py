@@ -204,7 +204,8 @@ def count(configuration: str, fifo: str) -> None:
             command = arguments[1]
             spent["bundle" if "--bundle" in command else "dump"] += 1
         elif event == "socket.connect" and isinstance(arguments[1], str):
-            spent[Path(arguments[1]).suffix] += 1
+            keeper = arguments[1].startswith("\0ovs-mcast-keeper-")
+            spent["keeper" if keeper else Path(arguments[1]).suffix] += 1
 
     sys.addaudithook(heard)
     answers = decoding.answers

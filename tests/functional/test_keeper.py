@@ -6,11 +6,23 @@ h1 (keeper: sockets that are members of the groups on eth0) ─ switch: what h1 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.functional.joins import BASE, KEEPER, SOCKET, Net, files, keepers, members, segments
+from tests.functional.joins import (
+    BASE,
+    GROUP,
+    KEEPER,
+    SOCKET,
+    Net,
+    files,
+    keepers,
+    members,
+    segments,
+)
 from tests.functional.machine import Node, difference
 from tests.functional.wire import eventually
 
@@ -28,6 +40,46 @@ def the_keeper(node: Node) -> tuple[int, Path]:
 def status(directory: Path) -> dict[str, str]:
     lines = (directory / "status").read_text().splitlines()
     return {name: " ".join(value.split()) for name, _, value in (x.partition(":") for x in lines)}
+
+
+def the_name(node: Node) -> str:
+    """Where it listens, without the octet 0 that is before it."""
+    [line] = [line for line in node.sh("cat /proc/net/unix").splitlines() if "@ovs-mcast-k" in line]
+    return line.split("@")[1]
+
+
+_END = """
+import os, socket
+os.setresuid({user}, {user}, {user})
+with socket.socket(socket.AF_UNIX) as caller:
+    caller.connect("\\0{name}")
+    caller.sendall(b"end")
+    assert caller.recv(1)
+"""
+
+
+def end_by(node: Node, name: str, user: int) -> int:
+    """The exit status of a program of some user that tells it to end: 0 if it answers."""
+    script = _END.format(name=name, user=user)
+    return node.host.run(sys.executable, "-c", script, check=False).returncode
+
+
+_SECOND = """
+import os
+from pathlib import Path
+from ovs_mcast.keeper import Keeper
+from ovs_mcast.state import Membership
+keeper = Keeper(Path("/run/openvswitch"), "default")
+keeper._end_others = lambda _name: os.kill(os.getpid(), 9)
+keeper.replace(Membership("eth0", ("{group}",)))
+"""
+
+
+def second(node: Node, group: str) -> None:
+    """One more keeper, as a run leaves it that is killed before it ends the one that was there."""
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    script = _SECOND.format(group=group)
+    assert node.host.run(sys.executable, "-c", script, env=environment, check=False).returncode
 
 
 # What it is
@@ -84,23 +136,48 @@ def test_the_caller_is_let_go(system: Node) -> None:
 
 
 def test_a_stray_user_cannot_end_it(system: Node) -> None:
-    """Neither a signal nor a word through its socket reaches it from an unprivileged user.
+    """Neither a signal nor a word that it is told reaches it from an unprivileged user.
 
     h1 (keeper; user 1000)
     """
     system.built(*BASE, SOCKET)
     pid, _ = the_keeper(system)
-    path = f"/run/openvswitch/{KEEPER}"
-    ask = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
-    for command in (
-        f"kill -9 {pid}",
-        f"python3 -c '{ask.replace(chr(39), chr(34))}'",
-        f"rm {path}",
-    ):
-        as_user = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "sh", "-c", command)
-        assert system.host.run(*as_user, check=False).returncode != 0
+    as_user = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+    for command in (("kill", "-9", str(pid)), ("rm", f"/run/openvswitch/{KEEPER}")):
+        assert system.host.run(*as_user, *command, check=False).returncode != 0
+    name = the_name(system)
+    assert end_by(system, name, user=1000) != 0
     assert system.built(*BASE, SOCKET).report["changed"] is False
     assert the_keeper(system)[0] == pid
+    assert end_by(system, name, user=0) == 0
+    assert eventually(lambda: keepers(system) == {})
+
+
+def test_a_stray_user_cannot_be_it(net: Net, system: Node) -> None:
+    """Who listens at a name like the keeper's, newer than its own, is no keeper unless it is root.
+
+    h1 (keeper; user 1000 at a name; setup, --dry-run, teardown)
+    """
+    system.built(*BASE, SOCKET)
+    other = the_name(system)[:-20] + "9" * 20
+    program = (
+        "import os, socket; os.setresuid(1000, 1000, 1000); one = socket.socket(socket.AF_UNIX);"
+        f" one.bind({chr(0) + other!r}); one.listen(); print('there', flush=True)\n"
+        'while True: one.accept()[0].send(b\'{"pid": 1, "device": "eth0", "index": 2}\')'
+    )
+    process = system.host.popen(sys.executable, "-c", program)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "there"
+        assert system.built(*BASE, SOCKET).report["changed"] is False
+        assert system.built(*segments(1, 2), SOCKET).report["changed"] is True
+        assert len(keepers(system)) == 1
+        system.torn_down()
+        assert keepers(system) == {}
+        assert members(system) == set()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 # Found again, replaced, ended
@@ -163,27 +240,22 @@ def test_killed_it_is_restored(net: Net, system: Node) -> None:
 
 
 @pytest.mark.parametrize("wanted", [(1,), (1, 2)], ids=["same", "more"])
-@pytest.mark.parametrize("found", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
 def test_a_killed_replacement_leaves_no_second_one(
-    net: Net, system: Node, found: bool, wanted: tuple[int, ...]
+    net: Net, system: Node, first: bool, wanted: tuple[int, ...]
 ) -> None:
     """Setup was killed while two keepers held, before or after the first ended: one goes on.
 
     h1 (a keeper, and one that was about to take its place; 239.0.7.1 held by both or the second)
     """
-    run = system.host.path("/run/openvswitch")
     with net.membership_wire(system) as wire:
         system.built(*segments(1), SOCKET)
         wire.wait_joined("239.0.7.1")
-        first, _ = the_keeper(system)
-        # As a run leaves it that is killed: the second one's socket has not been renamed yet.
-        os.rename(run / KEEPER, run / "kept")
-        system.built(*segments(1), SOCKET)
-        os.rename(run / KEEPER, run / "ovs-mcast-default.new")
-        os.rename(run / "kept", run / KEEPER)
+        former, _ = the_keeper(system)
+        second(system, "239.0.7.1")
         assert len(keepers(system)) == 2
-        if not found:
-            system.sh(f"kill -9 {first}")
+        if not first:
+            system.sh(f"kill -9 {former}")
         system.built(*segments(*wanted), SOCKET)
         assert len(keepers(system)) == 1
         assert files(system) == [KEEPER]
@@ -191,17 +263,46 @@ def test_a_killed_replacement_leaves_no_second_one(
 
 
 def test_teardown_ends_it_with_what_a_killed_run_left(system: Node) -> None:
-    """Two keepers, one whose socket has not been renamed yet: neither is left, nor a file.
+    """Two keepers, of which one was about to take the other's place: neither is left, nor a file.
 
     h1 (teardown)
     """
-    run = system.host.path("/run/openvswitch")
     system.built(*BASE, SOCKET)
-    os.rename(run / KEEPER, run / "ovs-mcast-default.new")
-    system.built(*BASE, SOCKET)
+    second(system, GROUP)
+    assert len(keepers(system)) == 2
+    system.host.path(f"/run/openvswitch/{KEEPER}").with_suffix(".new").touch()
     system.torn_down()
     assert keepers(system) == {}
     assert files(system) == []
+
+
+@pytest.mark.parametrize("gone", ["empty", "read-only"])
+def test_it_does_without_a_file(net: Net, system: Node, gone: str) -> None:
+    """A service manager that makes the run directory anew, or a unit that may not write to it.
+
+    h1 (keeper; setup for the same, for other groups, teardown) ─ port of the switch
+    """
+    run = "/run/openvswitch"
+    with net.membership_wire(system) as wire:
+        system.built(*segments(1, 2), SOCKET)
+        wire.wait_joined("239.0.7.1")
+        wire.wait_joined("239.0.7.2")
+        pid, _ = the_keeper(system)
+        if gone == "empty":
+            system.sh(f"rm {run}/*.keeper")
+        else:
+            system.sh(f"mount --bind {run} {run}; mount -o remount,bind,ro {run}")
+        assert system.built(*segments(1, 2), SOCKET).report["changed"] is False
+        assert the_keeper(system)[0] == pid
+        system.built(*segments(2, 3), SOCKET)
+        assert len(keepers(system)) == 1
+        assert members(system) == {"239.0.7.2", "239.0.7.3"}
+        assert wire.left() == ["239.0.7.1"]
+        system.torn_down()
+        assert keepers(system) == {}
+        assert members(system) == set()
+        if gone == "read-only":
+            system.sh(f"umount {run}; rm {run}/*.keeper")
 
 
 def test_a_device_that_was_made_anew_is_joined_again(system: Node) -> None:

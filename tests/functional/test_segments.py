@@ -97,7 +97,7 @@ def test_the_cost_does_not_depend_on_the_others(
         assert step["netlink batches"] <= 5
         assert step["netlink datagrams"] <= 9
         assert step["netlink octets"] < 8192
-        assert step.get(".keeper", 0) + step.get(".ctl", 0) <= 3
+        assert step.get("keeper", 0) + step.get(".ctl", 0) <= 3
 
 
 @pytest.fixture

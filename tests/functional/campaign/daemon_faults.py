@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
+from ovs_mcast.lab.namespace import RUNDIR
 from tests.functional.campaign.fault import Fault, pause, put_addresses, scripted
 from tests.functional.campaign.site import Site
 
@@ -13,6 +14,7 @@ def daemon_faults() -> Iterator[Fault]:
     yield Fault("ovs-vswitchd killed", _vswitchd_killed)
     yield Fault("ovsdb-server killed", _ovsdb_killed, visible=False)
     yield Fault("both daemons killed", _both_killed)
+    yield Fault("run directory made anew", _directory_made_anew)
     yield Fault("ovs-vswitchd stands still", _vswitchd_stopped, visible=False)
     yield scripted(
         "keeper killed",
@@ -46,8 +48,20 @@ def _both_killed(site: Site, rng: Random) -> None:
     put_addresses(site)
 
 
+def _directory_made_anew(site: Site, rng: Random) -> None:
+    """As systemd does at a restart: RuntimeDirectory= without RuntimeDirectoryPreserve=."""
+    site.host.stop_vswitchd()
+    site.host.stop_ovsdb()
+    site.sh(f"mv {RUNDIR}/conf.db /run; rm -r {RUNDIR}")
+    pause(rng)
+    site.sh(f"mkdir {RUNDIR}; mv /run/conf.db {RUNDIR}")
+    site.host.start_ovsdb()
+    site.host.start_vswitchd()
+    put_addresses(site)
+
+
 def _vswitchd_stopped(site: Site, rng: Random) -> None:
-    process = site.host.path("/run/openvswitch/ovs-vswitchd.pid").read_text().strip()
+    process = site.host.path(f"{RUNDIR}/ovs-vswitchd.pid").read_text().strip()
     site.sh(f"kill -STOP {process}")
     pause(rng)
     site.sh(f"kill -CONT {process}")
