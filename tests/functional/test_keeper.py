@@ -58,6 +58,20 @@ with socket.socket(socket.AF_UNIX) as caller:
 """
 
 
+_STRAY = """
+import os, socket
+os.setresuid(1000, 1000, 1000)
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind("\\0{name}")
+    listener.listen()
+    print("there", flush=True)
+    while True:
+        with listener.accept()[0] as caller:
+            caller.recv(99)
+            caller.sendall(b'{{"pid": 1, "device": "eth0", "index": 2}}')
+"""
+
+
 def end_by(node: Node, name: str, user: int) -> int:
     """The exit status of a program of some user that tells it to end: 0 if it answers."""
     script = _END.format(name=name, user=user)
@@ -156,16 +170,11 @@ def test_a_stray_user_cannot_end_it(system: Node) -> None:
 def test_a_stray_user_cannot_be_it(net: Net, system: Node) -> None:
     """Who listens at a name like the keeper's, newer than its own, is no keeper unless it is root.
 
-    h1 (keeper; user 1000 at a name; setup, --dry-run, teardown)
+    h1 (keeper; user 1000 at a name; setup, teardown)
     """
     system.built(*BASE, SOCKET)
     other = the_name(system)[:-20] + "9" * 20
-    program = (
-        "import os, socket; os.setresuid(1000, 1000, 1000); one = socket.socket(socket.AF_UNIX);"
-        f" one.bind({chr(0) + other!r}); one.listen(); print('there', flush=True)\n"
-        'while True: one.accept()[0].send(b\'{"pid": 1, "device": "eth0", "index": 2}\')'
-    )
-    process = system.host.popen(sys.executable, "-c", program)
+    process = system.host.popen(sys.executable, "-c", _STRAY.format(name=other))
     try:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "there"
