@@ -275,9 +275,9 @@ def connect(
 ) -> Host:
     """A Host for the Open vSwitch of this machine and the network namespace of the caller.
 
-    ``db`` is the OVSDB remote (unix:/run/openvswitch/db.sock); the sockets of ovs-vswitchd are
-    looked for in ``rundir``, by default beside a unix: ``db``, else $OVS_RUNDIR. UnavailableError
-    if Open vSwitch does not run.
+    ``db`` is the OVSDB remote, unix:FILE (unix:/run/openvswitch/db.sock) or tcp:ADDRESS:PORT; the
+    sockets of ovs-vswitchd are looked for in ``rundir``, by default beside a unix: ``db``, else
+    $OVS_RUNDIR. UnavailableError if Open vSwitch does not run.
 
     ``holding`` says who holds the groups where sockets do: "keeper", a process that is left behind
     and lives on after `close`; or "here", this process, until `close` or `hand_over`.

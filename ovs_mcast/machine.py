@@ -5,6 +5,7 @@ The protocols say what is asked of each part; the errors are those of adapters, 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,8 @@ from .state import Address, Bridge, Limits, Link, Membership, Port, Route, Route
 
 _T = TypeVar("_T")
 Holding = Literal["keeper", "here"]  # who holds what sockets hold: a process left behind, or this
+
+_REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
 
@@ -194,6 +197,7 @@ def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) ->
     """The Open vSwitch and the namespace of the caller; see host.connect."""
     if holding not in get_args(Holding):
         raise ConfigurationError(f"{holding!r} is neither keeper nor here", field="holding")
+    check_remote(db, "db")
     sockets = Path(rundir) if rundir else rundir_of(db)
     with vswitchd.Vswitchd(sockets):
         rows = ovsdb.Ovsdb(db or f"unix:{sockets}/db.sock")
@@ -212,6 +216,12 @@ def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) ->
         hand_over=threads.hand_over,
         let_go=threads.close,
     )
+
+
+def check_remote(db: str | None, field: str) -> None:
+    """ConfigurationError if it is no connection method (ovsdb(7)) that we have."""
+    if db is not None and not _REMOTE.fullmatch(db):
+        raise ConfigurationError(f"{db!r} is neither unix:FILE nor tcp:ADDRESS:PORT", field=field)
 
 
 def rundir_of(db: str | None) -> Path:

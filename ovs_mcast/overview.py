@@ -38,6 +38,7 @@ from rich.text import Text
 from . import report
 from .errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError, VerifyError
 from .kept import Kept
+from .machine import check_remote
 from .screen import Pace, console, screen
 from .survey import Survey
 
@@ -56,7 +57,10 @@ def status(
     ] = None,
     db: Annotated[
         str | None,
-        typer.Option(help="OVSDB.  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"),
+        typer.Option(
+            help="OVSDB, unix:FILE or tcp:ADDRESS:PORT."
+            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+        ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
     watch: Annotated[
@@ -100,8 +104,7 @@ def _period(seconds: float | None) -> float:
 
 def _look(name: str | None, db: str | None) -> list[Kept]:
     """Each look has its own connections, so that one that was lost is none that is missed."""
-    if db == "":
-        raise ConfigurationError("it is empty", field="--db")
+    check_remote(db, "--db")
     with Survey(db) as survey:
         names = survey.overlays()
         if name is not None and name not in names:

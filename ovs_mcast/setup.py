@@ -12,9 +12,10 @@ import typer
 from . import report
 from .arguments import Choice
 from .changes import Change
-from .errors import ApplyError, ConfigurationError, OvsMcastError, VerifyError
+from .errors import ApplyError, OvsMcastError, VerifyError
 from .host import Host, connect
 from .joining import UNDECIDED, decided
+from .machine import check_remote
 from .model import Overlay
 from .status import Status
 
@@ -60,7 +61,10 @@ def setup(
     ] = None,
     db: Annotated[
         str | None,
-        typer.Option(help="OVSDB.  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"),
+        typer.Option(
+            help="OVSDB, unix:FILE or tcp:ADDRESS:PORT."
+            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change.")] = False,
     teardown: Annotated[bool, typer.Option("--teardown", help="Remove all that is ours.")] = False,
@@ -154,8 +158,7 @@ class _Run:
         return 0
 
     def _host(self) -> Host:
-        if self._db == "":
-            raise ConfigurationError("it is empty", field="--db")
+        check_remote(self._db, "--db")
         if not self._dry_run:
             report.require_net_admin()
         return connect(self._db)

@@ -9,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import counters, flows, marks
-from .adapters import vswitchd
 from .adapters.openflow import OpenFlow, OpenFlowError
 from .closing import Closing
 from .discover import discover
 from .errors import ConfigurationError, UnavailableError
 from .keeper import Keeper
 from .kept import Holder, Kept, Who, kept
-from .machine import this_machine
+from .machine import rundir_of, this_machine
 from .observing import ways, without_flows
 from .plan import expected_flows, plan
 from .state import Flow, Observed
@@ -31,9 +30,7 @@ class Survey(Closing):
     """
 
     def __init__(self, db: str | None = None) -> None:
-        unix = db is not None and db.startswith("unix:")
-        rundir = Path((db or "").removeprefix("unix:")).parent if unix else None
-        self.rundir = rundir or vswitchd.run_directory()
+        self.rundir = rundir_of(db)
         self._machine = this_machine(db, self.rundir, "keeper")
         self._openflow = OpenFlow(self.rundir)
 

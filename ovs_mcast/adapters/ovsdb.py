@@ -69,6 +69,15 @@ class _Api(OvsdbIdl):  # type: ignore[misc]
     ovsdb_connection = None
 
 
+def _cure(remote: str) -> str:
+    method, _, place = remote.partition(":")
+    if method != "tcp":
+        return "start openvswitch-switch"
+    address, _, port = place.rpartition(":")
+    add = f"ovs-appctl -t ovsdb-server ovsdb-server/add-remote ptcp:{port}:{address}"
+    return f"start openvswitch-switch, and let it listen there: {add}"
+
+
 class Ovsdb:
     """A connection to one ovsdb-server, with its own thread until ``close``.
 
@@ -90,7 +99,7 @@ class Ovsdb:
             raise UnavailableError(f"opening {remote} needs privileges: run as root") from None
         except Exception as error:
             raise UnavailableError(
-                f"no ovsdb-server answers at {remote} ({error}): start openvswitch-switch"
+                f"no ovsdb-server answers at {remote} ({error}): {_cure(remote)}"
             ) from None
 
     def close(self) -> None:

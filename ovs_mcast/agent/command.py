@@ -16,7 +16,7 @@ from ..adapters.instance import Instance, TakenError
 from ..adapters.systemd import Notify, handed_over
 from ..errors import ConfigurationError, OvsMcastError, UnavailableError
 from ..here import left_behind
-from ..machine import rundir_of
+from ..machine import check_remote, rundir_of
 from .configuration import Configuration
 from .exposition import parse_address
 from .flowmetrics import FlowMetrics, dump_from
@@ -39,7 +39,10 @@ def agent(
     ] = None,
     db: Annotated[
         str | None,
-        typer.Option(help="OVSDB.  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"),
+        typer.Option(
+            help="OVSDB, unix:FILE or tcp:ADDRESS:PORT."
+            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+        ),
     ] = None,
     respond: Annotated[
         bool, typer.Option("--respond", help="Answer what `probe send` asks of the groups.")
@@ -84,8 +87,7 @@ def _run(
     verbose: bool,
 ) -> None:
     stored = left_behind(handed_over())
-    if db == "":
-        raise ConfigurationError("it is empty", field="--db")
+    check_remote(db, "--db")
     address = None if metrics is None else parse_address(metrics)
     if probe is not None and not (address is not None and _SHORTEST <= probe <= _LONGEST):
         raise ConfigurationError(
