@@ -53,18 +53,18 @@ def status(
         float | None, typer.Argument(metavar="[SECONDS]", help="With --watch: between two looks.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the overlay.  [default: all that are ours]")
+        str | None, typer.Option(help="Name of the overlay.  \\[default: all that are ours]")
     ] = None,
     db: Annotated[
         str | None,
         typer.Option(
-            help="OVSDB, unix:FILE or tcp:ADDRESS:PORT."
-            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+            help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
+            "  \\[default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
         ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.  [every 2 s]")
+        bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.  \\[every 2 s]")
     ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")] = False,
 ) -> None:

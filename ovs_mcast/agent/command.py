@@ -40,8 +40,8 @@ def agent(
     db: Annotated[
         str | None,
         typer.Option(
-            help="OVSDB, unix:FILE or tcp:ADDRESS:PORT."
-            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+            help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
+            "  \\[default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
         ),
     ] = None,
     respond: Annotated[

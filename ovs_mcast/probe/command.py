@@ -30,7 +30,7 @@ Device = Annotated[str, typer.Option(help="Device of the underlay.")]
 Group = Annotated[str, typer.Option(help="Multicast group, IPv4 or IPv6.")]
 Groups = Annotated[list[str], typer.Option("--group", help="A group; as often as wanted.")]
 Source = Annotated[
-    str | None, typer.Option(help="Source address.  [default: the device's first of the family]")
+    str | None, typer.Option(help="Source address.  \\[default: the device's first of the family]")
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="UDP port of the probe.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, on a terminal too.")]

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from typer import rich_utils
 from typer.testing import CliRunner, Result
 
+from ovs_mcast import Overlay, Segment, Underlay
 from ovs_mcast.setup import setup
 
 ONE = ["--underlay", "eth0", "--segment", "100,group=239.0.0.1"]
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide and without colour, whatever typer found in our environment when it was imported."""
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 200)
+    monkeypatch.setattr(rich_utils, "FORCE_TERMINAL", False)
 
 
 def run(*arguments: str) -> Result:
@@ -156,3 +166,24 @@ def test_help_tells_the_exit_statuses() -> None:
     assert "Exit status" in result.stdout
     for option in ("--config", "--segment", "--teardown", "--dry-run", "--json", "--hold"):
         assert option in result.stdout
+
+
+def test_help_tells_what_is_taken_where_nothing_is_given() -> None:
+    """The defaults are those of the model, in brackets that rich does not take for its own."""
+    shown = run("--help").stdout
+    told = dict(re.findall(r"(?m)^\W+--([\w-]+).*\[default: (.*?)\]", shown))
+    underlay = Underlay(device="eth0")
+    overlay = Overlay(underlay=underlay, segments=[Segment(vni=1, vlan=1, group="239.0.0.1")])
+    wanted = {
+        name.replace("_", "-"): str(getattr(whole, name))
+        for whole, names in (
+            (
+                overlay,
+                "name bridge tunnel_bridge datapath membership aging learned_limit",
+            ),
+            (underlay, "udp_port ttl"),
+        )
+        for name in names.split()
+    }
+    assert wanted.items() <= told.items()
+    assert told.keys() - wanted.keys() == {"vtep", "db"}
