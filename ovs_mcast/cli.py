@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
+from . import report
 from .agent.command import agent
 from .lab.command import lab
 from .overview import status
@@ -13,12 +12,7 @@ from .setup import setup
 
 def main() -> None:
     """Run `ovs-mcast COMMAND …`."""
-    app = typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        no_args_is_help=True,
-        help="Open vSwitch VXLAN overlays over IP multicast.",
-    )
+    app = report.application("Open vSwitch VXLAN overlays over IP multicast.")
     app.command()(setup)
     app.command()(agent)
     app.command()(status)

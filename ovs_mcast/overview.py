@@ -53,18 +53,18 @@ def status(
         float | None, typer.Argument(metavar="[SECONDS]", help="With --watch: between two looks.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the overlay.  \\[default: all that are ours]")
+        str | None, typer.Option(help="Name of the overlay.  [default: all that are ours]")
     ] = None,
     db: Annotated[
         str | None,
         typer.Option(
             help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
-            "  \\[default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
         ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.  \\[every 2 s]")
+        bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.  [every 2 s]")
     ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")] = False,
 ) -> None:
@@ -179,7 +179,7 @@ def _in_place() -> Iterator[_Draw]:
 
 def main() -> None:
     """Run the command; typer reports usage errors with exit status 2."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = report.application()
     app.command()(status)
     app(prog_name="python -m ovs_mcast.overview")
 

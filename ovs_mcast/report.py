@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -22,6 +23,20 @@ from .status import Progress as Told
 _MANY = 40  # changes beyond which a reader wants counts
 _MUCH = 200  # changes beyond which a bar is worth drawing
 _CAP_NET_ADMIN = 12
+
+
+def application(text: str | None = None) -> typer.Typer:
+    """An application for commands; one with a text of its own shows its help where none is given.
+
+    Help and complaints are plain text: rich would take brackets for markup, and lines as they are.
+    """
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        no_args_is_help=text is not None,
+        help=text,
+    )
 
 
 def console() -> Console:

@@ -32,38 +32,38 @@ def setup(
         list[str] | None, typer.Option(metavar=_SHAPE, help="A segment; as often as wanted.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the overlay.  \\[default: default]")
+        str | None, typer.Option(help="Name of the overlay.  [default: default]")
     ] = None,
     vtep: Annotated[
-        str | None, typer.Option(help="Outer source.  \\[default: the device's first address]")
+        str | None, typer.Option(help="Outer source.  [default: the device's first address]")
     ] = None,
     groups: Annotated[str | None, typer.Option(help="Pool of groups, as 239.1.0.0/20.")] = None,
     bridge: Annotated[
-        str | None, typer.Option(help="Bridge of the workloads.  \\[default: br-int]")
+        str | None, typer.Option(help="Bridge of the workloads.  [default: br-int]")
     ] = None,
     tunnel_bridge: Annotated[
-        str | None, typer.Option(help="Bridge of the flows.  \\[default: br-mcast]")
+        str | None, typer.Option(help="Bridge of the flows.  [default: br-mcast]")
     ] = None,
-    udp_port: Annotated[int | None, typer.Option(help="Of VXLAN.  \\[default: 4789]")] = None,
-    ttl: Annotated[int | None, typer.Option(help="Outer TTL.  \\[default: 64]")] = None,
+    udp_port: Annotated[int | None, typer.Option(help="Of VXLAN.  [default: 4789]")] = None,
+    ttl: Annotated[int | None, typer.Option(help="Outer TTL.  [default: 64]")] = None,
     datapath: Annotated[
-        str | None, typer.Option(metavar="system|netdev", help="\\[default: system]")
+        str | None, typer.Option(metavar="system|netdev", help="[default: system]")
     ] = None,
     membership: Annotated[
         str | None,
-        typer.Option(metavar="auto|autojoin|repaired|peer|socket", help="\\[default: auto]"),
+        typer.Option(metavar="auto|autojoin|repaired|peer|socket", help="[default: auto]"),
     ] = None,
     aging: Annotated[
-        int | None, typer.Option(help="Seconds until a silent MAC is forgotten.  \\[default: 300]")
+        int | None, typer.Option(help="Seconds until a silent MAC is forgotten.  [default: 300]")
     ] = None,
     learned_limit: Annotated[
-        int | None, typer.Option(help="MACs learned per segment.  \\[default: 1024]")
+        int | None, typer.Option(help="MACs learned per segment.  [default: 1024]")
     ] = None,
     db: Annotated[
         str | None,
         typer.Option(
             help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
-            "  \\[default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change.")] = False,
@@ -189,7 +189,7 @@ def _tell(status: Status, code: int, *, as_json: bool, verbose: bool, dry_run: b
 
 def main() -> None:
     """Run the command; typer reports usage errors with exit status 2."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = report.application()
     app.command()(setup)
     app(prog_name="python -m ovs_mcast.setup")
 

@@ -41,7 +41,7 @@ def agent(
         str | None,
         typer.Option(
             help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
-            "  \\[default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
         ),
     ] = None,
     respond: Annotated[
@@ -139,6 +139,6 @@ def _alone(name: str, db: str | None) -> Instance:
 
 def main() -> None:
     """Run the command; typer reports usage errors with exit status 2."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = report.application()
     app.command()(agent)
     app(prog_name="python -m ovs_mcast.agent")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from .. import report
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError
 from .namespace import RUNDIR, Namespace
 from .ovs_host import Host, Kind, SetupRun
@@ -83,7 +84,7 @@ def lab(
 
 def application() -> typer.Typer:
     """The command as an application of its own."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = report.application()
     app.command()(lab)
     return app
 

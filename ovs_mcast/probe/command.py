@@ -30,7 +30,7 @@ Device = Annotated[str, typer.Option(help="Device of the underlay.")]
 Group = Annotated[str, typer.Option(help="Multicast group, IPv4 or IPv6.")]
 Groups = Annotated[list[str], typer.Option("--group", help="A group; as often as wanted.")]
 Source = Annotated[
-    str | None, typer.Option(help="Source address.  \\[default: the device's first of the family]")
+    str | None, typer.Option(help="Source address.  [default: the device's first of the family]")
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="UDP port of the probe.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, on a terminal too.")]
@@ -129,12 +129,7 @@ def send_command(
 
 def application() -> typer.Typer:
     """The commands as an application of their own."""
-    app = typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        no_args_is_help=True,
-        help="Where packets to a group go, and whom they reach.",
-    )
+    app = report.application("Where packets to a group go, and whom they reach.")
     app.command("path")(path)
     app.command("respond")(respond_command)
     app.command("send")(send_command)

@@ -8,26 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer import rich_utils
 from typer.testing import CliRunner, Result
 
-from ovs_mcast import Overlay, Segment, Underlay
+from ovs_mcast import Overlay, Segment, Underlay, report
 from ovs_mcast.setup import setup
 
 ONE = ["--underlay", "eth0", "--segment", "100,group=239.0.0.1"]
 
 
-@pytest.fixture(autouse=True)
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wide and without colour, whatever typer found in our environment when it was imported."""
-    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 200)
-    monkeypatch.setattr(rich_utils, "FORCE_TERMINAL", False)
-
-
 def run(*arguments: str) -> Result:
     """The command as it is started, but within this process."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = report.application()
     app.command()(setup)
     return CliRunner().invoke(app, list(arguments))
 
@@ -169,21 +160,15 @@ def test_help_tells_the_exit_statuses() -> None:
 
 
 def test_help_tells_what_is_taken_where_nothing_is_given() -> None:
-    """The defaults are those of the model, in brackets that rich does not take for its own."""
+    """The defaults are those of the model, in brackets that nothing takes for its own."""
     shown = run("--help").stdout
-    told = dict(re.findall(r"(?m)^\W+--([\w-]+).*\[default: (.*?)\]", shown))
+    options = (" ".join(option.split()) for option in shown.split("\n  --"))
+    found = (re.fullmatch(r"([\w-]+).*\[default: (.*)\]", option) for option in options)
+    told = {match[1]: match[2] for match in found if match}
     underlay = Underlay(device="eth0")
     overlay = Overlay(underlay=underlay, segments=[Segment(vni=1, vlan=1, group="239.0.0.1")])
-    wanted = {
-        name.replace("_", "-"): str(getattr(whole, name))
-        for whole, names in (
-            (
-                overlay,
-                "name bridge tunnel_bridge datapath membership aging learned_limit",
-            ),
-            (underlay, "udp_port ttl"),
-        )
-        for name in names.split()
-    }
+    names = "name bridge tunnel_bridge datapath membership aging learned_limit"
+    wanted = {name.replace("_", "-"): str(getattr(overlay, name)) for name in names.split()}
+    wanted |= {"udp-port": str(underlay.udp_port), "ttl": str(underlay.ttl)}
     assert wanted.items() <= told.items()
     assert told.keys() - wanted.keys() == {"vtep", "db"}
