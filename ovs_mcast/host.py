@@ -90,7 +90,8 @@ class Host(Closing):
         """Leave the groups that this process holds to keepers; none is left in between.
 
         For an agent that ends and whose overlays are to live on. Nothing happens where a keeper
-        holds them already. The next `reconcile` takes them back.
+        holds them already. The next `reconcile` takes them back. UnavailableError names the
+        overlays that no keeper could be started for: this process holds their groups on.
         """
         self.machine.hand_over()
 

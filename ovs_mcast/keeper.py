@@ -132,9 +132,8 @@ class Keeper:
 
     def forget(self) -> None:
         """Remove the file that tells of a keeper, if none runs."""
-        for file in () if self._names() else (self._file, self._new_file):
-            with suppress(OSError):
-                file.unlink()
+        if self.look() is None:
+            self._unlink()
 
     def settle(self) -> None:
         """After a run that was killed while it replaced a keeper: of two, keep the new one.
@@ -147,7 +146,7 @@ class Keeper:
     def end(self) -> None:
         """End the keeper, if one runs, and leave no file of it."""
         self._end_others("")
-        self.forget()
+        self._unlink()
 
     @contextmanager
     def _successor(
@@ -183,6 +182,11 @@ class Keeper:
         with suppress(OSError):  # whoever watches sees it at its next look
             self._new_file.touch(mode=0o600)
             self._new_file.rename(self._file)
+
+    def _unlink(self) -> None:
+        for file in (self._file, self._new_file):
+            with suppress(OSError):
+                file.unlink()
 
     def _names(self) -> list[str]:
         """Where keepers listen, the newest first."""
