@@ -17,6 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ..errors import UnavailableError
 from ..state import FibRoute
+from .rtnetlink.decoding import device_name
 
 # linux/rtnetlink.h, linux/if_addr.h: pyroute2 names not all of these.
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000
@@ -73,7 +74,7 @@ def _route(message: Any, version: int) -> FibRoute:
     return FibRoute(
         destination=message.get_attr("RTA_DST") or ("0.0.0.0" if version == 4 else "::"),
         prefixlen=message["dst_len"],
-        device=socket.if_indextoname(device) if device else None,
+        device=device_name(device) if device else None,
         table="local" if local and table == 254 else _TABLES.get(table, str(table)),
         local=local,
         gateway=message.get_attr("RTA_GATEWAY"),

@@ -34,6 +34,10 @@ class DefectError(OvsMcastError):
     """Something that must not happen did; the loop goes on with it as with any failure."""
 
 
+def _defect(error: Exception) -> DefectError:
+    return DefectError(f"a defect of ovs_mcast, please report it: {error!r}")
+
+
 class Agent(Closing):
     """Keeps one overlay true, from the main thread: ``run`` returns when a signal ends it.
 
@@ -156,9 +160,7 @@ class Agent(Closing):
             return
         except Exception as error:
             self._drop()
-            self._failed(
-                DefectError(f"a defect of ovs_mcast, please report it: {error!r}"), started
-            )
+            self._failed(_defect(error), started)
             return
         ended = time.monotonic()
         self._pacer.succeeded(ended)
@@ -170,10 +172,18 @@ class Agent(Closing):
         if not self._ready:
             self._ready = True
             self._notify.ready()
-        if self._path_wanted:
-            self._look_at_path()
-        if self._responder is not None:
-            self._responder.keep(self._overlay)
+        self._go_with_it()
+
+    def _go_with_it(self) -> None:
+        """What goes with a look that ended well, and must not end the loop."""
+        started = time.monotonic()
+        try:
+            if self._path_wanted:
+                self._look_at_path()
+            if self._responder is not None:
+                self._responder.keep(self._overlay)
+        except Exception as error:
+            self._failed(_defect(error), started)
 
     def _failed(self, error: OvsMcastError, started: float) -> None:
         ended = time.monotonic()

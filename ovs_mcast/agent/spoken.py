@@ -28,6 +28,7 @@ class Spoken(Quiet):
         self._refused = ""
         self._warned: tuple[str, ...] = ()
         self._path = ""
+        self._until = 0.0
 
     def configured(self, overlay: Overlay) -> None:
         """Say how much is wanted."""
@@ -76,6 +77,12 @@ class Spoken(Quiet):
         if message:
             self._say(f"overlay {self._overlay}: {message}")
             self._notify.status(f"{self._overlay}: {error}")
+
+    def waiting(self, until: float) -> None:
+        """Say, if all is to be said, that nothing is left to do; once for each time."""
+        if self._verbose and until != self._until:
+            self._say("waits for an event, or for its time")
+        self._until = until
 
     def path(self, result: SendPath) -> None:
         """Say where a datagram goes, when that changes."""

@@ -16,6 +16,7 @@ from tests.functional.wire import eventually
 
 CONFIG = "/run/overlay.yml"
 PROGRAM = "tests.functional.agent_program:run"
+DEFECTIVE = f"{PROGRAM}_with_a_defect"
 TWO = ({"vni": 100, "group": "239.0.0.1"}, {"vni": 101, "group": "239.0.0.2"})
 
 
@@ -62,10 +63,15 @@ class Agent:
         self._read = len(self.said())
 
     def _is_idle(self) -> bool:
-        """Whether nothing has happened since the last look, nor since this was asked before."""
+        """Whether it waits, and nothing has happened since the last look, nor since this was asked.
+
+        Until it says that it waits it may look at the send path, and not hear what has happened.
+        """
         before, self._before = self._before, self.said()
-        lines = [line for line in self._before.splitlines() if line[:5] in {"look:", "event"}]
-        return before == self._before and bool(lines) and lines[-1].startswith("look:")
+        lines = self._before.splitlines()
+        heard = [line for line in lines if line[:5] in {"look:", "event"}]
+        looked = bool(heard) and heard[-1].startswith("look:")
+        return before == self._before and looked and lines[-1].startswith("waits")
 
     def puts_back(self, pattern: str = "put back|fine again", times: int = 1) -> None:
         """Wait until it has repaired something since the last call, and all is as wanted."""
@@ -114,10 +120,12 @@ def write(node: Node, text: str) -> None:
     fresh.rename(path)
 
 
-def start(node: Node, *options: str, env: Mapping[str, str] | None = None) -> Agent:
+def start(
+    node: Node, *options: str, env: Mapping[str, str] | None = None, program: str = PROGRAM
+) -> Agent:
     """Start an agent that says everything, with the configuration that is there."""
     arguments = ("--config", CONFIG, "-v", *options)
-    agent = Agent(node, node.start(*arguments, env=env, program=PROGRAM))
+    agent = Agent(node, node.start(*arguments, env=env, program=program))
     _STARTED.append(agent)
     return agent
 

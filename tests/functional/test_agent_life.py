@@ -18,6 +18,7 @@ import pytest
 from ovs_mcast.lab.ovs_host import Kind
 from tests.functional.agents import (
     CONFIG,
+    DEFECTIVE,
     PROGRAM,
     assert_true,
     configuration,
@@ -363,6 +364,24 @@ def test_killed_and_begun_again(system: Node) -> None:
     assert eventually(lambda: members(system) == set())
     with running(system):
         assert members(system) == {"239.0.0.1", "239.0.0.2"}
+
+
+def test_a_defect_beside_a_look_does_not_end_it(system: Node) -> None:
+    """What nobody thought of is told as what it is; the overlay is kept, the path looked at again.
+
+    h1 (agent whose first look at the send path raises; a route goes; eth0 down and up)
+    """
+    write(system, configuration(system))
+    agent = start(system, program=DEFECTIVE)
+    agent.waits_for("a defect of ovs_mcast, please report it: OSError")
+    agent.settles()
+    system.sh("ip route del 239.0.0.1 dev eth0")
+    agent.puts_back()
+    assert agent.count("an ordinary datagram reaches") == 0
+    system.sh("ip link set eth0 down; ip link set eth0 up")
+    agent.waits_for("an ordinary datagram reaches wire")
+    assert agent.count("defect") == 1
+    assert agent.ends().status == 0
 
 
 # Idle, and what systemd is told
