@@ -54,8 +54,8 @@ class Keeper:
     """The keeper of one overlay, if one runs; ``rundir`` is where Open vSwitch has its sockets.
 
     Whoever owns that directory is trusted to be a keeper, as root is. A file in there, if it can be
-    made, tells those who watch (inotify(7)) that a keeper is new, and is for nothing else.
-    ``start`` sets off what is to hold the sockets from now on; by default a process.
+    made, has the keeper's name, and tells those who watch (inotify(7)) that it is new; a keeper is
+    found without it, too. ``start`` sets off what is to hold the sockets; by default a process.
     """
 
     def __init__(self, rundir: Path, overlay: str, start: Start | None = None) -> None:
@@ -136,7 +136,7 @@ class Keeper:
             self._unlink()
 
     def settle(self) -> None:
-        """After a run that was killed while it replaced a keeper: of two, keep the new one.
+        """After a run that was killed while it replaced a keeper: of two, keep the one found.
 
         Nothing happens where no such run was.
         """
@@ -162,7 +162,7 @@ class Keeper:
         def take_over() -> None:
             nonlocal taken_over
             self._end_others(name)
-            self._tell_of_it()
+            self._tell_of_it(name)
             taken_over = True
 
         with ExitStack() as opened:
@@ -178,9 +178,10 @@ class Keeper:
                 if not taken_over:
                     self._end(name)
 
-    def _tell_of_it(self) -> None:
+    def _tell_of_it(self, name: str) -> None:
         with suppress(OSError):  # whoever watches sees it at its next look
             self._new_file.touch(mode=0o600)
+            self._new_file.write_text(name)
             self._new_file.rename(self._file)
 
     def _unlink(self) -> None:
@@ -189,14 +190,20 @@ class Keeper:
                 file.unlink()
 
     def _names(self) -> list[str]:
-        """Where keepers listen, the newest first."""
-        return unix.names(self._prefix)[::-1]
+        """Where keepers listen: first the one that the file tells of, then the newest."""
+        told = self._told()
+        return sorted(unix.names(self._prefix), key=lambda name: (name == told, name))[::-1]
+
+    def _told(self) -> str:
+        with suppress(OSError, ValueError):
+            return self._file.read_text("ascii")
+        return ""
 
     def _connect(self, name: str) -> socket.socket | None:
         trusted = {0, os.geteuid()}
         with suppress(OSError):
             trusted.add(self._rundir.stat().st_uid)
-        return unix.connect(name, trusted)
+        return unix.connect(name, trusted, wait=name == self._told())
 
     def _found(self) -> Iterator[tuple[str, Found]]:
         """The keepers that answer, each with its name, the newest first."""

@@ -27,12 +27,17 @@ def listen(name: str) -> socket.socket:
     return listener
 
 
-def connect(name: str, trusted: Collection[int]) -> socket.socket | None:
-    """A connection to who listens there; None if that is nobody, or no user who is trusted."""
+def connect(name: str, trusted: Collection[int], *, wait: bool = True) -> socket.socket | None:
+    """A connection to who listens there; None if that is nobody, or no user who is trusted.
+
+    Who has more callers than are let in is waited for with ``wait`` alone: a name that a stranger
+    may have taken is not worth it.
+    """
     caller = socket.socket(socket.AF_UNIX)
-    caller.settimeout(_PATIENCE)
+    caller.settimeout(_PATIENCE if wait else 0)
     try:
         caller.connect(f"\0{name}")
+        caller.settimeout(_PATIENCE)
         _pid, user, _group = struct.unpack(
             "3i", caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -35,3 +35,12 @@ def test_who_is_not_trusted_is_not_spoken_to() -> None:
     with closing(unix.listen(PREFIX)):
         assert unix.connect(PREFIX, {os.geteuid() + 1}) is None
     assert unix.connect(PREFIX, {os.geteuid()}) is None
+
+
+def test_who_lets_nobody_in_is_not_waited_for() -> None:
+    """A stranger whose queue is full costs no time, where nobody says that it is worth it."""
+    with ExitStack() as stack:
+        stack.enter_context(closing(unix.listen(PREFIX)))
+        us = {os.geteuid()}
+        while (caller := unix.connect(PREFIX, us, wait=False)) is not None:
+            stack.enter_context(caller)
