@@ -100,8 +100,7 @@ class Keeper:
         self._tell("leave", device, group)
 
     def _tell(self, verb: str, device: str, group: str) -> None:
-        callers = map(self._connect, self._names())
-        caller = next((caller for caller in callers if caller is not None), None)
+        _name, caller = next(self._callers(), ("", None))
         if caller is None:
             raise KeeperError("no keeper runs")
         try:
@@ -175,8 +174,9 @@ class Keeper:
                 raise KeeperError(str(error)) from None
             finally:
                 opened.close()
-                if not taken_over:
-                    self._end(name)
+                caller = None if taken_over else unix.connect(name, {os.geteuid()})
+                if caller is not None:
+                    _end(caller)
 
     def _tell_of_it(self, name: str) -> None:
         with suppress(OSError):  # whoever watches sees it at its next look
@@ -190,47 +190,42 @@ class Keeper:
                 file.unlink()
 
     def _names(self) -> list[str]:
-        """Where keepers listen: first the one that the file tells of, then the newest."""
-        told = self._told()
-        return sorted(unix.names(self._prefix), key=lambda name: (name == told, name))[::-1]
+        """Where keepers listen, the newest first."""
+        return unix.names(self._prefix)[::-1]
 
     def _told(self) -> str:
         with suppress(OSError, ValueError):
             return self._file.read_text("ascii")
         return ""
 
-    def _connect(self, name: str) -> socket.socket | None:
-        trusted = {0, os.geteuid()}
+    def _callers(self, but: str = "") -> Iterator[tuple[str, socket.socket]]:
+        """Connections to keepers, by name: to the one that the file tells of, then to the newest.
+
+        No other is looked for where that is enough.
+        """
+        told, trusted = self._told(), {0, os.geteuid()}
         with suppress(OSError):
             trusted.add(self._rundir.stat().st_uid)
-        return unix.connect(name, trusted, wait=name == self._told())
+        if told.startswith(self._prefix) and told != but:
+            caller = unix.connect(told, trusted)
+            if caller is not None:
+                yield told, caller
+        for name in self._names():
+            if name not in {told, but}:
+                caller = unix.connect(name, trusted, wait=False)
+                if caller is not None:
+                    yield name, caller
 
     def _found(self) -> Iterator[tuple[str, Found]]:
-        """The keepers that answer, each with its name, the newest first."""
-        for name in self._names():
-            caller = self._connect(name)
-            found = None if caller is None else _say(caller, b"look")
+        """The keepers that answer, each with its name, in the order of callers."""
+        for name, caller in self._callers():
+            found = _say(caller, b"look")
             if found is not None:
                 yield name, found
 
     def _end_others(self, but: str) -> None:
-        for name in self._names():
-            if name != but:
-                self._end(name)
-
-    def _end(self, name: str) -> None:
-        """Tell who listens there to end; wait until its process has."""
-        caller = self._connect(name)
-        found = None if caller is None else _say(caller, b"end")
-        if found is None or found.stays:
-            return
-        attempts = Retrying(
-            retry=retry_if_result(lambda there: there),
-            wait=wait_exponential(multiplier=0.002, max=0.05),
-            stop=stop_after_delay(_PATIENCE),
-            retry_error_callback=lambda _state: None,
-        )
-        attempts(_alive, found.pid)
+        for _name, caller in self._callers(but):
+            _end(caller)
 
 
 def _process(
@@ -304,6 +299,20 @@ def _say(caller: socket.socket, word: bytes) -> Found | None:
 
 def _packed(group: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in group else socket.AF_INET, group)
+
+
+def _end(caller: socket.socket) -> None:
+    """Tell who listens there to end; wait until its process has."""
+    found = _say(caller, b"end")
+    if found is None or found.stays:
+        return
+    attempts = Retrying(
+        retry=retry_if_result(lambda there: there),
+        wait=wait_exponential(multiplier=0.002, max=0.05),
+        stop=stop_after_delay(_PATIENCE),
+        retry_error_callback=lambda _state: None,
+    )
+    attempts(_alive, found.pid)
 
 
 def _alive(pid: int) -> bool:
