@@ -55,13 +55,7 @@ def status(
     name: Annotated[
         str | None, typer.Option(help="Name of the overlay.  [default: all that are ours]")
     ] = None,
-    db: Annotated[
-        str | None,
-        typer.Option(
-            help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
-            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
-        ),
-    ] = None,
+    db: report.Database = None,
     json_: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.  [every 2 s]")

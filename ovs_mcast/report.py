@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -23,6 +23,14 @@ from .status import Progress as Told
 _MANY = 40  # changes beyond which a reader wants counts
 _MUCH = 200  # changes beyond which a bar is worth drawing
 _CAP_NET_ADMIN = 12
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
+        "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
+    ),
+]
 
 
 def application(text: str | None = None) -> typer.Typer:

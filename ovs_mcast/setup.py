@@ -59,13 +59,7 @@ def setup(
     learned_limit: Annotated[
         int | None, typer.Option(help="MACs learned per segment.  [default: 1024]")
     ] = None,
-    db: Annotated[
-        str | None,
-        typer.Option(
-            help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
-            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
-        ),
-    ] = None,
+    db: report.Database = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change.")] = False,
     teardown: Annotated[bool, typer.Option("--teardown", help="Remove all that is ours.")] = False,
     hold: Annotated[

@@ -1,15 +1,19 @@
 """Who listens at a name, in the abstract name space of this network namespace (unix(7)).
 
-A name is there for as long as its socket is, whatever happens to files; and anybody can take it, so
-that it matters who does.
+A name is there for as long as its socket is, kill -9 included, whatever happens to files; and
+anybody can take it, so that it matters who does.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import socket
 import struct
 from collections.abc import Collection
 from pathlib import Path
+
+from ..closing import Closing
 
 _PATIENCE = 5.0  # seconds, for each word of an answer
 _LISTENING = "00010000"  # of the flags in /proc/net/unix: __SO_ACCEPTCON
@@ -38,10 +42,7 @@ def connect(name: str, trusted: Collection[int], *, wait: bool = True) -> socket
     try:
         caller.connect(f"\0{name}")
         caller.settimeout(_PATIENCE)
-        _pid, user, _group = struct.unpack(
-            "3i", caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        )
-        if user in trusted:
+        if _peer(caller)[1] in trusted:
             return caller
     except OSError:
         pass
@@ -56,3 +57,45 @@ def names(prefix: str) -> list[str]:
     rows = (line.split(maxsplit=7) for line in text.splitlines() if marked in line)
     found = (row[7][1:] for row in rows if len(row) == 8 and row[3] == _LISTENING)
     return sorted(name for name in found if name.startswith(prefix))
+
+
+class TakenError(Exception):
+    """Somebody else has the name: ``pid`` is the process, 0 where it cannot be seen from here."""
+
+    def __init__(self, pid: int, uid: int) -> None:
+        super().__init__(f"process {pid} of user {uid}")
+        self.pid, self.uid = pid, uid
+
+
+class Instance(Closing):
+    """The name, held until ``close``; TakenError if another process has it."""
+
+    def __init__(self, name: str) -> None:
+        address = f"ovs-mcast-agent-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        try:
+            self._socket = listen(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise _taken(address) from None
+
+    def close(self) -> None:
+        """Let go of the name."""
+        self._socket.close()
+
+
+def _taken(address: str) -> TakenError:
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(1)
+        try:
+            caller.connect(f"\0{address}")
+            return TakenError(*_peer(caller))
+        except OSError:
+            return TakenError(0, 0)
+
+
+def _peer(caller: socket.socket) -> tuple[int, int]:
+    """The process and the user that listen, as they were when they began to."""
+    credentials = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, user, _group = struct.unpack("3i", credentials)
+    return pid, user

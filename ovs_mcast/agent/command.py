@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from .. import report
-from ..adapters.instance import Instance, TakenError
 from ..adapters.systemd import Notify, handed_over
+from ..adapters.unix import Instance, TakenError
 from ..errors import ConfigurationError, OvsMcastError, UnavailableError
 from ..here import left_behind
 from ..machine import check_remote, rundir_of
@@ -37,13 +37,7 @@ def agent(
     metrics: Annotated[
         str | None, typer.Option(metavar="ADDR:PORT", help="Serve Prometheus metrics there.")
     ] = None,
-    db: Annotated[
-        str | None,
-        typer.Option(
-            help="OVSDB: unix:FILE, tcp:ADDRESS:PORT."
-            "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
-        ),
-    ] = None,
+    db: report.Database = None,
     respond: Annotated[
         bool, typer.Option("--respond", help="Answer what `probe send` asks of the groups.")
     ] = False,
