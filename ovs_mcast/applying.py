@@ -47,7 +47,7 @@ def apply(machine: Machine, changes: Plan, progress: Progress | None = None) -> 
 
 def _send(machine: Machine, changes: Plan, where: str, batch: Sequence[Change]) -> None:
     if where == "ovsdb":
-        machine.ovsdb.apply(batch)
+        _commit(machine, batch)
     elif where == "netlink":
         with _held_meanwhile(machine, batch):
             machine.netlink.apply(batch, exclusive=changes.part)
@@ -61,6 +61,15 @@ def _send(machine: Machine, changes: Plan, where: str, batch: Sequence[Change]) 
         if bridge is None:
             raise OpenFlowError(f"{on}: the bridge is gone")
         machine.openflow.apply(bridge, batch)
+
+
+def _commit(machine: Machine, batch: Sequence[Change]) -> None:
+    """One transaction; one that is not followed says whether ovs-vswitchd runs at all."""
+    try:
+        machine.ovsdb.apply(batch)
+    except UnavailableError:
+        with machine.vswitchd():
+            raise
 
 
 def _keep(keeper: Keeper, change: Change) -> None:

@@ -59,7 +59,10 @@ def items(
         # The kernel makes the peer's route itself, and takes all of a device that goes down.
         if method != "peer" and observed.links[device].up:
             table: Literal["main", "local"] = "main" if vtep.version == 4 else "local"
-            yield Route(device, group, str(vtep), metric, table, marks.PROTOCOL)
+            # From 3.2 on Open vSwitch takes no route whose source is of another subnet than its
+            # destination (verify_prefsrc() in lib/ovs-router.c). Its tunnels name their source.
+            source = None if overlay.datapath == "netdev" else str(vtep)
+            yield Route(device, group, source, metric, table, marks.PROTOCOL)
     if method == "socket" and groups:
         yield Membership(device, tuple(groups))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command, connection, idlutils
 from ovsdbapp.exceptions import TimeoutException
-from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
+from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl, OvsVsctlTransaction
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_exponential
 
 from ..changes import Change
@@ -63,10 +63,22 @@ class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
             self.watcher(rows.read_event(row, frozenset(changed)))
 
 
+class _Transaction(OvsVsctlTransaction):  # type: ignore[misc]
+    """ovsdbapp's, which would log and forget that ovs-vswitchd did not follow."""
+
+    def post_commit(self, txn: Any) -> None:
+        """Wait for ovs-vswitchd. TimeoutException and LostError."""
+        self.do_post_commit(txn)
+
+
 class _Api(OvsdbIdl):  # type: ignore[misc]
     """ovsdbapp's API with a connection of its own: its Backend keeps one per process."""
 
     ovsdb_connection = None
+
+    def create_transaction(self, *flags: bool, **named: Any) -> _Transaction:
+        """A transaction, for `transaction`."""
+        return _Transaction(self, self.ovsdb_connection, None, *flags, **named)
 
 
 def _cure(remote: str) -> str:

@@ -102,11 +102,17 @@ class Vswitchd(Closing):
         self._calls([("tnl/neigh/set", one.bridge, one.group, one.mac) for one in neighbours])
 
     def routes(self) -> dict[str, RoutePath]:
-        """Host routes of Open vSwitch's own table, by which the userspace datapath sends."""
+        """Host routes of Open vSwitch's own table, by which the userspace datapath sends.
+
+        It sends by routes of the kernel's table ``local`` as by others, and from 3.7 on does not
+        tell those that an address makes from ours there.
+        """
+        # A round of its main loop: answers, then the kernel's news of routes. The next answer has
+        # all that was new before.
+        self.call("version")
         found = {}
         for line in self.call("ovs/route/show").splitlines():
-            printed = _ROUTE.match(line)
-            if printed and not line.rstrip().endswith(" local"):
+            if printed := _ROUTE.match(line):
                 found[printed["host"]] = RoutePath(printed["device"], printed["source"])
         return found
 

@@ -9,7 +9,7 @@ from netaddr import IPAddress, IPNetwork
 
 from ..changes import Change, Neighbour
 from ..marks import LEARNED
-from ..state import Bridge, Flow, Key, Link, Port, Route, RoutePath
+from ..state import Bridge, Flow, Key, Link, Port, RoutePath
 from .linux import Linux
 
 
@@ -145,18 +145,13 @@ class OpenVSwitch:
         return {
             route.destination: RoutePath(route.device, route.destination)
             for route in self.linux.routes
-            if not route.by_address
-            and (
-                (route.device, route.destination) in host
-                or any(d == route.device and route.destination in n for d, n in networks)
-            )
+            if (route.device, route.destination) in host
+            or any(d == route.device and route.destination in n for d, n in networks)
         }
 
     def route(self, group: str) -> RoutePath:
-        """`ovs/route/lookup`, which takes local routes too."""
-        taken = self.linux.way(group)
-        local = RoutePath(taken.device) if isinstance(taken, Route) and taken.by_address else None
-        return self.routes().get(group) or local or RoutePath(None)
+        """`ovs/route/lookup`."""
+        return self.routes().get(group, RoutePath(None))
 
     def tell(self, neighbours: Iterable[Neighbour]) -> None:
         """`tnl/neigh/set`."""

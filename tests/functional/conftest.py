@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 
 import pytest
@@ -11,6 +11,18 @@ from ovs_mcast.lab import Kind, Lab
 
 from .warm import Warm
 from .wire import Overlay, lab_scope
+from .words import last_words
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what the daemons of its hosts said last."""
+    report = yield
+    if report.failed and report.when == "call":
+        report.sections += last_words(item.funcargs.values())
+    return report
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_a_dry_run_changes_nothing_and_tells_all(node: Node) -> None:
 
 ADDED = """
     add address 239.0.0.3/32 dev br-phy autojoin
-    add route 239.0.0.3 dev br-phy src @
+    add route 239.0.0.3 dev br-phy
     add flow 239.0.0.3 → the tunnel
     add flow ARP for 239.0.0.3 → 01:00:5e:00:00:03
     add flow VNI 102 from 239.0.0.3
@@ -112,7 +112,7 @@ REMOVED = """
     remove flow br-mcast table 30 dl_vlan=101
     remove flow br-phy table 0 udp,reg13=0/0x1,nw_dst=239.0.0.2,tp_dst=4789
     remove flow br-phy table 0 arp,reg13=0/0x8eec1,in_port=LOCAL,arp_tpa=239.0.0.2,arp_op=1
-    remove route 239.0.0.2 dev br-phy src @
+    remove route 239.0.0.2 dev br-phy
     remove address 239.0.0.2/32 dev br-phy autojoin
 """
 VLAN = """
@@ -123,7 +123,7 @@ VLAN = """
 """
 GROUP = """
     add address 239.0.0.9/32 dev br-phy autojoin
-    add route 239.0.0.9 dev br-phy src @
+    add route 239.0.0.9 dev br-phy
     remove flow br-phy table 0 udp,reg13=0/0x1,nw_dst=239.0.0.1,tp_dst=4789
     remove flow br-phy table 0 arp,reg13=0/0x8eec1,in_port=LOCAL,arp_tpa=239.0.0.1,arp_op=1
     add flow 239.0.0.9 → the tunnel
@@ -131,7 +131,7 @@ GROUP = """
     remove flow br-mcast table 10 tun_id=0x64,tun_dst=239.0.0.1
     add flow VNI 100 from 239.0.0.9
     update flow vlan 100 → 239.0.0.9
-    remove route 239.0.0.1 dev br-phy src @
+    remove route 239.0.0.1 dev br-phy
     remove address 239.0.0.1/32 dev br-phy autojoin
 """
 UDP_PORT = f"""
@@ -144,8 +144,6 @@ UDP_PORT = f"""
     add flow 239.0.0.2 → the tunnel
 """
 NEW_VTEP = """
-    update route 239.0.0.1 dev br-phy src 10.0.9.1
-    update route 239.0.0.2 dev br-phy src 10.0.9.1
     remove flow br-mcast table 0 tun_src=@,in_port=2
     remove flow br-mcast table 0 tun_dst=@,in_port=2
     update flow broadcast and multicast → flood

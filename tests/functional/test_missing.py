@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import ovs_mcast
+from ovs_mcast.adapters.ovsdb import Ovsdb
+from ovs_mcast.applying import apply
+from ovs_mcast.changes import Change, Plan
+from ovs_mcast.errors import UnavailableError
+from ovs_mcast.lab.namespace import RUNDIR
+from ovs_mcast.machine import this_machine
+from ovs_mcast.state import Bridge
 from tests.functional.machine import Node, difference
 from tests.functional.warm import Result
+
+if TYPE_CHECKING:
+    from tests.functional.hosts import Hosts
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.hosts",)
@@ -68,6 +81,23 @@ def test_without_ovs_vswitchd(without_vswitchd: Node, way: str) -> None:
     result = without_vswitchd.setup(*WAYS[way])
     assert_refused(result, 5, "ovs-vswitchd does not run", "start openvswitch-switch")
     assert difference(before, without_vswitchd.state()) == []
+
+
+def test_ovs_vswitchd_ends_meanwhile(hosts: Hosts) -> None:
+    """A transaction that nobody follows says why: ovs-vswitchd has ended since we connected.
+
+    h1: ovsdb-server; ovs-vswitchd (killed)
+    """
+    host = hosts.new("dummy").host
+    remote = f"unix:{host.path(RUNDIR)}/db.sock"
+    wanted = Change("add", Bridge("br-mcast", "system", owner="default"), "missing")
+    with (
+        closing(this_machine(remote, None, "keeper")) as connected,
+        closing(Ovsdb(remote, timeout=1)) as impatient,
+    ):
+        host.stop_vswitchd()
+        with pytest.raises(UnavailableError, match=r"ovs-vswitchd does not run .*: start"):
+            apply(replace(connected, ovsdb=impatient), Plan("default", (wanted,)))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def ovsdb_server(directory: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]
         server.wait()
 
 
+def added(name: str) -> Change:
+    """What makes a bridge."""
+    return Change("add", Bridge(name, "system", owner="default"), "missing")
+
+
 def test_who_watches_is_told_once_and_never_waits_again(tmp_path: Path) -> None:
     """The lock and a transaction fail at once, however often they are asked for.
 
@@ -61,6 +67,42 @@ def test_who_watches_is_told_once_and_never_waits_again(tmp_path: Path) -> None:
             ):
                 pass
         with pytest.raises(UnavailableError, match="went away"):
-            rows.apply([Change("add", Bridge("br-mcast", "system"), "missing")])
+            rows.apply([added("br-mcast")])
         rows.close()
     assert told.count(RowEvent()) == 1
+
+
+def test_a_transaction_that_is_not_followed_is_no_success(tmp_path: Path) -> None:
+    """The server goes away, or time does, while a transaction waits for ovs-vswitchd: an error.
+
+    ovsdb-server (killed) ─ unix socket ─ Ovsdb
+    """
+    with ovsdb_server(tmp_path) as (remote, server):
+        impatient = Ovsdb(remote, timeout=1)
+        with pytest.raises(UnavailableError, match="took no change in 1 s"):
+            impatient.apply([added("br-1")])
+        rows = Ovsdb(remote)
+        rows.watch(lambda _event: None)
+        with ThreadPoolExecutor() as pool:
+            told = pool.submit(rows.apply, [added("br-2")])
+            assert eventually(lambda: "br-2" in impatient.bridges())
+            server.kill()
+            with pytest.raises(UnavailableError, match="went away while it was told"):
+                told.result(5)
+        for connection in (rows, impatient):
+            connection.close()
+
+
+def test_nothing_is_logged_of_what_is_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log of an agent that embeds us gets nothing from ovsdbapp: the error says it.
+
+    ovsdb-server ─ unix socket ─ Ovsdb
+    """
+    with ovsdb_server(tmp_path) as (remote, _server):
+        rows = Ovsdb(remote, timeout=1)
+        with pytest.raises(UnavailableError):
+            rows.apply([added("br-1")])
+        rows.close()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

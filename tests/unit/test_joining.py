@@ -64,10 +64,12 @@ def lines(changes: Iterable[Change]) -> list[str]:
 
 _JOIN = "add address 239.0.0.1/32 dev {} autojoin"
 _MAIN = "add route 239.0.0.1 dev {} src 10.0.0.1"
+_MAIN_OF_OVS = "add route 239.0.0.1 dev {}"
 _BACK = "remove route local 239.0.0.1 dev {} table local"
 _HOLD = "add membership 239.0.0.1 dev {} by sockets"
 _JOIN_6 = "add address ff05::7:1/128 dev {} autojoin"
 _LOCAL_6 = "add route ff05::7:1 dev {} table local src fd00::1"
+_LOCAL_6_OF_OVS = "add route ff05::7:1 dev {} table local"
 _BACK_6 = "remove route local ff05::7:1 dev {} table local"
 _HOLD_6 = "add membership ff05::7:1 dev {} by sockets"
 _FIRST = {
@@ -77,11 +79,11 @@ _FIRST = {
     ("system", 4, "socket"): [_HOLD, _MAIN],
     ("system", 6, "repaired"): [_JOIN_6, _LOCAL_6, _BACK_6],
     ("system", 6, "socket"): [_HOLD_6, _LOCAL_6],
-    ("netdev", 4, "autojoin"): [_JOIN, _MAIN],
-    ("netdev", 4, "repaired"): [_JOIN, _MAIN, _BACK],
-    ("netdev", 4, "socket"): [_HOLD, "add address 239.0.0.1/32 dev {}", _MAIN, _BACK],
-    ("netdev", 6, "repaired"): [_JOIN_6, _LOCAL_6, _BACK_6],
-    ("netdev", 6, "socket"): [_HOLD_6, _JOIN_6, _LOCAL_6, _BACK_6],
+    ("netdev", 4, "autojoin"): [_JOIN, _MAIN_OF_OVS],
+    ("netdev", 4, "repaired"): [_JOIN, _MAIN_OF_OVS, _BACK],
+    ("netdev", 4, "socket"): [_HOLD, "add address 239.0.0.1/32 dev {}", _MAIN_OF_OVS, _BACK],
+    ("netdev", 6, "repaired"): [_JOIN_6, _LOCAL_6_OF_OVS, _BACK_6],
+    ("netdev", 6, "socket"): [_HOLD_6, _JOIN_6, _LOCAL_6_OF_OVS, _BACK_6],
 }
 
 

@@ -56,6 +56,11 @@ def has_no_route(site: Site) -> bool:
     return not has_route(site)
 
 
+def has_route_from_vtep(site: Site) -> bool:
+    """Whether our routes name the VTEP as their source, and go with it."""
+    return has_route(site) and kernel_sends(site)
+
+
 def is_repaired(site: Site) -> bool:
     """Whether addresses of ours have lost their local routes."""
     by_sockets = userspace(site) and site.shape.membership in {"socket", "auto"}

@@ -10,6 +10,7 @@ from tests.functional.campaign.fault import (
     has_address,
     has_no_route,
     has_route,
+    has_route_from_vtep,
     ipv4,
     ipv6,
     is_repaired,
@@ -75,8 +76,13 @@ def kernel_faults() -> Iterator[Fault]:
     yield Fault("underlay down and up", _underlay_down_and_up, on=has_no_route, visible=False)
     yield Fault("NIC down and up", _nic_down_and_up, on=userspace, visible=False)
     yield Fault("carrier lost and back", _carrier, visible=False)
-    yield Fault("VTEP deleted and added", _vtep_deleted, on=has_route)
-    yield Fault("VTEP deleted and added", _vtep_deleted, on=has_no_route, visible=False)
+    yield Fault("VTEP deleted and added", _vtep_deleted, on=has_route_from_vtep)
+    yield Fault(
+        "VTEP deleted and added",
+        _vtep_deleted,
+        on=lambda site: not has_route_from_vtep(site),
+        visible=False,
+    )
     for name, strike in (
         ("NIC removed and added", _nic_removed),
         ("NIC replaced by another", _nic_replaced),
