@@ -34,7 +34,7 @@ def furnish(node: Node, *arguments: str) -> Node:
     node.built(*BASE, *arguments)
     node.host.ofctl("packet-out", "br-mcast", f"in_port=1,packet={FRAME},actions=TABLE")
     for vni, mac in FAR.items():
-        heard = f"in_port=2,tun_id={vni},tun_src=10.0.0.9,tun_dst=239.0.0.{vni - 99},dl_src={mac}"
+        heard = f"in_port=2,tun_id={vni},tun_src=10.0.99.9,tun_dst=239.0.0.{vni - 99},dl_src={mac}"
         node.host.appctl("ofproto/trace", "br-mcast", f"{heard},dl_dst={mac}", "-generate")
     return node
 
