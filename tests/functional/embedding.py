@@ -137,6 +137,17 @@ def examples(_configuration: str, _fifo: str) -> None:
     say({"tried": tried, "failed": failed})
 
 
+class _Warned(logging.Handler):
+    """Tells of a warning: that a run waits for another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.event = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.event.set()
+
+
 def ticking(configuration: str, fifo: str) -> None:
     """Reconcile by asyncio while the test's words say that somebody else is at it."""
     overlay = om.Overlay.from_mapping(json.loads(configuration))
@@ -159,15 +170,16 @@ def ticking(configuration: str, fifo: str) -> None:
             say({"done before": begun, "verified": status.verified, "threads": len(threads())})
             next(told)
             added = await host.add(om.Segment(vni=77, group="239.0.7.77"))
-            late = asyncio.create_task(host.remove(77))
-            await asyncio.sleep(0)
-            assert host._worker is not None
-            while not host._worker._work_queue.empty():  # until it has begun
-                await asyncio.sleep(0)
+            warned.event.clear()
+            with om.connect() as other, other.machine.ovsdb.exclusive(PATIENCE, lambda: None):
+                late = asyncio.create_task(host.remove(77))
+                while not warned.event.is_set():  # until it has begun, and waits
+                    await asyncio.sleep(0.001)
+                late.cancel()
             say({"added": list(added.segments), "cancelled": cancelled.cancelled()})
-            late.cancel()
 
-    logging.getLogger("ovs_mcast").addHandler(logging.NullHandler())  # it warns that it waits
+    warned = _Warned()
+    logging.getLogger("ovs_mcast").addHandler(warned)
     asyncio.run(program())
     told.close()
     assert eventually(lambda: len(threads()) == 1), threads()

@@ -53,7 +53,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     command = service()["ExecStart"].split()[0]
     copy.write_text(UNIT.read_text().replace(command, "/bin/true"))
     verified = subprocess.run(
-        ["systemd-analyze", "verify", copy], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True, check=False
     )
     about_it = [line for line in verified.stderr.splitlines() if UNIT.name in line]
     assert (verified.returncode, about_it) == (0, [])

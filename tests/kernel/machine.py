@@ -123,6 +123,9 @@ def _download(directory: Path) -> None:
     for package in directory.glob("*.deb"):
         _run("dpkg", "-x", str(package), str(directory))
         package.unlink()
+    for name in ("bin", "lib"):  # from Debian 13 on packages have all of it in /usr
+        if not (directory / name).exists():
+            (directory / name).symlink_to(f"usr/{name}")
     (directory / "complete").touch()
 
 
