@@ -53,15 +53,15 @@ def items(
     method = method_of(overlay, observed)
     theirs = others_addresses(overlay, observed)
     groups = [str(group) for group in overlay.flood_groups]
+    table: Literal["main", "local"] = "main" if vtep.version == 4 else "local"
+    # From 3.2 on Open vSwitch takes no route whose source is of another subnet than its
+    # destination (verify_prefsrc() in lib/ovs-router.c). Its tunnels name their source.
+    source = None if overlay.datapath == "netdev" else str(vtep)
     for group in groups:
         if (address := _address(method, overlay, group, vtep)) and group not in theirs:
             yield address
         # The kernel makes the peer's route itself, and takes all of a device that goes down.
         if method != "peer" and observed.links[device].up:
-            table: Literal["main", "local"] = "main" if vtep.version == 4 else "local"
-            # From 3.2 on Open vSwitch takes no route whose source is of another subnet than its
-            # destination (verify_prefsrc() in lib/ovs-router.c). Its tunnels name their source.
-            source = None if overlay.datapath == "netdev" else str(vtep)
             yield Route(device, group, source, metric, table, marks.PROTOCOL)
     if method == "socket" and groups:
         yield Membership(device, tuple(groups))

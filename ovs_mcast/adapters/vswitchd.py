@@ -107,18 +107,21 @@ class Vswitchd(Closing):
         It sends by routes of the kernel's table ``local`` as by others, and from 3.7 on does not
         tell those that an address makes from ours there.
         """
-        # A round of its main loop: answers, then the kernel's news of routes. The next answer has
-        # all that was new before.
-        self.call("version")
+        self._hear_of_routes()
         found = {}
         for line in self.call("ovs/route/show").splitlines():
             if printed := _ROUTE.match(line):
                 found[printed["host"]] = RoutePath(printed["device"], printed["source"])
         return found
 
+    def _hear_of_routes(self) -> None:
+        """Let it take in what the kernel told it before: it answers first, in its main loop."""
+        self.call("version")
+
     def route(self, group: str) -> RoutePath:
         """The route of that table to one group, if no gateway is in it; device None if none is."""
         try:
+            self._hear_of_routes()
             printed = self.call("ovs/route/lookup", group)
         except UnavailableError:
             return RoutePath(None)

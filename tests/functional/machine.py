@@ -50,6 +50,11 @@ class Node:
     host: Host
     warm: Warm
 
+    @property
+    def source(self) -> str:
+        """How our routes to groups end: Open vSwitch takes none that names its source."""
+        return "" if self.host.kind == "netdev" else f" src {self.host.vtep}"
+
     def setup(self, *arguments: str, **options: Any) -> Result:
         """Run setup to its end, however it ends."""
         return self.warm.setup(self.host, *arguments, **options)

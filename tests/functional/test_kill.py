@@ -63,15 +63,17 @@ def test_at_a_random_moment(node: Node, what: str) -> None:
     for number in range(KILLS[what]):
         if what != "from nothing":
             node.built(*ONE)
-        moment = 0.9 * length * (number + dice.random()) / KILLS[what]
+        moment = length * (number + dice.random()) / KILLS[what]
         result = killed_after(node.start(*arguments), moment)
         cut_short += result.status == -9
+        if result.status != -9:  # the machine has become faster than it was when measured
+            length = min(length, result.seconds)
         if what == "teardown":
             node.torn_down()
             assert difference(before, node.state()) == [], f"killed after {moment:.3f} s"
         else:
             assert_converges(node, before, *arguments)
-    assert cut_short > KILLS[what] // 3, "runs were over before they were killed"
+    assert cut_short > KILLS[what] // 2, "runs were over before they were killed"
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_a_host_is_alone_with_its_open_vswitch(lab: Lab) -> None:
     h1 (10.0.0.1 on br-phy) ─ switch ─ h2 (10.0.0.2 on br-phy)
     """
     first, second = lab.add_hosts(2)
-    first.vsctl(*["add-br", "br-mine", "--", "set", "bridge", "br-mine", "datapath_type=netdev"])
+    first.vsctl("add-br", "br-mine", "--", "set", "bridge", "br-mine", "datapath_type=netdev")
     assert first.vsctl("list-br").split() == ["br-mine", "br-phy"]
     assert second.vsctl("list-br").split() == ["br-phy"]
     assert first.run("pidof", "ovs-vswitchd").stdout.split() == [

@@ -174,8 +174,7 @@ def test_what_the_link_took_is_put_back(net: Net, either: Node, method: str) -> 
     missed = either.setup(*BASE, f"--membership={method}", "--dry-run")
     assert missed.status == 4
     groups = (GROUP, "239.0.0.2")
-    source = f" src {either.host.vtep}" if either.host.kind != "netdev" else ""
-    routes = {f"add route {group} dev {device}{source}" for group in groups}
+    routes = {f"add route {group} dev {device}{either.source}" for group in groups}
     back = {f"remove route local {group} dev {device} table local" for group in groups}
     made_local = method == "repaired" or either.host.kind == "netdev"
     assert set(missed.changes) == routes | (back if made_local else set())

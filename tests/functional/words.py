@@ -13,12 +13,9 @@ _DAEMONS = ("ovs-vswitchd", "ovsdb-server")
 
 def last_words(fixtures: Iterable[object]) -> Iterator[tuple[str, str]]:
     """Title and text for each host of the fixtures: whether a daemon runs, its last lines."""
-    seen: list[Host] = []
-    for host in _hosts(fixtures):
-        if not any(host is other for other in seen):
-            seen.append(host)
-            for daemon in _DAEMONS:
-                yield f"{host.name}: {_state(host, daemon)}", _log(host, daemon)
+    for host in dict.fromkeys(_hosts(fixtures)):
+        for daemon in _DAEMONS:
+            yield f"{host.name}: {_state(host, daemon)}", _log(host, daemon)
 
 
 def _hosts(values: Iterable[object]) -> Iterator[Host]:
