@@ -249,7 +249,7 @@ def alterations(draw: st.DrawFn, item: Item, machine: Observed) -> Item:
     if isinstance(item, Address):
         return replace(item, autojoin=not item.autojoin)
     if isinstance(item, Route):
-        return replace(item, source=None)
+        return replace(item, source="10.0.0.77" if item.source is None else None)
     nth = draw(_nth)
     if isinstance(item, Flow):
         actions = f"{item.actions},output:9"
