@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from threading import Thread
 from typing import TypeVar
 
-from ovs_mcast.adapters.packets import PacketSocket
-from ovs_mcast.frames import decode_udp
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import decode_udp
 from ovs_mcast.lab.namespace import Namespace, link_batch, wait_until
 
 PORT = 5000

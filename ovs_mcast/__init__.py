@@ -5,13 +5,14 @@ change one Segment of it. For asyncio the same is in `ovs_mcast.aio`. The librar
 logging (it logs to "ovs_mcast") and has no global state. In the examples, om is ovs_mcast.
 """
 
-from .changes import Change, Plan
+from .core.changes import Change, Plan
+from .core.model import Overlay, Segment, Underlay
+from .core.observed import Observed
+from .core.plan import plan
+from .core.status import SegmentStatus, Status
 from .errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError, VerifyError
-from .host import Host, connect
-from .model import Overlay, Segment, Underlay
-from .plan import plan
-from .state import Observed
-from .status import SegmentStatus, Status
+from .host.connect import connect
+from .host.host import Host
 
 __all__ = [
     "ApplyError",

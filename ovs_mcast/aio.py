@@ -19,12 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from . import host
-from .changes import Plan
-from .machine import Holding
-from .model import Overlay, Segment
-from .state import Observed
-from .status import Progress, Status
+from .core.changes import Plan
+from .core.model import Overlay, Segment
+from .core.observed import Observed
+from .core.status import Progress, Status
+from .host import connect as connect_module
+from .host import host
+from .host.backend import Holding
 
 _T = TypeVar("_T")
 
@@ -148,4 +149,4 @@ def connect(
     db: str | None = None, *, rundir: str | Path | None = None, holding: Holding = "keeper"
 ) -> AsyncHost:
     """An AsyncHost, connected by `async with`; the arguments are those of ovs_mcast.connect."""
-    return AsyncHost(partial(host.connect, db, rundir=rundir, holding=holding))
+    return AsyncHost(partial(connect_module.connect, db, rundir=rundir, holding=holding))

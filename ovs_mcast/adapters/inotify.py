@@ -8,8 +8,8 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..closing import Closing
-from ..events import EntryEvent
+from ..core.closeable import Closing
+from ..core.events import EntryEvent
 
 _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF = 0x400, 0x800

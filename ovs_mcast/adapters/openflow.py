@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..changes import Change
+from ..core.changes import Change
+from ..core.items import Bridge, Flow
 from ..errors import UnavailableError
-from ..state import Bridge, Flow
 
 _VERSIONS = ("OpenFlow14", "OpenFlow15")  # those that have bundles
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..changes import Neighbour
-from ..closing import Closing
+from ..core.changes import Neighbour
+from ..core.closeable import Closing
+from ..core.observed import RoutePath
 from ..errors import UnavailableError
-from ..state import RoutePath
 
 _ROUTE = re.compile(
     r"(?:Cached|User): (?P<host>[0-9a-f.:]+)/(?:32|128) (?:MARK \S+ )?dev (?P<device>\S+)"

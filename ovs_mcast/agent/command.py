@@ -11,17 +11,18 @@ from typing import Annotated
 
 import typer
 
-from .. import report
 from ..adapters.systemd import Notify, handed_over
-from ..adapters.unix import Instance, TakenError
+from ..adapters.unix_socket import Instance, TakenError
+from ..cli import app as app_module
+from ..cli import output
 from ..errors import ConfigurationError, OvsMcastError, UnavailableError
-from ..here import left_behind
-from ..machine import check_remote, rundir_of
-from .configuration import Configuration
-from .exposition import parse_address
-from .flowmetrics import FlowMetrics, dump_from
+from ..host.connect import check_remote, rundir_of
+from ..membership.in_process import left_behind
+from .config_file import Configuration
+from .flow_metrics import FlowMetrics, dump_from
 from .loop import Agent
 from .metrics import Metrics
+from .metrics_server import parse_address
 from .observer import Observer
 from .prober import Prober
 from .records import FORMATS, Records
@@ -37,7 +38,7 @@ def agent(
     metrics: Annotated[
         str | None, typer.Option(metavar="ADDR:PORT", help="Serve Prometheus metrics there.")
     ] = None,
-    db: report.Database = None,
+    db: output.Database = None,
     respond: Annotated[
         bool, typer.Option("--respond", help="Answer what `probe send` asks of the groups.")
     ] = False,
@@ -58,15 +59,15 @@ def agent(
     looks at all of it every minute. SIGHUP reads the configuration again. Exit status: 0 ended by a
     signal; 2 bad arguments or configuration; 5 a privilege is missing, or another agent is there.
     """
-    report.log_to_stderr(verbose)
+    app_module.log_to_stderr(verbose)
     try:
         _run(config, metrics, db, log=log, respond=respond, probe=probe, verbose=verbose)
     except OvsMcastError as error:
-        report.say(str(error))
+        output.say(str(error))
         raise typer.Exit(error.exit_status) from None
     except Exception as error:
         LOG.debug("unexpected", exc_info=True)
-        report.say(f"a defect of ovs_mcast, please report it with -v: {error!r}")
+        output.say(f"a defect of ovs_mcast, please report it with -v: {error!r}")
         raise typer.Exit(1) from None
 
 
@@ -92,7 +93,7 @@ def _run(
     notify = Notify()
     with ExitStack() as stack:
         observers = [_teller(log, notify, verbose=verbose)]
-        report.require_net_admin()
+        app_module.require_net_admin()
         stack.enter_context(_alone(overlay.name, db))
         if address is not None:
             flows = FlowMetrics(dump_from(rundir_of(db)))
@@ -116,7 +117,7 @@ def _run(
 
 def _teller(log: str, notify: Notify, *, verbose: bool) -> Observer:
     if log == "text":
-        return Spoken(report.say, notify, verbose=verbose)
+        return Spoken(output.say, notify, verbose=verbose)
     if log not in FORMATS:
         raise ConfigurationError(f"{log!r} is none of text, keys, json", field="--log")
     return Records(sys.stderr, time.time, notify.status, form=FORMATS[log], verbose=verbose)
@@ -133,6 +134,6 @@ def _alone(name: str, db: str | None) -> Instance:
 
 def main() -> None:
     """Run the command; typer reports usage errors with exit status 2."""
-    app = report.application()
+    app = app_module.application()
     app.command()(agent)
     app(prog_name="python -m ovs_mcast.agent")

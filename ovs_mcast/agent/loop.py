@@ -10,20 +10,20 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from ..adapters.systemd import Notify
-from ..closing import Closing
+from ..core.closeable import Closing
+from ..core.model import Overlay
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError
-from ..here import Here
-from ..host import Host
-from ..machine import rundir_of, this_machine
-from ..model import Overlay
+from ..host.connect import rundir_of, this_machine
+from ..host.host import Host
+from ..membership.in_process import Here
 from ..probe import send_path
-from .concern import Finding
-from .configuration import Configuration, read_or_refuse
+from .config_file import Configuration, read_or_refuse
+from .event_filter import Finding
+from .event_sources import CONFIGURATION, HANGUP, Sources
 from .observer import Kind, Observer
-from .pacing import Pace, Pacer
 from .responder import Responder
+from .scheduler import Pace, Pacer
 from .signals import Interrupted, Signals
-from .sources import CONFIGURATION, HANGUP, Sources
 
 LOG = logging.getLogger(__name__)
 

@@ -30,15 +30,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
-from ..changes import Change
-from ..closing import Closing
+from ..core.changes import Change
+from ..core.closeable import Closing
+from ..core.model import Overlay
+from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
-from ..model import Overlay
-from ..probe.result import Reachability
+from ..probe.reachability import Reachability
 from ..probe.verdict import SendPath
-from ..status import Status
-from .exposition import Exposition
-from .flowmetrics import FlowMetrics
+from .flow_metrics import FlowMetrics
+from .metrics_server import Exposition
 from .observer import Failing, Kind, Quiet
 
 _RESPONDERS = 256  # beyond which the responders of probes are one: "other"

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..changes import Change
+from ..core.changes import Change
+from ..core.model import Overlay
+from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
-from ..model import Overlay
 from ..probe.verdict import SendPath
-from ..status import Status
 
 # What has happened, as far as it may concern the overlay; "minute" is the full look that comes
 # without an event, "retry" the one after a failure.

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..closing import Closing
+from ..core.closeable import Closing
+from ..core.model import Overlay
 from ..errors import OvsMcastError
-from ..model import Overlay
 from ..probe import Reachability, send
 from .observer import Quiet
 from .responder import KEY_VARIABLE

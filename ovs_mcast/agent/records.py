@@ -29,11 +29,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, Literal
 
-from ..changes import Change
+from ..core.changes import Change
+from ..core.model import Overlay
+from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
-from ..model import Overlay
 from ..probe.verdict import SendPath
-from ..status import Status
 from .observer import Failing, Kind, Quiet
 from .saying import Saying
 

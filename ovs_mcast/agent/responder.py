@@ -15,10 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-from .. import report
-from ..closing import Closing
+from ..cli import output
+from ..core.closeable import Closing
+from ..core.model import Overlay
 from ..errors import OvsMcastError
-from ..model import Overlay
 from ..probe import respond
 
 KEY_VARIABLE = "OVS_MCAST_PROBE_KEY"
@@ -84,7 +84,7 @@ def main() -> None:
     try:
         respond(wanted["device"], wanted["groups"], key=key.encode() if key else None)
     except OvsMcastError as error:
-        report.say(f"probes are not answered: {error}")
+        output.say(f"probes are not answered: {error}")
         sys.exit(error.exit_status)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ..closing import Closing
+from ..core.closeable import Closing
 
 _GRACE = 2.0  # seconds that a look under way has to end by itself
 _ENDING = (signal.SIGTERM, signal.SIGINT)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..adapters.systemd import Notify
-from ..changes import Change
+from ..core.changes import Change
+from ..core.model import Overlay
+from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
-from ..model import Overlay
 from ..probe.verdict import SendPath
-from ..status import Status
 from .observer import Failing, Quiet
 from .saying import Saying
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .capture import Capture
-from .machines import LinuxHost, Switch, Workload
+from .nodes import LinuxHost, Switch, Workload
 from .ovs_host import Host, Kind, SetupRun
 from .topology import Lab
 

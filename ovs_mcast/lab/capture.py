@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from ..adapters.packets import PacketSocket
-from ..closing import Closing
-from .patience import patient
+from ..adapters.packet_socket import PacketSocket
+from ..core.closeable import Closing
+from .namespace import patient
 
 _T = TypeVar("_T")
 

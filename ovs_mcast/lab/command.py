@@ -13,11 +13,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from .. import report
+from ..cli import app as app_module
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError
 from .namespace import RUNDIR, Namespace
 from .ovs_host import Host, Kind, SetupRun
-from .reach import Reachability, reach
+from .reachability import Reachability, reach
 from .table import print_table
 from .topology import HOSTS_MAX, Lab, in_parallel
 
@@ -84,7 +84,7 @@ def lab(
 
 def application() -> typer.Typer:
     """The command as an application of its own."""
-    app = report.application()
+    app = app_module.application()
     app.command()(lab)
     return app
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal, NamedTuple
 
-from .machines import NIC, NewWorkload, Workload, add_addresses
-from .namespace import RUNDIR, Namespace, link_batch, wait_until
-from .patience import patient
+from .namespace import RUNDIR, Namespace, link_batch, patient, wait_until
+from .nodes import NIC, NewWorkload, Workload, add_addresses
 
 # netdev: the userspace datapath, which every machine has. kernel: that of openvswitch.ko. dummy:
 # ovs-vswitchd runs with --enable-dummy=system, and its ports carry no frames.

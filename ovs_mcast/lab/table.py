@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .reach import Pair, Reachability
+from .reachability import Pair, Reachability
 
 # Wide enough that nothing is cut where there is no terminal to fit.
 _WIDTH = 300

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Self, TypeVar
 
-from ..adapters.packets import PacketSocket
-from ..closing import Closing
+from ..adapters.packet_socket import PacketSocket
+from ..core.closeable import Closing
 from ..errors import ConfigurationError
 from .capture import Capture
-from .machines import LinuxHost, Switch, Workload
 from .namespace import Namespace
+from .nodes import LinuxHost, Switch, Workload
 from .ovs_host import Host, Kind
 from .requirements import check_kernel_datapath, check_requirements
 

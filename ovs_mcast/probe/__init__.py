@@ -1,11 +1,11 @@
 """Where packets to a group go, and whom they reach: the public names."""
 
 from .path import send_path
+from .protocol import PORT, Reason
+from .reachability import Delivery, Reachability, Responder, RoundTrip
 from .respond import Ready, respond
-from .result import Delivery, Reachability, Responder, RoundTrip
 from .send import send
 from .verdict import Evidence, SendPath, Verdict
-from .wire import PORT, Reason
 
 __all__ = [
     "PORT",

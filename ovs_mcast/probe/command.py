@@ -12,15 +12,16 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .. import report
+from ..cli import app as app_module
+from ..cli import output
 from ..errors import ConfigurationError, OvsMcastError, UnavailableError
-from .answer import RATE
 from .path import send_path
+from .protocol import PORT
+from .reachability import Reachability, Sender
 from .respond import Ready, respond
-from .result import Reachability, Sender
+from .responder import RATE
 from .send import send
 from .verdict import SendPath
-from .wire import PORT
 
 _FINDING = 3
 _INTERRUPTED = 130
@@ -83,7 +84,7 @@ def respond_command(
             device, group, source=source, port=port, key=_key(key, key_file), rate=rate,
             join=not no_join, silent=silent, once=once, duration=duration, on_ready=_tell_ready,
         )  # fmt: skip
-        report.say(
+        output.say(
             f"ended: {counts.answered} answered, {counts.refused} refused, "
             f"{counts.withheld} held back by the rate limit"
         )
@@ -129,7 +130,7 @@ def send_command(
 
 def application() -> typer.Typer:
     """The commands as an application of their own."""
-    app = report.application("Where packets to a group go, and whom they reach.")
+    app = app_module.application("Where packets to a group go, and whom they reach.")
     app.command("path")(path)
     app.command("respond")(respond_command)
     app.command("send")(send_command)
@@ -147,21 +148,21 @@ def _telling_errors() -> Iterator[None]:
     try:
         yield
     except OvsMcastError as error:
-        report.say(f"ovs-mcast probe: {error}")
+        output.say(f"ovs-mcast probe: {error}")
         raise typer.Exit(error.exit_status) from None
     except BrokenPipeError:
         # Nobody reads stdout; nothing more is to be flushed there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except OSError as error:
-        report.say(f"ovs-mcast probe: {error}")
+        output.say(f"ovs-mcast probe: {error}")
         raise typer.Exit(UnavailableError.exit_status) from None
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
 
 
 def _write_json(value: object) -> None:
-    report.write_json(value)
+    output.write_json(value)
     sys.stdout.flush()  # that nobody reads it is known here, not when the interpreter ends
 
 
@@ -199,7 +200,7 @@ def _key(text: str | None, file: Path | None) -> bytes | None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, else nothing."""
-    out = report.console()
+    out = output.console()
     if not out.is_terminal:
         yield lambda _done, _total: None
         return
@@ -212,18 +213,18 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 def _tell_ready(ready: Ready) -> None:
     groups = ", ".join(map(str, ready.groups[:8])) + (", …" if len(ready.groups) > 8 else "")
     sources = ", ".join(map(str, ready.sources))
-    report.say(f"ready: {groups} on {ready.device}, from {sources}, UDP port {ready.port}")
+    output.say(f"ready: {groups} on {ready.device}, from {sources}, UDP port {ready.port}")
 
 
 def _tell_path(found: SendPath) -> None:
     seen = found.evidence
     where = ", ".join(sorted(seen.seen)) or "no device"
-    report.say(f"{seen.group} on {seen.device}: {found.verdict} (seen on {where})")
-    report.say(f"cause: {found.cause}")
+    output.say(f"{seen.group} on {seen.device}: {found.verdict} (seen on {where})")
+    output.say(f"cause: {found.cause}")
     if found.cure:
-        report.say(f"cure: {found.cure}")
+        output.say(f"cure: {found.cure}")
     if seen.tunnels.source:
-        report.say(f"a tunnel from {seen.tunnels.source} sends by {seen.tunnels.device}")
+        output.say(f"a tunnel from {seen.tunnels.source} sends by {seen.tunnels.device}")
 
 
 def _tell_reachability(found: Reachability, *, as_json: bool) -> None:
@@ -233,10 +234,10 @@ def _tell_reachability(found: Reachability, *, as_json: bool) -> None:
         for one in found.responders.values():
             trip = one.group.round_trip
             times = f", rtt {trip.min:.3f}/{trip.avg:.3f}/{trip.max:.3f} ms" if trip else ""
-            report.say(
+            output.say(
                 f"{one.address}: group {one.group.received}/{one.group.sent}, "
                 f"unicast {one.unicast.received}/{one.unicast.sent}{times}"
             )
-            report.say(f"  {one.conclusion(found.group)}")
+            output.say(f"  {one.conclusion(found.group)}")
     for problem in found.problems:
-        report.say(problem)
+        output.say(problem)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
-from ..adapters.netlink import Netlink
+from netaddr import IPAddress, IPNetwork
+
+from ..adapters.rtnetlink.client import Netlink
+from ..core.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ethernet, udp
+from ..core.groups import check_group, check_vtep, parse_address
+from ..core.items import Address
+from ..core.observed import Link
 from ..errors import ConfigurationError
-from .station import Station
 
 
 def find_station(device: str) -> Station:
@@ -20,3 +27,97 @@ def find_station(device: str) -> Station:
         raise ConfigurationError(f"{device} is not an Ethernet device", field="device")
     mine = tuple(address for address in addresses if address.device == device)
     return Station(link, mine, addresses)
+
+
+DAY = 86_400.0  # seconds
+Ports = tuple[int, int]  # source and destination port
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A device with the addresses that it has; ``holders`` are those of all devices."""
+
+    link: Link
+    addresses: tuple[Address, ...]
+    holders: tuple[Address, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """Its name."""
+        return self.link.name
+
+    def unicast(self, family: int) -> list[IPAddress]:
+        """Its addresses of a family (4 or 6) that other hosts can answer, in the kernel's order."""
+        return [address for address, _ in self._networks() if address.version == family]
+
+    def source(self, family: int, named: IPAddress | None = None) -> IPAddress:
+        """The first of those, or the named one; ConfigurationError if the device has it not."""
+        usable = self.unicast(family)
+        if named is not None:
+            if named not in usable:
+                raise ConfigurationError(
+                    f"{self.device} does not have the IPv{family} address {named}", field="source"
+                )
+            return named
+        if not usable:
+            raise ConfigurationError(
+                f"{self.device} has no IPv{family} address to send from", field="device"
+            )
+        return usable[0]
+
+    def broadcasts(self) -> frozenset[IPAddress]:
+        """The broadcast addresses of its networks."""
+        found = (network.broadcast for _, network in self._networks())
+        return frozenset(address for address in found if address is not None)
+
+    def frame(
+        self, mac: str, source: str, destination: str, ports: Ports, payload: bytes, ttl: int
+    ) -> bytes:
+        """A whole Ethernet frame, from this device, with a UDP datagram."""
+        datagram = udp(source, destination, *ports, payload, ttl=ttl)
+        ethertype = ETHERTYPE_IPV6 if ":" in destination else ETHERTYPE_IPV4
+        return ethernet(mac, self.link.mac, ethertype, datagram)
+
+    def _networks(self) -> list[tuple[IPAddress, IPNetwork]]:
+        found = []
+        for item in self.addresses:
+            address = IPAddress(item.address)
+            try:
+                check_vtep(address)
+            except ValueError:
+                continue
+            found.append((address, IPNetwork(f"{address}/{item.prefixlen}")))
+        return found
+
+
+def find_group(value: object) -> IPAddress:
+    """A group from text; ConfigurationError, with the reason, if no overlay could use it."""
+    try:
+        return check_group(parse_address(value))
+    except ValueError as error:
+        raise ConfigurationError(str(error), field="group") from None
+
+
+def find_unicast(value: object, field: str, family: int) -> IPAddress:
+    """A unicast address of the family from text; ConfigurationError that names the field."""
+    try:
+        address = check_vtep(parse_address(value))
+    except ValueError as error:
+        raise ConfigurationError(str(error), field=field) from None
+    if address.version != family:
+        raise ConfigurationError(f"{address}: the group is IPv{family}", field=field)
+    return address
+
+
+def find_groups(values: Sequence[object]) -> tuple[IPAddress, ...]:
+    """At least one group, each once, in order."""
+    groups = tuple(dict.fromkeys(find_group(value) for value in values))
+    if not groups:
+        raise ConfigurationError("name at least one", field="group")
+    return groups
+
+
+def check_number(value: float, field: str, least: float, most: float) -> None:
+    """ConfigurationError that names the field unless the value is within; NaN never is."""
+    if not least <= value <= most:
+        raise ConfigurationError(f"{value:g} is not between {least:g} and {most:g}", field=field)

@@ -18,15 +18,14 @@ from selectors import EVENT_READ, DefaultSelector
 from netaddr import IPAddress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from ..adapters import fib
-from ..adapters.netlink import Netlink
-from ..adapters.packets import PacketSocket
-from ..frames import decode_udp
-from ..state import RoutePath
-from .device import find_station
-from .station import Station, find_group, find_unicast
+from ..adapters.packet_socket import PacketSocket
+from ..adapters.rtnetlink import fib
+from ..adapters.rtnetlink.client import Netlink
+from ..core.frames import decode_udp
+from ..core.observed import RoutePath
+from .device import Station, find_group, find_station, find_unicast
+from .protocol import PORT, Kind, Message, Way, parse
 from .verdict import LOOPBACK, Evidence, SendPath, judge
-from .wire import PORT, Kind, Message, Way, parse
 
 SIGHT = 0.5  # seconds in which a datagram that leaves is seen to
 DETECTION = 8.0  # seconds that duplicate address detection may take

@@ -12,13 +12,13 @@ from selectors import EVENT_READ, DefaultSelector
 
 from netaddr import IPAddress
 
-from ..adapters.membership import Memberships, joined
-from ..adapters.packets import PacketSocket
+from ..adapters.packet_socket import PacketSocket
+from ..adapters.proc import joined
 from ..errors import ConfigurationError, UnavailableError
-from .answer import RATE, Answerer, Counts, Now
-from .device import find_station
-from .station import DAY, Station, check_number, find_groups, find_unicast
-from .wire import PORT
+from ..membership.sockets import Memberships
+from .device import DAY, Station, check_number, find_groups, find_station, find_unicast
+from .protocol import PORT
+from .responder import RATE, Answerer, Counts, Now
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,15 @@ from dataclasses import dataclass, field
 
 from netaddr import IPAddress
 
-from ..adapters.packets import PacketSocket
+from ..adapters.packet_socket import PacketSocket
+from ..core.frames import decode_ethernet, decode_udp
+from ..core.groups import ethernet_of
 from ..errors import ConfigurationError
-from ..frames import decode_ethernet, decode_udp
-from ..groups import ethernet_of
-from .device import find_station
-from .ordinary import UNICAST_TTL, OrdinarySocket
-from .result import Reachability, Sender
-from .station import DAY, Station, check_number, find_group, find_unicast
+from .device import DAY, Station, check_number, find_group, find_station, find_unicast
+from .protocol import PORT, Kind, Message, Reason, Way, parse
+from .reachability import Reachability, Sender
 from .tally import Tally
-from .wire import PORT, Kind, Message, Reason, Way, parse
+from .udp_socket import UNICAST_TTL, OrdinarySocket
 
 
 def send(

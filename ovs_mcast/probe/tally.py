@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .result import Delivery, Responder, RoundTrip
-from .wire import Kind, Message, Reason, Way
+from .protocol import Kind, Message, Reason, Way
+from .reachability import Delivery, Responder, RoundTrip
 
 
 @dataclass(slots=True)

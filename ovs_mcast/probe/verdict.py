@@ -12,7 +12,8 @@ from typing import Literal
 
 from netaddr import IPAddress
 
-from ..state import Address, FibRoute, RoutePath
+from ..core.items import Address
+from ..core.observed import FibRoute, RoutePath
 
 Verdict = Literal["wire", "loopback", "none"]
 LOOPBACK = "lo"

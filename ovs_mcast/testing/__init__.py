@@ -3,8 +3,24 @@
 No root, no Open vSwitch and no test framework is needed.
 """
 
+from ..core.items import Address, Bridge, Flow, Membership, Port, Route
+from ..core.observed import Link
 from .faults import FAULTS, Fault, Interrupted
 from .happenings import HAPPENINGS, Happening
 from .host import FakeHost
 
-__all__ = ["FAULTS", "HAPPENINGS", "FakeHost", "Fault", "Happening", "Interrupted"]
+__all__ = [
+    "FAULTS",
+    "HAPPENINGS",
+    "Address",
+    "Bridge",
+    "FakeHost",
+    "Fault",
+    "Flow",
+    "Happening",
+    "Interrupted",
+    "Link",
+    "Membership",
+    "Port",
+    "Route",
+]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from ..closing import Closing
+from ..core.closeable import Closing
 
 Fault = Literal[
     "vswitchd-away",

@@ -8,13 +8,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal, TypeVar, get_args
 
-from .. import marks
-from ..changes import Change
-from ..flows import FLOOD
-from ..state import Address, Flow, Route
-from .ground import Ground
+from ..core import ownership
+from ..core.changes import Change
+from ..core.items import Address, Flow, Route
+from ..core.pipeline import FLOOD
 from .linux import Linux
 from .openvswitch import OpenVSwitch
+from .system import Ground
 
 Happening = Literal[
     "link-down",
@@ -54,7 +54,7 @@ class Underlay:
 
     def groups(self, there: Iterable[_Marked]) -> list[_Marked]:
         """Addresses or routes of ours, in the order of their groups."""
-        mine = (item for item in there if marks.is_metric(item.metric))
+        mine = (item for item in there if ownership.is_metric(item.metric))
         return sorted(mine, key=lambda item: item.target)
 
     def tunnel_bridges(self) -> list[str]:

@@ -7,17 +7,20 @@ from contextlib import AbstractContextManager
 
 from netaddr import IPNetwork
 
-from ..changes import Change
-from ..flows import segments_of
-from ..host import Host
-from ..model import Datapath
-from ..state import Address, Bridge, Flow, Item, Limits, Link, Membership, Port, Route
+from ..core.changes import Change
+from ..core.flow_text import segments_of
+from ..core.items import Address, Bridge, Flow, Item, Membership, Port, Route
+from ..core.model import Datapath
+from ..core.observed import Limits, Link
+from ..host.backend import Machine
+from ..host.host import Host
 from .faults import FAULTS, Fault, Lasting
-from .ground import Ground
 from .happenings import HAPPENINGS, Happening, Underlay, happen
+from .kernel_adapters import FakeKeeper, FakeMemberships, FakeNetlink
 from .linux import Linux
 from .openvswitch import OpenVSwitch
-from .parts import machine_on
+from .ovs_adapters import FakeOpenFlow, FakeOvsdb, FakeVswitchd
+from .system import Ground
 
 _NIC_MAC = "02:00:00:00:00:01"
 
@@ -137,7 +140,7 @@ class FakeHost(Host):
     # What others have on the machine
 
     def put(self, *items: Item | Link, detect: bool = False) -> None:
-        """Put items in place as somebody else does: those of ovs_mcast.state.
+        """Put items in place as somebody else does: those of ovs_mcast.testing.
 
         OSError where the kernel refuses one. ``detect`` leaves IPv6 addresses under duplicate
         address detection, until time has passed.
@@ -205,3 +208,21 @@ class FakeHost(Host):
         """What the flows carry: VNI to (VLAN, group)."""
         found = segments_of(self._ground.switch.flows.values())
         return {vni: (vlan, str(group)) for vni, (vlan, group) in sorted(found.items())}
+
+
+def machine_on(ground: Ground) -> Machine:
+    """As a Host asks for it."""
+    linux = ground.linux
+    return Machine(
+        ovsdb=FakeOvsdb(ground),
+        openflow=FakeOpenFlow(ground),
+        netlink=FakeNetlink(ground),
+        vswitchd=lambda: FakeVswitchd(ground),
+        limits=lambda: linux.limits,
+        joined=linux.joined,
+        is_member=lambda device, group: group in linux.joined(device),
+        memberships=lambda device: FakeMemberships(ground, device),
+        send_path=ground.send_path,
+        keeper=lambda overlay: FakeKeeper(ground, overlay),
+        sleep=ground.sleep,
+    )

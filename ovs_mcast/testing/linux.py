@@ -15,7 +15,8 @@ from os import strerror
 
 from netaddr import IPAddress
 
-from ..state import Address, FibRoute, Key, Limits, Link, Route, RoutePath
+from ..core.items import Address, Key, Route
+from ..core.observed import FibRoute, Limits, Link, RoutePath
 
 DETECTION = 2.0  # seconds of duplicate address detection, the random delay before it included
 _KERNEL = 2  # RTPROT_KERNEL

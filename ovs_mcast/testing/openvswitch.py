@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from netaddr import IPAddress, IPNetwork
 
-from ..changes import Change, Neighbour
-from ..marks import LEARNED
-from ..state import Bridge, Flow, Key, Link, Port, RoutePath
+from ..core.changes import Change, Neighbour
+from ..core.items import Bridge, Flow, Key, Port
+from ..core.observed import Link, RoutePath
+from ..core.ownership import LEARNED
 from .linux import Linux
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ovs_mcast import marks
-from ovs_mcast.state import Address, Bridge, Link, Port, Route
+from ovs_mcast.core import ownership
+from ovs_mcast.core.items import Address, Bridge, Port, Route
+from ovs_mcast.core.observed import Link
 from ovs_mcast.testing import FakeHost
 
-_METRIC = marks.metric("default")
+_METRIC = ownership.metric("default")
 _FLOW_BASED = (("key", "flow"), ("local_ip", "flow"), ("remote_ip", "flow"))
 _DEL = "ovs-vsctl del-br br-x"
 _ADD = "ovs-vsctl add-br br-x -- set bridge br-x datapath_type=$datapath"
@@ -91,7 +92,7 @@ FOREIGN: Mapping[str, Foreign] = {
         f"{_ADD} -- add-port br-x px -- set interface px type=patch options:peer=py",
     ),
     "port of our name": Foreign(
-        lambda host: _port(host, f"vxlan-{marks.suffix('default')}", "internal"),
+        lambda host: _port(host, f"vxlan-{ownership.suffix('default')}", "internal"),
         f"{_ADD} -- add-port br-x $vxlan -- set interface $vxlan type=internal",
     ),
     "Linux vxlan device": Foreign(

@@ -9,7 +9,7 @@ import sys
 
 import ovs_mcast as om
 from ovs_mcast.adapters.vswitchd import run_directory
-from ovs_mcast.keeper import Keeper
+from ovs_mcast.membership.keeper import Keeper
 
 from .steps import Outcome, carry_out
 

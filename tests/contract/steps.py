@@ -14,11 +14,11 @@ from typing import Any
 from netaddr import IPAddress
 
 import ovs_mcast as om
-from ovs_mcast import observing
-from ovs_mcast.changes import Change
+from ovs_mcast.core.changes import Change
+from ovs_mcast.core.items import Address, Flow, Port
+from ovs_mcast.core.model import Overlay
 from ovs_mcast.errors import OvsMcastError
-from ovs_mcast.model import Overlay
-from ovs_mcast.state import Address, Flow, Port
+from ovs_mcast.host import observe
 
 Told = dict[str, Any]
 Configuration = Mapping[str, Any]
@@ -119,7 +119,7 @@ def _in_order(changes: Iterable[Change]) -> list[str]:
 def _machine(host: om.Host, wanted: Wanted) -> Told:
     """The machine as a Host sees it, less what no two machines have alike."""
     name = wanted if isinstance(wanted, str) else "default"
-    seen = observing.observe(host.machine, name)
+    seen = observe.observe(host.machine, name)
     addresses = [item for item in seen.addresses if not _is_noise(item)]
     devices = sorted({item.device for item in addresses})
     groups = {device: sorted(filter(_is_routed, host.machine.joined(device))) for device in devices}

@@ -14,11 +14,11 @@ from typing import Any, Literal, Protocol
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from ovs_mcast import marks
-from ovs_mcast.closing import Closing
+from ovs_mcast.core import ownership
+from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.model import Datapath
+from ovs_mcast.core.observed import Limits
 from ovs_mcast.lab import Host as LabHost
-from ovs_mcast.model import Datapath
-from ovs_mcast.state import Limits
 from ovs_mcast.testing import FakeHost, Happening
 
 from .foreign import FOREIGN
@@ -173,12 +173,12 @@ class Real(Closing):
 
     def sh(self, script: str) -> None:
         """Run a script; $device, $own, $group, $vxlan and $patch are what it may act on."""
-        suffix = marks.suffix("default")
+        suffix = ownership.suffix("default")
         given = {
             "device": self.host.underlay, "own": " ".join(self.host.addresses),
             "vtep": self.host.vtep, "group": GROUPS[4].format(1), "group6": GROUPS[6].format(1),
             "datapath": self.host.datapath, "vxlan": f"vxlan-{suffix}",
-            "patch": f"patch-int-{suffix}", "metric": str(marks.metric("default")),
+            "patch": f"patch-int-{suffix}", "metric": str(ownership.metric("default")),
         }  # fmt: skip
         self.host.run("sh", "-ec", f"{_FUNCTIONS}{script}", env=given)
 

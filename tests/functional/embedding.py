@@ -25,7 +25,7 @@ from typing import Any
 
 import ovs_mcast as om
 from ovs_mcast import aio
-from ovs_mcast.adapters.rtnetlink import decoding
+from ovs_mcast.adapters.rtnetlink import decode
 from tests.functional.machine import Node
 from tests.functional.warm import Run
 from tests.functional.wire import eventually
@@ -220,14 +220,14 @@ def count(configuration: str, fifo: str) -> None:
             spent["keeper" if keeper else Path(arguments[1]).suffix] += 1
 
     sys.addaudithook(heard)
-    answers = decoding.answers
+    answers = decode.answers
 
     def counted(data: bytes) -> Iterator[Any]:
         spent["netlink datagrams"] += 1
         spent["netlink octets"] += len(data)
         return answers(data)
 
-    vars(decoding)["answers"] = counted
+    vars(decode)["answers"] = counted
     with om.connect() as host:
         adapters = vars(host.machine.netlink), vars(host.machine.ovsdb)
         host.reconcile(overlay)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovs_mcast.frames import decode_udp
+from ovs_mcast.core.frames import decode_udp
 from ovs_mcast.lab import Capture, Kind, Lab, LinuxHost
 from ovs_mcast.lab.namespace import RUNDIR
 from tests.functional.machine import Node

@@ -11,10 +11,9 @@ from itertools import count
 from threading import Thread
 from typing import Literal, Self, TypeVar
 
-from ovs_mcast.closing import Closing
-from ovs_mcast.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, decode_ethernet
-from ovs_mcast.lab.namespace import Namespace
-from ovs_mcast.lab.patience import patient
+from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, decode_ethernet
+from ovs_mcast.lab.namespace import Namespace, patient
 
 PORT = 5000
 _CLONE_NEWNET = 0x40000000

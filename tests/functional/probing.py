@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from netaddr import IPAddress
 
-from ovs_mcast.adapters.membership import Memberships
-from ovs_mcast.frames import UdpDatagram, decode_udp
+from ovs_mcast.core.frames import UdpDatagram, decode_udp
 from ovs_mcast.lab import Lab, LinuxHost
 from ovs_mcast.lab.namespace import Namespace
+from ovs_mcast.membership.sockets import Memberships
 from ovs_mcast.probe import PORT, Ready, respond, send, send_path
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -15,9 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 
-from ovs_mcast.closing import Closing
-from ovs_mcast.lab.namespace import OVS_DIRECTORIES
-from ovs_mcast.lab.patience import patient
+from ovs_mcast.core.closeable import Closing
+from ovs_mcast.lab.namespace import OVS_DIRECTORIES, patient
 from tests.functional.agents import CONFIG
 from tests.functional.machine import Node
 from tests.functional.wire import eventually

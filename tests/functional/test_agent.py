@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ovs_mcast import marks
+from ovs_mcast.core import ownership
 from tests.functional.agents import CONFIG, assert_true, configuration, kill_all, running, write
 from tests.functional.joins import Net, keepers, local_routes, members
 from tests.functional.machine import Node, State, difference
@@ -127,7 +127,7 @@ def test_what_is_not_ours_brings_no_look(either: Node) -> None:
 
     h1 (much happens that is not ours; then a route of ours goes)
     """
-    cookie = hex(marks.cookie("default", vlan=100, vni=100, learned=True))
+    cookie = hex(ownership.cookie("default", vlan=100, vni=100, learned=True))
     with running(either) as agent:
         looks = agent.looks()
         learned = "\n".join(

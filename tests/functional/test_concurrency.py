@@ -15,7 +15,7 @@ import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ovs_mcast import UnavailableError
-from ovs_mcast.adapters.ovsdb import Ovsdb
+from ovs_mcast.adapters.ovsdb.connection import Ovsdb
 from tests.functional.machine import Node, difference, wrapper
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")

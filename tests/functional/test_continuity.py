@@ -13,8 +13,8 @@ from typing import Self
 
 import pytest
 
-from ovs_mcast.adapters.packets import PacketSocket
-from ovs_mcast.frames import (
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import (
     BROADCAST,
     ETHERTYPE_EXPERIMENTAL,
     decode_ethernet,

@@ -142,7 +142,7 @@ def test_the_console_script_is_the_module(dummy: Node) -> None:
     """`ovs-mcast setup` and `python -m ovs_mcast.setup` say and do the same."""
     arguments = ("--underlay", "eth0", "--membership", "autojoin", *SEGMENTS[:2], "--json")
     told = command(dummy, "ovs_mcast.setup", "--dry-run", *arguments)
-    script = "from ovs_mcast.cli import main; main()"
+    script = "from ovs_mcast.__main__ import main; main()"
     again = dummy.host.run(
         sys.executable, "-c", script, "setup", "--dry-run", *arguments, env=ENVIRONMENT, check=False
     )

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from ovs_mcast.core.model import Datapath
 from ovs_mcast.lab import Kind, Lab
-from ovs_mcast.model import Datapath
 from tests.contract.steps import Outcome
 from tests.contract.subjects import Both, Fake, Real
 from tests.contract.suite import *  # noqa: F403

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ovs_mcast.adapters.packets import PacketSocket
-from ovs_mcast.frames import (
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import (
     VxlanPacket,
     decode_ethernet,
     decode_udp,

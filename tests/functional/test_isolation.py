@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ovs_mcast.adapters.packets import PacketSocket
-from ovs_mcast.frames import BROADCAST, decode_vxlan
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import BROADCAST, decode_vxlan
 
 from .wire import (
     GROUP_1,

@@ -17,11 +17,11 @@ from subprocess import PIPE, CompletedProcess, Popen
 import pytest
 from typer.testing import CliRunner
 
+from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_vxlan, ethernet
 from ovs_mcast.errors import UnavailableError
-from ovs_mcast.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_vxlan, ethernet
 from ovs_mcast.lab import Host, Lab, SetupRun
 from ovs_mcast.lab.command import application
-from ovs_mcast.lab.reach import Stray, reach
+from ovs_mcast.lab.reachability import Stray, reach
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from ovs_mcast.adapters.packets import PacketSocket
-from ovs_mcast.frames import (
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import (
     BROADCAST,
     ETHERTYPE_EXPERIMENTAL,
     VxlanPacket,
@@ -16,7 +16,7 @@ from ovs_mcast.frames import (
     ethernet,
 )
 from ovs_mcast.lab import Capture, Lab, Workload
-from ovs_mcast.lab.patience import patient
+from ovs_mcast.lab.namespace import patient
 
 from .warm import Warm
 from .wire import (

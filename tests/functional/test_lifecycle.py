@@ -11,14 +11,14 @@ from textwrap import dedent
 
 import pytest
 
-from ovs_mcast import marks
+from ovs_mcast.core import ownership
 from tests.functional.machine import Node, State, difference, lost
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.hosts",)
 
 BASE = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
-SUFFIX = marks.suffix("default")
+SUFFIX = ownership.suffix("default")
 FAR = {100: "02:00:00:00:00:64", 101: "02:00:00:00:00:65"}
 # A broadcast of VLAN 100 without content.
 FRAME = "ffffffffffff0200000000018100006488b5"

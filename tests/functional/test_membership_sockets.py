@@ -11,11 +11,12 @@ from ipaddress import IPv4Address
 import pytest
 from netaddr import IPAddress
 
-from ovs_mcast.adapters.membership import Memberships, joined
+from ovs_mcast.adapters.proc import joined
+from ovs_mcast.core.frames import ETHERTYPE_IPV4, decode_ethernet
 from ovs_mcast.errors import UnavailableError
-from ovs_mcast.frames import ETHERTYPE_IPV4, decode_ethernet
 from ovs_mcast.lab import Lab
 from ovs_mcast.lab.namespace import wait_until
+from ovs_mcast.membership.sockets import Memberships
 from tests.functional.probing import call, holding, write
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")

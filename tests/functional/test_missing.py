@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ovs_mcast
-from ovs_mcast.adapters.ovsdb import Ovsdb
-from ovs_mcast.applying import apply
-from ovs_mcast.changes import Change, Plan
+from ovs_mcast.adapters.ovsdb.connection import Ovsdb
+from ovs_mcast.core.changes import Change, Plan
+from ovs_mcast.core.items import Bridge
 from ovs_mcast.errors import UnavailableError
+from ovs_mcast.host.apply import apply
+from ovs_mcast.host.connect import this_machine
 from ovs_mcast.lab.namespace import RUNDIR
-from ovs_mcast.machine import this_machine
-from ovs_mcast.state import Bridge
 from tests.functional.machine import Node, difference
 from tests.functional.warm import Result
 

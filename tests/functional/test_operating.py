@@ -18,9 +18,9 @@ from subprocess import CompletedProcess, Popen
 
 import pytest
 
-from ovs_mcast.adapters.membership import GROUPS_PER_SOCKET
+from ovs_mcast.core.model import VLAN_MAX
 from ovs_mcast.lab import Host, Lab, Workload
-from ovs_mcast.model import VLAN_MAX
+from ovs_mcast.membership.sockets import GROUPS_PER_SOCKET
 
 from .machine import difference, state
 from .wire import eventually, frame, hears, wait_for_members
@@ -80,7 +80,7 @@ def with_capabilities(host: Host, *names: str) -> CompletedProcess[str]:
 
 def keeper_of(host: Host) -> dict[str, str]:
     """What /proc says of the process that holds the groups."""
-    look = ("-m", "ovs_mcast.overview", "--json")
+    look = ("-m", "ovs_mcast.status", "--json")
     shown = json.loads(host.run(sys.executable, *look, env=_PACKAGE).stdout)
     pid = shown["overlays"][0]["held_by"]["pid"]
     text = host.path(f"/proc/{pid}/status").read_text()
@@ -123,7 +123,7 @@ def playbook(host: Host, home: Path, *arguments: str) -> tuple[int, str]:
     ansible = str(beside) if beside.exists() else shutil.which("ansible-playbook")
     if ansible is None:
         pytest.skip("missing here: ansible-playbook")
-    command = [sys.executable, "-c", "from ovs_mcast.cli import main; main()"]
+    command = [sys.executable, "-c", "from ovs_mcast.__main__ import main; main()"]
     given = {
         "ovs_mcast": command, "underlay": host.underlay, "datapath": host.datapath,
         "privileged": False, "ansible_python_interpreter": sys.executable,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ovs_mcast.adapters.ovsdb import Ovsdb
-from ovs_mcast.changes import Change
+from ovs_mcast.adapters.ovsdb.connection import Ovsdb
+from ovs_mcast.core.changes import Change
+from ovs_mcast.core.events import RowEvent
+from ovs_mcast.core.items import Bridge
 from ovs_mcast.errors import UnavailableError
-from ovs_mcast.events import RowEvent
-from ovs_mcast.state import Bridge
 from tests.functional.wire import eventually
 
 pytestmark = [pytest.mark.needs("ovsdb-server", "ovsdb-tool"), pytest.mark.timeout(30)]

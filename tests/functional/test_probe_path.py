@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 from netaddr import IPAddress
 
-from ovs_mcast.adapters.membership import Memberships, joined
+from ovs_mcast.adapters.proc import joined
 from ovs_mcast.lab import Lab, LinuxHost
 from ovs_mcast.lab.namespace import link_batch
+from ovs_mcast.membership.sockets import Memberships
 from ovs_mcast.probe import send_path
 from tests.functional.probing import (
     CHECKOUT,

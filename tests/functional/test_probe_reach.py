@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from ovs_mcast.adapters.packets import PacketSocket
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_IPV4, UdpDatagram, ethernet, udp
 from ovs_mcast.errors import UnavailableError
-from ovs_mcast.frames import BROADCAST, ETHERTYPE_IPV4, UdpDatagram, ethernet, udp
 from ovs_mcast.lab import Lab, LinuxHost
 from ovs_mcast.lab.namespace import Namespace, link_batch, wait_until
 from ovs_mcast.probe import PORT
-from ovs_mcast.probe.wire import Kind, parse
+from ovs_mcast.probe.protocol import Kind, parse
 from tests.functional.probing import (
     CHECKOUT,
     answering,

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ovs_mcast import marks
+from ovs_mcast.core import ownership
 from tests.functional.machine import Node, difference, wrapper
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.hosts",)
 
 SEGMENTS = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
-SUFFIX = marks.suffix("default")
-METRIC = marks.metric("default")
+SUFFIX = ownership.suffix("default")
+METRIC = ownership.metric("default")
 PATCH_INT, PATCH_TUN, VXLAN = f"patch-int-{SUFFIX}", f"patch-tun-{SUFFIX}", f"vxlan-{SUFFIX}"
 
 # What is done by hand, and the changes that repair it; @ is the VTEP.

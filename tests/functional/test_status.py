@@ -30,7 +30,7 @@ from .wire import NETS, Overlay, eventually, frame
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 
 _PACKAGE = {"PYTHONPATH": str(Path(__file__).parents[2])}
-_COMMAND = (sys.executable, "-m", "ovs_mcast.overview")
+_COMMAND = (sys.executable, "-m", "ovs_mcast.status")
 
 
 def status(host: Host, *arguments: str) -> CompletedProcess[str]:
@@ -230,7 +230,7 @@ def test_it_is_a_subcommand_too(lab: Lab) -> None:
     h1 (ovs-mcast status)
     """
     host = lab.add_host(kind="dummy")
-    program = "from ovs_mcast.cli import main; main()"
+    program = "from ovs_mcast.__main__ import main; main()"
     done: subprocess.CompletedProcess[str] = host.run(
         sys.executable, "-c", program, "status", "--json", env=_PACKAGE
     )

@@ -27,7 +27,7 @@ OTHER = "connection"  # stored by somebody else
 # What setup or a program may say to whoever holds the groups.
 _JOIN = """
 from pathlib import Path
-from ovs_mcast.keeper import Keeper
+from ovs_mcast.membership.keeper import Keeper
 keeper = Keeper(Path("/run/openvswitch"), "default")
 for number in range(1, 21):
     keeper.join("{device}", "239.0.9.%d" % number)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import pytest
 
-from ovs_mcast import marks
+from ovs_mcast.core import ownership
 from tests.functional.machine import Node, difference, lost
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.hosts",)
 
 SEGMENTS = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
-SUFFIX = marks.suffix("default")
+SUFFIX = ownership.suffix("default")
 
 # What an operator may have there, as close to ours as can be, and how it is taken away again.
 FOREIGN = """

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from ovs_mcast.frames import decode_udp, decode_vxlan
+from ovs_mcast.core.frames import decode_udp, decode_vxlan
 from ovs_mcast.lab import Kind, Lab, Workload
 
 from .wire import (

@@ -13,14 +13,8 @@ from subprocess import Popen
 
 import pytest
 
-from ovs_mcast.adapters.packets import PacketSocket
-from ovs_mcast.frames import (
-    ETHERTYPE_IPV4,
-    decode_ethernet,
-    decode_udp,
-    decode_vxlan,
-    vxlan,
-)
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import ETHERTYPE_IPV4, decode_ethernet, decode_udp, decode_vxlan, vxlan
 from ovs_mcast.lab import Capture, Host, Lab, Workload
 from ovs_mcast.lab.topology import in_parallel
 

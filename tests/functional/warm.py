@@ -26,7 +26,7 @@ from pkgutil import walk_packages
 from select import select
 from typing import IO, TYPE_CHECKING, Any
 
-from ovs_mcast.lab.patience import patient
+from ovs_mcast.lab.namespace import patient
 
 if TYPE_CHECKING:
     from ovs_mcast.lab import Host
@@ -212,9 +212,9 @@ def _enter(process: int, *kinds: str) -> None:
 
 
 def _carry_out(request: Mapping[str, Any]) -> None:
-    from ovs_mcast import setup  # noqa: PLC0415
+    from ovs_mcast.setup import command  # noqa: PLC0415
 
-    program = setup.main
+    program = command.main
     if request["program"]:  # imported while it may be read
         module, _, name = request["program"].partition(":")
         program = partial(vars(import_module(module))[name], *request["argv"][1:])
@@ -238,11 +238,12 @@ def _count(result: Path) -> None:
     """At the end, write the processes that were started, and what went to the kernel and OVSDB."""
     import atexit  # noqa: PLC0415
 
-    from ovs_mcast import host, setup  # noqa: PLC0415
+    from ovs_mcast.host import host  # noqa: PLC0415
+    from ovs_mcast.setup import command  # noqa: PLC0415
 
     hosts: list[host.Host] = []
     processes: list[list[str]] = []
-    names = vars(setup)
+    names = vars(command)
     connect = names["connect"]
 
     def remembered(*arguments: Any, **named: Any) -> host.Host:
@@ -278,7 +279,7 @@ def import_all_of(package: str) -> None:
 
 IMPORTS = (
     "ovs_mcast.lab.command",
-    "ovs_mcast.setup",
+    "ovs_mcast.setup.command",
     "ovs_mcast.agent.command",
     "encodings.ascii",
     "rich.markup",

@@ -12,8 +12,8 @@ from typing import Literal
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from ovs_mcast.closing import Closing
-from ovs_mcast.frames import (
+from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.frames import (
     BROADCAST,
     ETHERTYPE_EXPERIMENTAL,
     ETHERTYPE_IPV4,
@@ -27,8 +27,7 @@ from ovs_mcast.frames import (
     vxlan,
 )
 from ovs_mcast.lab import Capture, Host, Lab, LinuxHost, Workload
-from ovs_mcast.lab.namespace import Namespace
-from ovs_mcast.lab.patience import patient
+from ovs_mcast.lab.namespace import Namespace, patient
 from tests.functional.warm import Result, Run, Warm
 
 GROUP_1, GROUP_2 = "239.0.0.1", "239.0.0.2"

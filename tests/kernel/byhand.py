@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import NamedTuple
 
-from ovs_mcast.adapters.packets import PacketSocket
-from ovs_mcast.frames import decode_vxlan
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import decode_vxlan
 from ovs_mcast.lab import Host, Lab, LinuxHost, Workload
 from tests.functional.wire import frame, hears, mac_of, packet, wait_for_members
 

@@ -21,7 +21,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any, Final
 
-from ovs_mcast.closing import Closing
+from ovs_mcast.core.closeable import Closing
 from tests.functional.warm import IMPORTS
 
 TOP: Final = Path(__file__).resolve().parents[2]

@@ -9,20 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from ovs_mcast import marks
-from ovs_mcast.changes import Change
-from ovs_mcast.state import (
-    Address,
-    Bridge,
-    Flow,
-    Item,
-    Link,
-    Membership,
-    Observed,
-    Port,
-    Route,
-    RoutePath,
-)
+from ovs_mcast.core import ownership
+from ovs_mcast.core.changes import Change
+from ovs_mcast.core.items import Address, Bridge, Flow, Item, Membership, Port, Route
+from ovs_mcast.core.observed import Link, Observed, RoutePath
 
 _MARK = 0x6D
 T = TypeVar("T", Flow, Address, Route)
@@ -37,11 +27,11 @@ def marked(item: Item, name: str) -> bool:
     if isinstance(item, Bridge | Port):
         return item.owner == name
     if isinstance(item, Flow):
-        return item.cookie >> 36 == (_MARK << 19 | marks.number(name)) << 1
+        return item.cookie >> 36 == (_MARK << 19 | ownership.number(name)) << 1
     assert not isinstance(item, Membership), "no sockets in this machine"
     # Kernels before 5.18 show no protocol of an address; every kernel shows that of a route.
     protocols = {109} if isinstance(item, Route) else {None, 109}
-    return item.metric == (_MARK << 24 | marks.number(name)) and item.protocol in protocols
+    return item.metric == (_MARK << 24 | ownership.number(name)) and item.protocol in protocols
 
 
 def items(machine: Observed) -> list[Item]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ovs_mcast.changes import Change, Plan
-from ovs_mcast.state import Address, Bridge, Limits, Link, Membership, Observed, Route
+from ovs_mcast.core.changes import Change, Plan
+from ovs_mcast.core.items import Address, Bridge, Membership, Route
+from ovs_mcast.core.observed import Limits, Link, Observed
 
 DEVICES = {"system": "eth0", "netdev": "br-phy"}
 VTEPS = {4: "10.0.0.1", 6: "fd00::1"}

@@ -9,21 +9,12 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from ovs_mcast import flows, marks
+from ovs_mcast.core import ownership, pipeline
+from ovs_mcast.core.items import Address, Bridge, Flow, Item, Port, Route
+from ovs_mcast.core.model import Overlay, Segment, Underlay
+from ovs_mcast.core.observed import Limits, Link, Observed
+from ovs_mcast.core.plan import plan
 from ovs_mcast.errors import ConfigurationError
-from ovs_mcast.model import Overlay, Segment, Underlay
-from ovs_mcast.plan import plan
-from ovs_mcast.state import (
-    Address,
-    Bridge,
-    Flow,
-    Item,
-    Limits,
-    Link,
-    Observed,
-    Port,
-    Route,
-)
 
 from . import simulate
 
@@ -142,8 +133,8 @@ def bare_machine() -> Observed:
 
 
 _metrics = st.sampled_from([None, 0, 100, 0x6D << 24 | 0x80000, 0x6C << 24])
-_our_metrics = st.sampled_from([*NAMES, RIVAL]).map(marks.metric)
-OTHER_PROTOCOLS = st.integers(1, 255).filter(lambda protocol: protocol != marks.PROTOCOL)
+_our_metrics = st.sampled_from([*NAMES, RIVAL]).map(ownership.metric)
+OTHER_PROTOCOLS = st.integers(1, 255).filter(lambda protocol: protocol != ownership.PROTOCOL)
 _device = st.sampled_from(tuple(DEVICES))
 _bridge = st.sampled_from([*NIC_BRIDGES, *BRIDGES, "br-ex"])
 _group = st.sampled_from(GROUPS)
@@ -158,11 +149,11 @@ def learned_flow(bridge: str, vlan: int, vni: int, name: str) -> Flow:
     """A flow that learn() made for a segment of an overlay."""
     return Flow(
         bridge,
-        flows.UNICAST,
+        pipeline.UNICAST,
         1,
         f"vlan_tci={vlan:#06x}/0x0fff,dl_dst=02:00:00:00:00:{vni & 0xFF:02x}",
         "strip_vlan,load:0x64->NXM_NX_TUN_ID[],output:2",
-        marks.cookie(name, vlan=vlan, vni=vni, learned=True),
+        ownership.cookie(name, vlan=vlan, vni=vni, learned=True),
     )
 
 
@@ -269,17 +260,17 @@ def alterations(draw: st.DrawFn, item: Item, machine: Observed) -> Item:
 
 def _leftovers(name: str, machine: Observed) -> list[Item]:
     """Things that bear our mark and that no overlay wants any more."""
-    metric = marks.metric(name)
+    metric = ownership.metric(name)
     group = "239.77.0.1"
     return [
         *(Address(device, group, 32, True, metric) for device in DEVICES),
-        Route("eth0", group, None, metric, protocol=marks.PROTOCOL),
+        Route("eth0", group, None, metric, protocol=ownership.PROTOCOL),
         *(Port(bridge, f"old-{bridge}", "patch", owner=name) for bridge in sorted(machine.bridges)),
         Bridge("br-old", "system", "secure", name),
         *(
-            Flow(bridge, table, 5, "dl_vlan=7", "drop", marks.cookie(name, vlan=7, vni=7))
+            Flow(bridge, table, 5, "dl_vlan=7", "drop", ownership.cookie(name, vlan=7, vni=7))
             for bridge in _owned(name, machine)
-            for table in (0, flows.FLOOD)
+            for table in (0, pipeline.FLOOD)
         ),
     ]
 

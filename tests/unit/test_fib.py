@@ -6,7 +6,7 @@ import socket
 
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from ovs_mcast.adapters import fib
+from ovs_mcast.adapters.rtnetlink import fib
 
 
 def test_a_route_by_a_device_that_has_gone() -> None:

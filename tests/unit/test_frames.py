@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovs_mcast import frames
+from ovs_mcast.core import frames
 
 MACS = st.binary(min_size=6, max_size=6).map(frames.mac_text)
 PORTS = st.integers(0, 0xFFFF)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import IPAddress, IPNetwork
 
-from ovs_mcast import groups
+from ovs_mcast.core import groups
 
 V4_GROUPS = st.integers(0xE0000000, 0xEFFFFFFF).map(lambda value: IPAddress(value, 4))
 V6_GROUPS = st.integers(0xFF << 120, (1 << 128) - 1).map(lambda value: IPAddress(value, 6))

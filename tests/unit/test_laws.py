@@ -11,13 +11,14 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from netaddr import IPAddress
 
-from ovs_mcast import marks
-from ovs_mcast.changes import Change, Plan
-from ovs_mcast.checks import faults
+from ovs_mcast.core import ownership
+from ovs_mcast.core.changes import Change, Plan
+from ovs_mcast.core.health import faults
+from ovs_mcast.core.items import Address, Bridge, Flow, Item, Port
+from ovs_mcast.core.model import Overlay, Segment
+from ovs_mcast.core.observed import Observed
+from ovs_mcast.core.plan import batches, plan, plan_removal
 from ovs_mcast.errors import ConfigurationError
-from ovs_mcast.model import Overlay, Segment
-from ovs_mcast.plan import batches, plan, plan_removal
-from ovs_mcast.state import Address, Bridge, Flow, Item, Observed, Port
 
 from . import simulate
 from .simulate import after, looked_at, ours, visible, whole
@@ -172,7 +173,9 @@ def test_our_metric_under_another_protocol_is_a_strangers(
     groups = [item for item in machine.addresses if IPAddress(item.address).is_multicast()]
     assume(groups)
     some = data.draw(st.lists(st.sampled_from(sorted(groups, key=repr)), min_size=1, unique=True))
-    marked = {item: replace(item, metric=marks.metric(name), protocol=protocol) for item in some}
+    marked = {
+        item: replace(item, metric=ownership.metric(name), protocol=protocol) for item in some
+    }
     plain = {item: replace(item, metric=None, protocol=None) for item in some}
     theirs, bare = (
         replace(machine, addresses=tuple(which.get(item, item) for item in machine.addresses))

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ovs_mcast import marks
-from ovs_mcast.agent import exposition
-from ovs_mcast.agent.exposition import Exposition, parse_address
-from ovs_mcast.agent.flowmetrics import FlowMetrics
+from ovs_mcast.agent import metrics_server
+from ovs_mcast.agent.flow_metrics import FlowMetrics
 from ovs_mcast.agent.metrics import Metrics
+from ovs_mcast.agent.metrics_server import Exposition, parse_address
 from ovs_mcast.agent.observer import Failing
-from ovs_mcast.changes import Change
+from ovs_mcast.core import ownership
+from ovs_mcast.core.changes import Change
+from ovs_mcast.core.items import Bridge, Route
+from ovs_mcast.core.model import Overlay, Segment
+from ovs_mcast.core.status import SegmentStatus, Status
 from ovs_mcast.errors import ConfigurationError, UnavailableError
-from ovs_mcast.model import Overlay, Segment
-from ovs_mcast.probe.result import Delivery, Reachability, Responder, RoundTrip
-from ovs_mcast.state import Bridge, Route
-from ovs_mcast.status import SegmentStatus, Status
+from ovs_mcast.probe.reachability import Delivery, Reachability, Responder, RoundTrip
 from tests.functional.wire import eventually
 
 LOOPBACK = ("127.0.0.1", 0)
@@ -48,7 +48,7 @@ CHANGES = (
 
 
 def _line(vni: int, table: int, packets: int) -> str:
-    cookie = marks.cookie("default", vlan=vni, vni=vni)
+    cookie = ownership.cookie("default", vlan=vni, vni=vni)
     return (
         f" cookie={cookie:#x}, duration=1s, table={table}, n_packets={packets}, "
         f"n_bytes={packets * 60}, priority=1 actions=drop"
@@ -219,7 +219,7 @@ def test_two_in_one_process_do_not_meet(metrics: Metrics, switch: Switch) -> Non
 
 def test_no_thread_and_no_socket_is_left(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a client is connected that says nothing, which is not waited for."""
-    monkeypatch.setattr(exposition._Handler, "timeout", 3600)
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 3600)
     before = threading.enumerate()
     served = Metrics(LOOPBACK, FlowMetrics(switch.dump))
     assert served._server is not None

@@ -13,7 +13,7 @@ from netaddr import IPAddress
 from pydantic import ValidationError
 
 from ovs_mcast import ConfigurationError, OvsMcastError
-from ovs_mcast.model import Overlay, Segment, Underlay
+from ovs_mcast.core.model import Overlay, Segment, Underlay
 
 from .strategies import overlays
 

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from netaddr import IPAddress
 
-from ovs_mcast import marks
-from ovs_mcast.changes import Change, Neighbour, Plan
-from ovs_mcast.model import Overlay, Segment, Underlay
-from ovs_mcast.plan import expected_flows, plan, plan_removal, wanted
-from ovs_mcast.state import Address, Bridge, Flow, Link, Observed, Port, Route
+from ovs_mcast.core import ownership
+from ovs_mcast.core.changes import Change, Neighbour, Plan
+from ovs_mcast.core.items import Address, Bridge, Flow, Port, Route
+from ovs_mcast.core.model import Overlay, Segment, Underlay
+from ovs_mcast.core.observed import Link, Observed
+from ovs_mcast.core.plan import expected_flows, plan, plan_removal, wanted
 
 from .simulate import after, gone_down, having, ours, whole, without
 from .strategies import RIVAL, bare_machine, built, learned_flow
 
 G1, G2, G3 = "239.0.0.1", "239.0.0.2", "239.0.0.3"
-SUFFIX = marks.suffix("default")
-METRIC = marks.metric("default")
+SUFFIX = ownership.suffix("default")
+METRIC = ownership.metric("default")
 
 
 def overlay_of(
@@ -98,7 +99,7 @@ def test_one_segment_more() -> None:
     """A new segment is its address, its route and its three flows; the others are not touched."""
     changes = difference(overlay_of({100: G1, 101: G2, 102: G3}))
     assert kinds(changes) == {"add address": 1, "add route": 1, "add flow": 3}
-    assert {marks.segment_of(c.item.cookie) for c in changes if isinstance(c.item, Flow)} == {
+    assert {ownership.segment_of(c.item.cookie) for c in changes if isinstance(c.item, Flow)} == {
         (102, 102)
     }
 
@@ -126,14 +127,14 @@ def test_a_group_that_changes() -> None:
         "remove route", "remove address",
     ]  # fmt: skip
     cookies = {change.item.cookie for change in changes if isinstance(change.item, Flow)}
-    assert {marks.segment_of(cookie) for cookie in cookies} == {(100, 100)}
+    assert {ownership.segment_of(cookie) for cookie in cookies} == {(100, 100)}
 
 
 def test_a_learning_flow_stays_when_the_group_changes() -> None:
     """What a segment learned outlives a change of its group: its DELIVER flow is not touched."""
     machine = having(built(TWO, bare_machine()), learned_flow("br-mcast", 100, 100, "default"))
     end = after(machine, plan(overlay_of({100: G3, 101: G2}), machine))
-    assert any(marks.is_learned(flow.cookie) for flow in end.flows)
+    assert any(ownership.is_learned(flow.cookie) for flow in end.flows)
 
 
 def test_another_vtep() -> None:
@@ -143,7 +144,7 @@ def test_another_vtep() -> None:
         "update route": 2, "remove flow": 2, "add flow": 2, "update flow": 2,
     }  # fmt: skip
     assert all(
-        marks.segment_of(change.item.cookie) == (0, 0)
+        ownership.segment_of(change.item.cookie) == (0, 0)
         for change in changes
         if isinstance(change.item, Flow)
     )
@@ -261,7 +262,7 @@ def test_learned_flows_are_left_alone() -> None:
     )
     assert not plan(TWO, machine)
     assert not any(
-        isinstance(change.item, Flow) and marks.is_learned(change.item.cookie)
+        isinstance(change.item, Flow) and ownership.is_learned(change.item.cookie)
         for change in plan_removal("default", machine)
     )
 

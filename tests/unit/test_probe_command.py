@@ -12,12 +12,12 @@ import pytest
 from netaddr import IPAddress
 from typer.testing import CliRunner
 
+from ovs_mcast.core.observed import FibRoute
 from ovs_mcast.errors import UnavailableError
 from ovs_mcast.probe import command
-from ovs_mcast.probe.answer import Counts
-from ovs_mcast.probe.result import Reachability
+from ovs_mcast.probe.reachability import Reachability
+from ovs_mcast.probe.responder import Counts
 from ovs_mcast.probe.verdict import Evidence, judge
-from ovs_mcast.state import FibRoute
 
 ON_LO = ("--device", "lo", "--group", "239.0.0.1")
 NO_DEVICE = ("--device", "nosuchdevice", "--group", "239.0.0.1")

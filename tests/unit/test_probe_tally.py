@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import IPAddress
 
-from ovs_mcast.probe.result import Delivery, Reachability, Responder, RoundTrip
+from ovs_mcast.probe.protocol import Kind, Message, Reason, Way
+from ovs_mcast.probe.reachability import Delivery, Reachability, Responder, RoundTrip
 from ovs_mcast.probe.tally import Tally
-from ovs_mcast.probe.wire import Kind, Message, Reason, Way
-from tests.unit.test_probe_answer import ANSWERER, GROUP, START, answerer, frame, later, read
+from tests.unit.test_probe_responder import ANSWERER, GROUP, START, answerer, frame, later, read
 
 QUESTION = Message(Kind.QUESTION, Way.GROUP, b"r" * 16, 0, GROUP, ttl=8)
 TEN = Delivery(sent=10, received=10, round_trip=RoundTrip(1, 2, 3), ttl_distance=0)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netaddr import IPAddress
 
+from ovs_mcast.core.items import Address
+from ovs_mcast.core.observed import FibRoute, RoutePath
 from ovs_mcast.probe.verdict import Evidence, judge
-from ovs_mcast.state import Address, FibRoute, RoutePath
 
 V4, V6 = IPAddress("239.0.0.1"), IPAddress("ff05::1")
 ROUTE = FibRoute("239.0.0.0", 24, "eth0", "main")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import ovs_mcast as om
-from ovs_mcast import aio, report
+from ovs_mcast import aio
+from ovs_mcast.cli import app
 
 NEED_A_MACHINE = {"Host", "connect"}  # tests/functional/test_library.py runs theirs
 
@@ -73,9 +74,9 @@ def test_the_library_configures_no_logging() -> None:
     ours = logging.getLogger("ovs_mcast")
     before = list(ours.handlers), ours.level, ours.propagate
     try:
-        report.log_to_stderr(False)
+        app.log_to_stderr(False)
         once = len(ours.handlers)
-        report.log_to_stderr(True)
+        app.log_to_stderr(True)
         assert len(ours.handlers) == once
         assert ours.level == logging.DEBUG
     finally:

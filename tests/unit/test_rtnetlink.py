@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ovs_mcast.adapters.rtnetlink import coding, decoding
-from ovs_mcast.state import Address, Route
+from ovs_mcast.adapters.rtnetlink import decode, encode
+from ovs_mcast.core.items import Address, Route
 
 ADDRESS = Address("eth0", "239.0.0.1", 32, autojoin=True, metric=5)
 ROUTE = Route("eth0", "239.0.0.1", "10.0.0.1", metric=5)
@@ -22,15 +22,15 @@ def _index_of_address(request: bytearray) -> int:
 
 def _index_of_route(request: bytearray) -> int:
     """RTA_OIF."""
-    return decoding.number(decoding.attributes(bytes(request), 28)[4]) or 0
+    return decode.number(decode.attributes(bytes(request), 28)[4]) or 0
 
 
 @pytest.mark.parametrize("new", [True, False])
 @pytest.mark.parametrize(
     ("coded", "index_of"),
     [
-        (lambda new: coding.address_request(ADDRESS, new=new), _index_of_address),
-        (lambda new: coding.route_request(ROUTE, new=new), _index_of_route),
+        (lambda new: encode.address_request(ADDRESS, new=new), _index_of_address),
+        (lambda new: encode.route_request(ROUTE, new=new), _index_of_route),
     ],
     ids=["address", "route"],
 )

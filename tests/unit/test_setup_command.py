@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from ovs_mcast import Overlay, Segment, Underlay, report
-from ovs_mcast.setup import setup
+from ovs_mcast import Overlay, Segment, Underlay
+from ovs_mcast.cli import app as app_module
+from ovs_mcast.setup.command import setup
 
 ONE = ["--underlay", "eth0", "--segment", "100,group=239.0.0.1"]
 
 
 def run(*arguments: str) -> Result:
     """The command as it is started, but within this process."""
-    app = report.application()
+    app = app_module.application()
     app.command()(setup)
     return CliRunner().invoke(app, list(arguments))
 

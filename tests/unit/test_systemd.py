@@ -118,7 +118,7 @@ for descriptor in range(3, 3 + int(sys.argv[1])):
 for name, value in json.loads(sys.argv[2]).items():
     os.environ["LISTEN_" + name.upper()] = str(os.getpid()) if value == "ours" else value
 from ovs_mcast.adapters.systemd import handed_over
-from ovs_mcast.here import left_behind
+from ovs_mcast.membership.in_process import left_behind
 handed = handed_over()
 inheritable = [one for some in handed.values() for one in some if os.get_inheritable(one)]
 left = [name for name in os.environ if name.startswith("LISTEN_")]

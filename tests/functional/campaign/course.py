@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from random import Random
 
-from ovs_mcast.lab.patience import patient
+from ovs_mcast.lab.namespace import patient
 from tests.functional.campaign.fault import Fault
 from tests.functional.campaign.faults import CATALOGUE, killed_meanwhile, two_at_once
 from tests.functional.campaign.observer import Sections

@@ -13,7 +13,7 @@ from random import Random
 from typing import Protocol
 
 import ovs_mcast
-from ovs_mcast.lab.patience import patient
+from ovs_mcast.lab.namespace import patient
 from tests.functional.agents import PROGRAM
 from tests.functional.campaign.site import Site
 from tests.functional.warm import Run, Warm

@@ -18,10 +18,10 @@ from random import Random
 from select import select
 from typing import Any
 
-from ovs_mcast import marks
-from ovs_mcast.adapters.packets import PacketSocket
-from ovs_mcast.closing import Closing
-from ovs_mcast.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core import ownership
+from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL
 from ovs_mcast.lab import Host, Kind, Lab, LinuxHost, Workload
 from tests.functional.campaign import observer
 from tests.functional.campaign.observer import Sections
@@ -30,8 +30,8 @@ from tests.functional.wire import frame
 
 FAR = ("10.0.2.1/16", "fd00::2:1/64")  # the addresses of the plain Linux host
 NAME = "tenants"
-SUFFIX, METRIC = marks.suffix(NAME), marks.metric(NAME)
-COOKIE = f"{marks.cookie(NAME):#x}/{marks.OVERLAY_MASK:#x}"
+SUFFIX, METRIC = ownership.suffix(NAME), ownership.metric(NAME)
+COOKIE = f"{ownership.cookie(NAME):#x}/{ownership.OVERLAY_MASK:#x}"
 PATCH_INT, PATCH_TUN, VXLAN = f"patch-int-{SUFFIX}", f"patch-tun-{SUFFIX}", f"vxlan-{SUFFIX}"
 _PATIENCE = 60.0  # for an answer of the observer
 

@@ -1,0 +1,210 @@
+"""Rows of bridges and ports in OVSDB, read as state and changed in one transaction (ovsdbapp).
+
+Knows no VNI. Marks are ``external_ids:ovs-mcast`` of Bridge and Port rows.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ovsdbapp.backend.ovs_idl import connection, idlutils
+from ovsdbapp.exceptions import TimeoutException
+from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_exponential
+
+from ...core.changes import Change
+from ...core.events import RowEvent
+from ...core.items import Bridge, Port
+from ...errors import UnavailableError
+from . import rows
+from .transaction import LostError, OvsdbError, _Changes, _Transaction
+
+_LOCK = "ovs_mcast"
+_PATIENCE = 5.0
+
+
+class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
+    """ovsdbapp's replica of the database, which tells of its changes if somebody wants to know."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.watcher: Callable[[RowEvent], None] | None = None
+        self.lost = False
+        self.committing = False
+
+    def run(self) -> bool:
+        """Take in what the server says; who watches is told once where it says no more.
+
+        LostError within a transaction, which else waits for the server to come back.
+        """
+        changed = bool(super().run())
+        if self.watcher is not None and not self.lost and not self._session.is_connected():
+            self.lost = True
+            self.watcher(RowEvent())
+        if self.lost and self.committing:
+            raise LostError("ovsdb-server went away")
+        return changed
+
+    def notify(self, event: str, row: Any, updates: Any = None) -> None:
+        """Hand on what a row's event is about."""
+        super().notify(event, row, updates)
+        if self.watcher is not None:
+            changed = () if updates is None else updates._data
+            self.watcher(rows.read_event(row, frozenset(changed)))
+
+
+class _Api(OvsdbIdl):  # type: ignore[misc]
+    """ovsdbapp's API with a connection of its own: its Backend keeps one per process."""
+
+    ovsdb_connection = None
+
+    def create_transaction(self, *flags: bool, **named: Any) -> _Transaction:
+        """A transaction, for `transaction`."""
+        return _Transaction(self, self.ovsdb_connection, None, *flags, **named)
+
+
+def _cure(remote: str) -> str:
+    method, _, place = remote.partition(":")
+    if method != "tcp":
+        return "start openvswitch-switch"
+    address, _, port = place.rpartition(":")
+    add = f"ovs-appctl -t ovsdb-server ovsdb-server/add-remote ptcp:{port}:{address}"
+    return f"start openvswitch-switch, and let it listen there: {add}"
+
+
+class Ovsdb:
+    """A connection to one ovsdb-server, with its own thread until ``close``.
+
+    ``timeout`` in seconds bounds the connection and how long ovs-vswitchd may take to follow a
+    change. UnavailableError if nobody answers.
+    """
+
+    def __init__(self, remote: str, timeout: float = 30) -> None:
+        self.remote = remote
+        self._timeout = timeout
+        self.transactions = 0
+        try:
+            helper = idlutils.get_schema_helper(remote, "Open_vSwitch")
+            for table, columns in rows.COLUMNS.items():
+                helper.register_columns(table, columns)
+            self._connection = connection.Connection(_Idl(remote, helper), timeout=timeout)
+            self._api = _Api(self._connection)
+        except PermissionError:
+            raise UnavailableError(f"opening {remote} needs privileges: run as root") from None
+        except Exception as error:
+            raise UnavailableError(
+                f"no ovsdb-server answers at {remote} ({error}): {_cure(remote)}"
+            ) from None
+
+    def close(self) -> None:
+        """End the connection and its thread.
+
+        Not by ovsdbapp's own stop(), which waits for room in a queue that the thread, if it ends
+        at that moment, will not empty.
+        """
+        ovsdb = self._connection
+        if ovsdb.is_running:
+            ovsdb.is_running = False
+            with suppress(queue.Full):  # what fills it has woken the thread
+                ovsdb.txns.put_nowait(None)
+            ovsdb.thread.join(_PATIENCE)  # a server that hangs is not waited for
+            ovsdb.thread = None
+        ovsdb.txns.close()  # its pipe, which else stays for the garbage collector
+
+    def watch(self, watcher: Callable[[RowEvent], None]) -> None:
+        """Tell of every change of the rows, in the connection's own thread.
+
+        A connection that is lost is told once, and ends what waits for it with UnavailableError:
+        who watches makes a new one.
+        """
+        self._connection.idl.watcher = watcher
+
+    def bridges(self) -> dict[str, Bridge]:
+        """Every bridge by name."""
+        with self._connection.lock:
+            return {row.name: rows.read_bridge(row) for row in self._rows("Bridge")}
+
+    def ports(self, on: str | None = None) -> dict[str, Port]:
+        """Every port by name, or those on one bridge.
+
+        Without the LOCAL ports, which are the bridges themselves.
+        """
+        with self._connection.lock:
+            return {
+                row.name: rows.read_port(bridge.name, row)
+                for bridge in self._rows("Bridge")
+                if on in {None, bridge.name}
+                for row in bridge.ports
+                if row.name != bridge.name
+            }
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Make all changes in one transaction and wait for ovs-vswitchd to have followed.
+
+        What it made of them is not looked at here: read ``ports`` again for ofport and error.
+        """
+        self.transactions += 1
+        try:
+            with self._api.transaction(check_error=True, log_errors=False) as transaction:
+                transaction.add(_Changes(self._api, changes))
+        except TimeoutException:
+            raise UnavailableError(
+                f"Open vSwitch at {self.remote} took no change in {self._timeout:.0f} s: try again"
+            ) from None
+        except LostError as error:
+            raise UnavailableError(f"{error} while it was told of a change") from None
+        except RuntimeError as error:  # what ovsdbapp makes of the server's refusal
+            raise OvsdbError(str(error)) from error
+        finally:
+            self._connection.idl.committing = False
+
+    @contextmanager
+    def exclusive(
+        self, patience: float, on_wait: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """Hold the database's lock for ovs_mcast (RFC 7047, 4.1.8), waiting ``patience`` seconds.
+
+        ``on_wait`` is called once if somebody else holds it. ovsdb-server itself lets go of it when
+        the holder's connection ends, kill -9 included.
+        """
+        told = False
+
+        def held() -> bool:
+            nonlocal told
+            if self._connection.idl.lost:
+                raise UnavailableError(f"no ovsdb-server answers at {self.remote}")
+            if self._connection.idl.is_lock_contended and not told:
+                told = True
+                on_wait()
+            return bool(self._connection.idl.has_lock)
+
+        self._set_lock(_LOCK)
+        attempts = Retrying(
+            retry=retry_if_result(lambda has_lock: not has_lock),
+            wait=wait_exponential(multiplier=0.005, max=0.1),
+            stop=stop_after_delay(patience),
+        )
+        try:
+            attempts(held)
+            yield
+        except RetryError:
+            raise UnavailableError(
+                f"another run of ovs_mcast holds this Open vSwitch for {patience:.0f} s: "
+                "wait for it to end"
+            ) from None
+        finally:
+            self._set_lock(None)
+
+    def _set_lock(self, name: str | None) -> None:
+        with self._connection.lock:
+            if self._connection.idl.lost:
+                return  # and the lock is too
+            self._connection.idl.set_lock(name)
+        with suppress(queue.Full):  # wakes the connection's thread, which sends the request
+            self._connection.txns.put_nowait(None)
+
+    def _rows(self, table: str) -> list[Any]:
+        return list(self._api.tables[table].rows.values())

@@ -1,0 +1,98 @@
+"""Rows of OVSDB (ovs-vswitchd.conf.db(5)) as items, and items as rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...core.events import RowEvent
+from ...core.items import Bridge, Port
+from ...core.ownership import EXTERNAL_ID
+
+COLUMNS = {
+    "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg"],
+    "Bridge": ["name", "datapath_type", "fail_mode", "protocols", "external_ids", "ports"],
+    "Port": ["name", "external_ids", "interfaces", "tag", "trunks", "vlan_mode"],
+    "Interface": ["name", "type", "options", "ofport", "ofport_request", "error"],
+}
+_NOTE = f"{EXTERNAL_ID}-"
+
+
+def read_bridge(row: Any) -> Bridge:
+    """A row of table Bridge."""
+    return Bridge(
+        name=row.name,
+        datapath=row.datapath_type or "system",
+        fail_mode=_optional(row.fail_mode) or "",
+        owner=row.external_ids.get(EXTERNAL_ID),
+        notes=tuple(sorted(item for item in row.external_ids.items() if item[0].startswith(_NOTE))),
+        protocols=tuple(row.protocols),
+    )
+
+
+def read_port(bridge: str, row: Any) -> Port:
+    """A row of table Port, with that of its first interface."""
+    interface = row.interfaces[0]
+    return Port(
+        bridge=bridge,
+        name=row.name,
+        type=interface.type,
+        options=tuple(sorted(interface.options.items())),
+        ofport_request=_optional(interface.ofport_request),
+        vlans=tuple(str(part) for part in (*row.tag, *row.trunks, *row.vlan_mode)),
+        owner=row.external_ids.get(EXTERNAL_ID),
+        ofport=_optional(interface.ofport),
+        error=_optional(interface.error),
+    )
+
+
+def read_event(row: Any, columns: frozenset[str]) -> RowEvent:
+    """What a row is about, by what is committed: within a transaction rows show what it writes."""
+
+    def text(column: str, key: str | None = None) -> str:
+        datum = (row._data or {}).get(column)
+        for atom, value in datum.values.items() if datum is not None else ():
+            if key is None or atom.value == key:
+                return str(atom.value if key is None else value.value)
+        return ""
+
+    name, owner, kind = text("name"), text("external_ids", EXTERNAL_ID), text("type")
+    return RowEvent(row._table.name, name, owner or None, kind, columns)
+
+
+def write_bridge(row: Any, item: Bridge) -> None:
+    """Make a row of table Bridge say what the item does."""
+    row.datapath_type = item.datapath
+    row.fail_mode = item.fail_mode or []
+    _write_owner(row, item.owner)
+    _write_notes(row, dict(item.notes))
+
+
+def write_port(row: Any, item: Port) -> None:
+    """Make a row of table Port, and that of its interface, say what the item does."""
+    interface = row.interfaces[0]
+    interface.type = item.type
+    interface.options = dict(item.options)
+    interface.ofport_request = [] if item.ofport_request is None else item.ofport_request
+    row.tag, row.trunks, row.vlan_mode = [], [], []
+    _write_owner(row, item.owner)
+
+
+def _write_notes(row: Any, notes: Mapping[str, str]) -> None:
+    for key in row.external_ids:
+        if key.startswith(_NOTE) and key not in notes:
+            row.delkey("external_ids", key)
+    for key, value in notes.items():
+        row.setkey("external_ids", key, value)
+
+
+def _write_owner(row: Any, owner: str | None) -> None:
+    if owner is None:
+        row.delkey("external_ids", EXTERNAL_ID)
+    else:
+        row.setkey("external_ids", EXTERNAL_ID, owner)
+
+
+def _optional(column: Any) -> Any:
+    """An optional column: the IDL hands it over as a list of none or one."""
+    return column[0] if column else None

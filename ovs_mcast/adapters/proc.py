@@ -1,0 +1,78 @@
+"""Memberships and limits of this network namespace, from /proc."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from pathlib import Path
+
+from ..core.observed import Limits
+
+_IGMP = Path("/proc/net/igmp")
+_IGMP6 = Path("/proc/net/igmp6")
+_SYSCTL = Path("/proc/sys/net")
+
+
+def joined(device: str) -> frozenset[str]:
+    """The groups, IPv4 and IPv6, of which the device is a member."""
+    return frozenset(_joined_v4(_read(_IGMP), device) | _joined_v6(_read(_IGMP6), device))
+
+
+def is_member(device: str, group: str) -> bool:
+    """Whether the device is a member of one group, without a look at each of the others."""
+    if ":" in group:
+        number = socket.inet_pton(socket.AF_INET6, group).hex()
+        lines = (line.split() for line in _read(_IGMP6).splitlines() if number in line)
+        return any(line[1:3] == [device, number] for line in lines)
+    (packed,) = struct.unpack("=I", socket.inet_aton(group))
+    text = _read(_IGMP)
+    found = re.search(rf"^\d+\t{re.escape(device)} *:.*$", text, re.MULTILINE)
+    if found is None:
+        return False
+    following = re.compile(r"^\d", re.MULTILINE).search(text, found.end())
+    end = following.start() if following else len(text)
+    return text.find(f"\t{packed:08X} ", found.end(), end) >= 0
+
+
+def limits() -> Limits:
+    """The two sysctls that bound autojoin; None where this namespace does not show them."""
+    return Limits(
+        igmp_max_memberships=_number(_SYSCTL / "ipv4" / "igmp_max_memberships"),
+        optmem_max=_number(_SYSCTL / "core" / "optmem_max"),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:  # a kernel without the family
+        return ""
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, PermissionError, ValueError):
+        return None
+
+
+def _joined_v4(text: str, device: str) -> set[str]:
+    """A line per device, then an indented line per group, an address in host byte order."""
+    groups = set()
+    current = ""
+    for line in text.splitlines()[1:]:
+        if not line[:1].isspace():
+            current = line.split("\t")[1].split(":")[0].strip()
+        elif current == device:
+            groups.add(socket.inet_ntoa(struct.pack("=I", int(line.split()[0], 16))))
+    return groups
+
+
+def _joined_v6(text: str, device: str) -> set[str]:
+    rows = (line.split() for line in text.splitlines())
+    return {
+        socket.inet_ntop(socket.AF_INET6, bytes.fromhex(row[2]))
+        for row in rows
+        if len(row) > 2 and row[1] == device
+    }

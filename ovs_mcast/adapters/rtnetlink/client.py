@@ -1,0 +1,232 @@
+"""Links, addresses, routes and route look-ups of this network namespace.
+
+Decides nothing: hands over what the kernel says, and sends what it is given in one batch.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+from netaddr import IPAddress
+from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from ...core.changes import Change
+from ...core.items import Address, Route
+from ...core.observed import Link, RoutePath
+from ...errors import UnavailableError
+from . import decode, encode
+from .decode import (
+    Answer,
+    decode_address,
+    decode_fib_match,
+    decode_group_routes,
+    decode_link,
+    decode_path,
+    device_name,
+)
+
+_RECEIVE_OCTETS = 64 << 20  # the answers of the largest batch, which the kernel queues at once
+_LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
+_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
+
+
+class RefusedError(Exception):
+    """The kernel refused requests of a batch: ``errors`` are (position in it, errno)."""
+
+    def __init__(self, errors: Sequence[tuple[int, int]]) -> None:
+        super().__init__(os.strerror(errors[0][1]))
+        self.errors = tuple(errors)
+
+
+class Netlink:
+    """One rtnetlink socket in the namespace of the thread that made it. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self._sequence = 0
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, _RECEIVE_OCTETS)
+        for option in (32, 33):  # SO_SNDBUFFORCE, SO_RCVBUFFORCE: past the sysctl, if we may
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, option, _RECEIVE_OCTETS)
+            except PermissionError:
+                continue
+        self._socket.bind((0, 0))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def links(self) -> dict[str, Link]:
+        """Every device by name."""
+        found = map(decode_link, self._exchange([encode.dump_request(RTM_GETLINK)]))
+        return {link.name: link for link in found}
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Every address of every device, IPv4 and IPv6, in the kernel's order."""
+        name = lru_cache(device_name)
+        request = encode.dump_request(RTM_GETADDR)
+        return tuple(decode_address(answer, name) for answer in self._exchange([request]))
+
+    def group_routes(self) -> tuple[Route, ...]:
+        """The host routes to groups in tables main and local, each with its one device."""
+        name = lru_cache(device_name)
+        request = encode.dump_request(RTM_GETROUTE)
+        return tuple(
+            route
+            for answer in self._exchange([request])
+            for route in decode_group_routes(answer, name)
+        )
+
+    def link(self, name: str) -> Link | None:
+        """One device; None if it is not there."""
+        try:
+            request = encode.link_request(socket.if_nametoindex(name))
+        except OSError:
+            return None
+        found = self._exchange([request], tolerate=lambda _index, code: code in _GONE)
+        return next((decode_link(answer) for answer in found), None)
+
+    def group_route(self, group: IPAddress) -> Route | None:
+        """The host route that takes a packet to the group; None if a wider one does, or none."""
+        request = encode.route_get_request(group)
+        found = self._exchange([request], tolerate=lambda _index, _code: True)
+        return next((route for answer in found if (route := decode_fib_match(answer))), None)
+
+    def look_up(
+        self, groups: Sequence[IPAddress], source: IPAddress | None = None
+    ) -> dict[str, RoutePath]:
+        """Where the kernel would send to each group, from any or from an explicit source.
+
+        The same look-up as `ip route get GROUP [from SOURCE]`.
+        """
+        name = lru_cache(device_name)
+        found = {str(group): RoutePath(None) for group in groups}
+        requests = [encode.look_up_request(group, source) for group in groups]
+        answers = self._exchange(requests, tolerate=lambda _index, _code: True)
+        found.update(decode_path(answer, name) for answer in answers)
+        return found
+
+    def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
+        """Make, replace or remove addresses and routes, all in one batch; RefusedError if any is.
+
+        What is gone already is as wanted, and, unless ``exclusive``, what is there already.
+        """
+        requests: list[bytearray] = []
+        makes: list[tuple[int, bool]] = []
+        for position, change in enumerate(changes):
+            for new, request in _requests(change):
+                requests.append(request)
+                makes.append((position, new))
+        missing: set[int] = set()
+
+        def tolerate(index: int, code: int) -> bool:
+            position, new = makes[index]
+            if code == errno.ESRCH:
+                missing.add(position)
+            return code == errno.EEXIST and not exclusive if new else code in _GONE
+
+        try:
+            self._exchange(requests, tolerate=tolerate)
+        except RefusedError as refused:
+            errors = [(makes[index][0], code) for index, code in refused.errors]
+            raise RefusedError(errors) from None
+        self._remove_late([changes[position] for position in missing], changes)
+
+    def _remove_late(self, missing: Sequence[Change], changes: Sequence[Change]) -> None:
+        """Local routes of IPv6 addresses just made: a work queue makes them, a moment later."""
+        made = {
+            (change.item.device, change.item.address)
+            for change in changes
+            if isinstance(change.item, Address) and change.action != "remove"
+        }
+        late = [
+            change.item
+            for change in missing
+            if isinstance(change.item, Route)
+            and change.item.by_address
+            and (change.item.device, change.item.destination) in made
+        ]
+        removing = Retrying(
+            retry=retry_if_result(bool),
+            stop=stop_after_delay(_LATE),
+            wait=wait_fixed(0.01),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
+
+        def remove() -> bool:
+            left: set[int] = set()
+            requests = [_request(route, new=False) for route in late]
+
+            def tolerate(index: int, code: int) -> bool:
+                left.add(index)
+                return code in _GONE
+
+            self._exchange(requests, tolerate=tolerate)
+            late[:] = [late[index] for index in left]
+            return bool(late)
+
+        removing(remove)
+
+    def _exchange(
+        self, requests: Sequence[bytearray], tolerate: Callable[[int, int], bool] | None = None
+    ) -> list[Answer]:
+        """Send all requests in one datagram and gather the answers; RefusedError for errors."""
+        if not requests:
+            return []
+        self.batches += 1
+        first = self._sequence + 1
+        for request in requests:
+            self._sequence += 1
+            encode.set_sequence(request, self._sequence)
+        try:
+            self._socket.send(b"".join(requests))
+            return self._answers(first, self._sequence, tolerate or (lambda _index, _code: False))
+        except OSError as error:
+            if error.errno in {errno.EPERM, errno.EACCES}:
+                raise UnavailableError(
+                    "changing addresses needs CAP_NET_ADMIN: run as root"
+                ) from None
+            raise
+
+    def _answers(self, first: int, last: int, tolerate: Callable[[int, int], bool]) -> list[Answer]:
+        waiting = set(range(first, last + 1))
+        found: list[Answer] = []
+        errors: list[tuple[int, int]] = []
+        while waiting:
+            for answer in decode.answers(self._socket.recv(1 << 20)):
+                if answer.sequence not in waiting:
+                    continue
+                if not answer.ends:
+                    found.append(answer)
+                if answer.ends or not answer.multi:  # or the one answer of a look-up
+                    waiting.discard(answer.sequence)
+                if answer.code and not tolerate(answer.sequence - first, answer.code):
+                    errors.append((answer.sequence - first, answer.code))
+        if errors:
+            raise RefusedError(errors)
+        return found
+
+
+def _requests(change: Change) -> Iterator[tuple[bool, bytearray]]:
+    """A replaced item is removed first: the kernel replaces neither autojoin nor a device."""
+    if change.action == "remove":
+        yield False, _request(change.item, new=False)
+        return
+    if change.before is not None:
+        yield False, _request(change.before, new=False)
+    yield True, _request(change.item, new=True)
+
+
+def _request(item: object, *, new: bool) -> bytearray:
+    if isinstance(item, Address):
+        return encode.address_request(item, new=new)
+    if isinstance(item, Route):
+        return encode.route_request(item, new=new)
+    raise TypeError(f"{item} is neither an address nor a route")

@@ -1,0 +1,176 @@
+"""What the kernel is asked.
+
+Requests are coded by pyroute2, once for each shape of item: a batch of thousands is the same bytes
+with another group in them.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from functools import lru_cache
+from typing import Any
+
+from netaddr import IPAddress
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELROUTE,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    RTM_NEWADDR,
+    RTM_NEWROUTE,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import (
+    IFA_F_MCAUTOJOIN,
+    IFA_F_NODAD,
+    IFA_F_NOPREFIXROUTE,
+    ifaddrmsg,
+)
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from ...core.items import Address, Route
+from . import LOCAL, TABLES, UNICAST
+
+_SCOPE_LINK, _SCOPE_HOST = 253, 254
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000  # RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH
+_NO_DEVICE = 1 << 30  # the kernel answers ENODEV for this request alone
+
+# Stands in a template for the group, in bytes that nothing else of a request can have.
+_PLACEHOLDERS = {4: IPAddress("239.255.77.109"), 6: IPAddress("ff1e:6f76:736d:6361:7374::ef")}
+
+
+def dump_request(kind: int) -> bytearray:
+    """Everything of one kind, of all address families."""
+    return bytearray(struct.pack("=IHHIIB3x", 20, kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0, 0))
+
+
+def look_up_request(group: IPAddress, source: IPAddress | None) -> bytearray:
+    """A route look-up, as `ip route get GROUP [from SOURCE]`."""
+    return _with_group(_look_up_template(group.version, str(source) if source else ""), group)
+
+
+def route_get_request(group: IPAddress) -> bytearray:
+    """The route that a packet takes, as `ip route get fibmatch GROUP`."""
+    request = look_up_request(group, None)
+    struct.pack_into("=I", request, 16 + 8, _LOOKUP_TABLE | _FIB_MATCH)  # rtm_flags
+    return request
+
+
+def link_request(index: int) -> bytearray:
+    """One device, by its index (struct ifinfomsg)."""
+    header = (32, RTM_GETLINK, NLM_F_REQUEST, 0, 0)
+    return bytearray(struct.pack("=IHHIIBxHiII", *header, 0, 0, index, 0, 0))
+
+
+def address_request(item: Address, *, new: bool) -> bytearray:
+    """Make or remove an address; ``local`` set makes it the peer of that one."""
+    group = IPAddress(item.address)
+    template = _address_template(
+        group.version, _index(item.device), item.prefixlen, item.autojoin, item.metric,
+        item.local, item.protocol, new,
+    )  # fmt: skip
+    return _with_group(template, group)
+
+
+def route_request(item: Route, *, new: bool) -> bytearray:
+    """Make or remove a host route."""
+    group = IPAddress(item.destination)
+    template = _route_template(
+        group.version, _index(item.device), item.source, item.metric, item.table, item.protocol, new
+    )
+    return _with_group(template, group)
+
+
+def set_sequence(request: bytearray, sequence: int) -> None:
+    """Number a request; the kernel's answers bear the number."""
+    struct.pack_into("=I", request, 8, sequence)
+
+
+def _with_group(template: bytes, group: IPAddress) -> bytearray:
+    return bytearray(template.replace(_PLACEHOLDERS[group.version].packed, group.packed))
+
+
+@lru_cache(maxsize=8)
+def _look_up_template(version: int, source: str) -> bytes:
+    bits = 32 if version == 4 else 128
+    header = {"family": _FAMILY[version], "dst_len": bits}
+    values: list[tuple[str, Any]] = [("RTA_DST", str(_PLACEHOLDERS[version]))]
+    if source:
+        header["src_len"] = bits
+        values.append(("RTA_SRC", source))
+    return _encoded(rtmsg(), RTM_GETROUTE, 0, header, values)
+
+
+@lru_cache(maxsize=32)
+def _address_template(
+    version: int, index: int, prefixlen: int, autojoin: bool, metric: int | None,
+    local: str | None, protocol: int | None, new: bool,
+) -> bytes:  # fmt: skip
+    group = str(_PLACEHOLDERS[version])
+    values: list[tuple[str, Any]] = [("IFA_LOCAL", local or group), ("IFA_ADDRESS", group)]
+    if new:
+        # Nobody else can have the address of a group: there is nothing for DAD to detect.
+        flags = IFA_F_NODAD | IFA_F_NOPREFIXROUTE if version == 6 else 0
+        values.append(("IFA_FLAGS", flags | (IFA_F_MCAUTOJOIN if autojoin else 0)))
+        values += _given(IFA_RT_PRIORITY=metric, IFA_PROTO=protocol)
+    header = {
+        "family": _FAMILY[version],
+        "prefixlen": prefixlen,
+        "index": index,
+        # Not global: a group must not become the preferred source of on-link routes.
+        "scope": _SCOPE_HOST if version == 4 and not local else 0,
+    }
+    return _encoded(ifaddrmsg(), RTM_NEWADDR if new else RTM_DELADDR, _how(new), header, values)
+
+
+@lru_cache(maxsize=32)
+def _route_template(
+    version: int, index: int, source: str | None, metric: int | None, table: str,
+    protocol: int | None, new: bool,
+) -> bytes:  # fmt: skip
+    values: list[tuple[str, Any]] = [
+        ("RTA_DST", str(_PLACEHOLDERS[version])),
+        ("RTA_OIF", index),
+        ("RTA_TABLE", TABLES[table]),
+    ]
+    values += _given(RTA_PRIORITY=metric, RTA_PREFSRC=source)
+    scope = _SCOPE_HOST if table == "local" else _SCOPE_LINK
+    header = {
+        "family": _FAMILY[version],
+        "dst_len": 32 if version == 4 else 128,
+        "table": TABLES[table],
+        "proto": protocol or 0,
+        "scope": scope if version == 4 else 0,
+        "type": LOCAL if table == "local" and metric is None else UNICAST,
+    }
+    return _encoded(rtmsg(), RTM_NEWROUTE if new else RTM_DELROUTE, _how(new), header, values)
+
+
+def _how(new: bool) -> int:
+    return int(NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if new else 0))
+
+
+def _given(**values: object) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in values.items() if value is not None]
+
+
+def _encoded(
+    message: Any, kind: int, flags: int, header: dict[str, int], values: list[tuple[str, Any]]
+) -> bytes:
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | flags
+    for name, value in header.items():
+        message[name] = value
+    message["attrs"] = values
+    message.encode()
+    return bytes(message.data)
+
+
+def _index(device: str) -> int:
+    """Asked each time: a device that was removed and made again has another."""
+    try:
+        return socket.if_nametoindex(device)
+    except OSError:
+        return _NO_DEVICE

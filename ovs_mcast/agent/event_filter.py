@@ -1,0 +1,128 @@
+"""Which events concern an overlay, and which may end what makes looks fail. Pure.
+
+Others' devices, routes, rows and learned flows come and go all the time: they are left alone. What
+an event misjudged here would need, the look of every minute finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..core import ownership
+from ..core.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Watched
+from ..core.items import Address, Route
+from ..core.model import Overlay
+from ..core.observed import Link
+from ..core.pipeline import CLASSIFY, DELIVER, FLOOD, GROUP, UNICAST
+from .observer import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An event that concerns the overlay.
+
+    ``wakes`` says that it is no echo of our own changes, and may end what makes looks fail;
+    ``came_up`` that the underlay can be sent on again: its link or an address of it came into use.
+    """
+
+    kind: Kind
+    wakes: bool = False
+    came_up: bool = False
+
+
+class Concern:
+    """What concerns one overlay; remembers how its device and addresses were last said to be."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        suffix = ownership.suffix(overlay.name)
+        self._name = overlay.name
+        self._device = overlay.underlay.device
+        self._tunnel_bridge = overlay.tunnel_bridge
+        self._bridges = {overlay.bridge, overlay.tunnel_bridge, self._device}
+        self._ports = {f"patch-int-{suffix}", f"patch-tun-{suffix}", f"vxlan-{suffix}"}
+        self._groups = {str(group) for group in overlay.flood_groups}
+        self._link: Link | None = None
+        self._index = 0
+        self._addresses: dict[tuple[str, ...], Address] = {}
+        self.watched = {
+            overlay.tunnel_bridge: (
+                *(Watched(table) for table in (CLASSIFY, GROUP, DELIVER, FLOOD)),
+                Watched(UNICAST, added=False),  # where learn() adds flows all the time
+            )
+        }
+        if overlay.datapath == "netdev":
+            self.watched[self._device] = (Watched(0),)
+
+    def row(self, event: RowEvent) -> Finding | None:
+        """A row of Open vSwitch's database."""
+        if not event.table:
+            return Finding("ovsdb", wakes=True)
+        if event.columns == {"ports"} or event.table == "Open_vSwitch":
+            return None  # what is put on a bridge has rows of its own
+        ours = event.owner == self._name or event.name in self._ports | self._bridges
+        rival = event.table == "Interface" and event.type == "vxlan"
+        return Finding("ovsdb") if ours or rival else None
+
+    def flow(self, event: FlowEvent) -> Finding | None:
+        """A flow of ours, or whoever's on the tunnel bridge, but for those that are learned."""
+        ours = ownership.is_cookie(event.cookie, self._name)
+        if event.lost or (ours and not ownership.is_learned(event.cookie)):
+            return Finding("flow")
+        return Finding("flow") if event.bridge == self._tunnel_bridge and not ours else None
+
+    def kernel(self, event: KernelEvent) -> Finding | None:
+        """A link, address, route, rule or membership of the network namespace."""
+        item = event.item
+        if item is None:
+            self._link = None
+            self._addresses.clear()
+            return Finding("overflow", wakes=True)
+        if isinstance(item, Link):
+            return self._on_link(item, event.gone, event.index)
+        if isinstance(item, Address):
+            return self._on_address(item, event.gone)
+        if isinstance(item, Route):
+            ours = ownership.is_ours(item, self._name) or item.destination in self._groups
+            return Finding("route") if ours else None
+        if isinstance(item, Joined):
+            left = event.gone and item.device == self._device and item.group in self._groups
+            return Finding("membership") if left else None
+        return Finding("rule")
+
+    def _on_link(self, link: Link, gone: bool, index: int) -> Finding | None:
+        if link.name != self._device:
+            if index and index == self._index:  # it has another name now
+                self._link, self._index = None, 0
+                return Finding("link", wakes=True)
+            rival = link.udp_port is not None and not link.name.startswith("vxlan_sys_")
+            return Finding("link", wakes=gone) if rival else None
+        self._index = 0 if gone else index
+        before, self._link = self._link, None if gone else link
+        if before == self._link:
+            return None  # statistics, a master, a carrier: nothing that is ours to mend
+        came_up = not gone and link.up and (before is None or not before.up)
+        return Finding("link", wakes=True, came_up=came_up)
+
+    def _on_address(self, address: Address, gone: bool) -> Finding | None:
+        if address.device != self._device:
+            return None
+        before = self._addresses.pop(address.key, None)
+        if not gone:
+            self._addresses[address.key] = address
+            if before == address and before.tentative == address.tentative:
+                return None  # a lifetime that a router advertisement renews
+        sure = before is not None and before.tentative and not gone and not address.tentative
+        return Finding("address", came_up=sure)
+
+    def entry(self, event: EntryEvent) -> Finding | None:
+        """An entry of Open vSwitch's run directory, or of the one that holds that."""
+        name = event.name
+        # Made after its pid file, which every ovs-appctl opens for writing.
+        daemon = name.startswith(("ovs-vswitchd.", "ovsdb-server.")) and name.endswith(".ctl")
+        if not name or name == "db.sock" or daemon:
+            return Finding("vswitchd", wakes=True)
+        if name == f"ovs-mcast-{self._name}.keeper":
+            return Finding("membership")
+        if name.removesuffix(".mgmt") in self.watched and name.endswith(".mgmt"):
+            return Finding("vswitchd")
+        return None

@@ -1,0 +1,153 @@
+"""What the flows of an overlay count and have learned, as metrics: read when Prometheus asks.
+
+| metric | what it is |
+|---|---|
+| `ovs_mcast_open_vswitch_up` | 1 if ovs-vswitchd showed its flows |
+| `ovs_mcast_segments_in_place` | wanted segments with all their flows, whose group is joined |
+| `ovs_mcast_segment_info` | 1; labels `vlan`, `group`, `joined_by`, `send_path` of the last look |
+| `ovs_mcast_bum_packets_total`, `ovs_mcast_bum_bytes_total` | to and from the group, by `direction` |
+| `ovs_mcast_received_packets_total`, `…_bytes_total` | all that came from other VTEPs |
+| `ovs_mcast_learned_macs` | MACs known to be behind other VTEPs |
+| `ovs_mcast_peers` | VTEPs that have them |
+
+All but the first two are for each `vni`, of which there are as many as segments: at most 4,094.
+Bytes are those of the workloads' frames. Counters start from 0 with ovs-vswitchd. What unicast sent
+is no counter: it is forgotten with each learned entry.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ..adapters import proc
+from ..adapters.openflow import OpenFlow, OpenFlowError
+from ..core import ownership
+from ..core import traffic as traffic_module
+from ..core.items import Bridge
+from ..core.model import Overlay
+from ..core.status import SegmentStatus
+from ..core.traffic import Traffic
+from ..errors import UnavailableError
+
+_FRESH = 2.0  # seconds for which one dump answers all who ask
+_PATIENCE = 5  # seconds that a dump may take; a scrape has 10 by default
+_VERSIONS = ("OpenFlow14", "OpenFlow15")
+
+Dump = Callable[[Overlay], list[str] | None]
+
+
+def dump_from(rundir: Path) -> Dump:
+    """How the flows of an overlay's tunnel bridge are read; None where they cannot be."""
+    openflow = OpenFlow(rundir)
+
+    def dump(overlay: Overlay) -> list[str] | None:
+        cookie = ownership.cookie(overlay.name)
+        for version in _VERSIONS:
+            bridge = Bridge(overlay.tunnel_bridge, overlay.datapath, protocols=(version,))
+            try:
+                return openflow.dump_counted(bridge, cookie, ownership.OVERLAY_MASK, _PATIENCE)
+            except (OpenFlowError, UnavailableError):
+                continue
+        return None
+
+    return dump
+
+
+class FlowMetrics(Collector):
+    """Asked from any thread. The loop sets ``wanted``, and ``seen`` after each look."""
+
+    def __init__(self, dump: Dump, joined: Callable[[str], frozenset[str]] = proc.joined) -> None:
+        self.wanted: Overlay | None = None
+        self.seen: Mapping[int, SegmentStatus] = {}
+        self._dump, self._joined = dump, joined
+        self._lock = threading.Lock()
+        self._read: dict[int, Traffic] | None = None
+        self._read_at = -_FRESH
+        self._read_for: Overlay | None = None
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: or registering would read the flows."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """What is there now; without flows what can be said without them."""
+        overlay = self.wanted
+        if overlay is None:
+            return
+        traffic = self._traffic(overlay)
+        yield from _whole(overlay, traffic, self._joined(overlay.underlay.device))
+        yield _info(overlay, self.seen)
+        if traffic is not None:
+            yield from _per_segment(overlay, traffic)
+
+    def _traffic(self, overlay: Overlay) -> dict[int, Traffic] | None:
+        """One dump for all who ask at about the same time; None where there is none to have."""
+        with self._lock:
+            now = time.monotonic()
+            if self._read_for is not overlay or now - self._read_at >= _FRESH:
+                lines = self._dump(overlay)
+                self._read = None if lines is None else traffic_module.traffic(overlay.name, lines)
+                self._read_at, self._read_for = time.monotonic(), overlay
+            return self._read
+
+
+def _whole(
+    overlay: Overlay, traffic: Mapping[int, Traffic] | None, joined: frozenset[str]
+) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        "ovs_mcast_open_vswitch_up", "1 if ovs-vswitchd showed its flows.", labels=["overlay"]
+    )
+    up.add_metric([overlay.name], float(traffic is not None))
+    yield up
+    there = {vni for vni, one in (traffic or {}).items() if one.complete}
+    in_place = sum(
+        segment.vni in there and str(segment.flood_group) in joined for segment in overlay.segments
+    )
+    family = GaugeMetricFamily(
+        "ovs_mcast_segments_in_place", "Segments with all flows and a joined group.",
+        labels=["overlay"],
+    )  # fmt: skip
+    family.add_metric([overlay.name], in_place)
+    yield family
+
+
+def _info(overlay: Overlay, seen: Mapping[int, SegmentStatus]) -> Metric:
+    names = ("vlan", "group", "joined_by", "send_path")
+    info = GaugeMetricFamily(
+        "ovs_mcast_segment_info", "1; how the last look saw the segment.",
+        labels=["overlay", "vni", *names],
+    )  # fmt: skip
+    for vni, one in seen.items():
+        info.add_metric([overlay.name, str(vni), *(str(getattr(one, name)) for name in names)], 1)
+    return info
+
+
+def _per_segment(overlay: Overlay, traffic: Mapping[int, Traffic]) -> Iterator[Metric]:
+    labels = ["overlay", "vni"]
+    macs = GaugeMetricFamily("ovs_mcast_learned_macs", "MACs behind other VTEPs.", labels=labels)
+    peers = GaugeMetricFamily("ovs_mcast_peers", "VTEPs that have them.", labels=labels)
+    for vni, one in traffic.items():
+        macs.add_metric([overlay.name, str(vni)], one.learned)
+        peers.add_metric([overlay.name, str(vni)], len(one.peers))
+    yield from (macs, peers)
+    for unit in ("packets", "bytes"):
+        bum = CounterMetricFamily(
+            f"ovs_mcast_bum_{unit}", f"{unit.capitalize()} to and from the group.",
+            labels=[*labels, "direction"],
+        )  # fmt: skip
+        received = CounterMetricFamily(
+            f"ovs_mcast_received_{unit}", f"{unit.capitalize()} from other VTEPs.", labels=labels
+        )
+        for vni, one in traffic.items():
+            of = [overlay.name, str(vni)]
+            bum.add_metric([*of, "sent"], getattr(one.bum_sent, unit))
+            bum.add_metric([*of, "received"], getattr(one.bum_received, unit))
+            received.add_metric(of, getattr(one.received, unit))
+        yield from (bum, received)

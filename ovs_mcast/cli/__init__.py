@@ -1,0 +1,1 @@
+"""What all commands share: exit statuses, output, and the options that name an overlay."""

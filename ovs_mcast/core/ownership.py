@@ -1,0 +1,88 @@
+"""How what is ours is marked, so that nothing else is ever changed or removed. Pure.
+
+One 19-bit number stands for the overlay's name wherever a mark has no room for text:
+
+- OVSDB rows: ``external_ids:ovs-mcast=<overlay>``;
+- flows: cookie 0x6d, 19 bits overlay, 1 bit learned, 12 bits VLAN, 24 bits VNI;
+- addresses and routes: metric 0x6d000000 + the number, and protocol 109. A metric changes nothing
+  for a host route without a rival, nor for an address that has no prefix route; every kernel since
+  4.18 keeps it for addresses, IFA_PROTO only those since 5.18.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+from .items import Address, Bridge, Flow, Item, Membership, Port, Route
+
+EXTERNAL_ID = "ovs-mcast"
+PROTOCOL = 109  # RTA protocol and IFA_PROTO; not in iproute2's rt_protos
+
+_PREFIX = 0x6D
+LEARNED = 1 << 36  # in a cookie: the flow was made by learn()
+OVERLAY_MASK = 0xFF << 56 | 0x7FFFF << 37
+STATIC_MASK = OVERLAY_MASK | LEARNED
+
+
+@lru_cache(maxsize=64)
+def number(overlay: str) -> int:
+    """The 19-bit number of an overlay's name."""
+    return int.from_bytes(hashlib.sha256(overlay.encode()).digest()[:4], "big") & 0x7FFFF
+
+
+def suffix(overlay: str) -> str:
+    """Five hexadecimal digits for the names of ports, which Linux keeps to 15 octets."""
+    return f"{number(overlay):05x}"
+
+
+def metric(overlay: str) -> int:
+    """The metric of our addresses and routes."""
+    return _PREFIX << 24 | number(overlay)
+
+
+def is_metric(value: int | None) -> bool:
+    """Whether a metric is that of some overlay of ours: half of the mark, see `is_any_overlays`."""
+    return value is not None and value >> 24 == _PREFIX and value & 0xFFFFFF <= 0x7FFFF
+
+
+def cookie(overlay: str, *, vlan: int = 0, vni: int = 0, learned: bool = False) -> int:
+    """The cookie of a flow; VLAN and VNI 0 where the flow serves all segments."""
+    base = _PREFIX << 56 | number(overlay) << 37 | vlan << 24 | vni
+    return base | LEARNED if learned else base
+
+
+def is_cookie(value: int, overlay: str) -> bool:
+    """Whether a flow with this cookie is the overlay's, learned or not."""
+    return value & OVERLAY_MASK == cookie(overlay)
+
+
+def is_learned(value: int) -> bool:
+    """Whether a flow with this cookie, if ours, was made by learn()."""
+    return bool(value & LEARNED)
+
+
+def segment_of(value: int) -> tuple[int, int]:
+    """(VNI, VLAN) that a cookie of ours names; zeros where the flow serves all segments."""
+    return value & 0xFFFFFF, value >> 24 & 0xFFF
+
+
+def is_ours(item: Item, overlay: str) -> bool:
+    """Whether an observed item bears the overlay's mark; only such items are ever changed."""
+    if isinstance(item, Bridge | Port):
+        return item.owner == overlay
+    if isinstance(item, Flow):
+        return is_cookie(item.cookie, overlay) and not is_learned(item.cookie)
+    if isinstance(item, Membership):
+        return True  # found through the overlay's own keeper
+    return item.metric == metric(overlay) and _has_protocol(item)
+
+
+def is_any_overlays(item: Address | Route) -> bool:
+    """Whether an observed address or route bears the mark of some overlay of ours."""
+    return is_metric(item.metric) and _has_protocol(item)
+
+
+def _has_protocol(item: Address | Route) -> bool:
+    """An address shows none on a kernel before 5.18, where the metric alone has to do."""
+    return item.protocol == PROTOCOL or (isinstance(item, Address) and item.protocol is None)

@@ -1,0 +1,210 @@
+"""Segments to flows and back. Pure: text in the form that ovs-ofctl prints, nothing is run.
+
+The pipeline of the tunnel bridge (patch port 1, VXLAN port 2):
+
+| table | does |
+|---|---|
+| 0 classify | from the patch port: outer source = VTEP, group addresses to 30, else to 20; from the VXLAN port: what we sent ourselves is dropped, to our VTEP to 15, else to 10 |
+| 10 group | (VNI, group) of a segment: to 15 |
+| 15 deliver | per VNI: push the segment's VLAN, learn into 20, out of the patch port |
+| 20 unicast | learned: (VLAN, MAC) to one VTEP; no entry: to 30 |
+| 30 flood | per VLAN: pop it, set VNI and group, out of the VXLAN port |
+
+learn() is per segment and not one flow for all, so that its limit holds per segment: a flood of
+MACs in one leaves the others learning; and with delete_learned what a segment learned goes with it.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from netaddr import IPAddress
+
+from . import ownership
+from .groups import ethernet_of
+from .items import Flow
+from .model import Overlay, Segment
+
+PATCH, TUNNEL = 1, 2
+CLASSIFY, GROUP, DELIVER, UNICAST, FLOOD = 0, 10, 15, 20, 30
+
+# Above what an operator's own flows on the underlay bridge usually have, below what they can have.
+UNDERLAY_PRIORITY = 64000
+_SEEN = "reg13=0/0x1"
+_MARK_SEEN = "load:0x1->NXM_NX_REG13[0],resubmit(,0)"
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The names of one address family's tunnel fields in matches and in learn()."""
+
+    src: str
+    dst: str
+    nxm_src: str
+    nxm_dst: str
+
+
+FIELDS = {
+    4: Fields("tun_src", "tun_dst", "NXM_NX_TUN_IPV4_SRC[]", "NXM_NX_TUN_IPV4_DST[]"),
+    6: Fields("tun_ipv6_src", "tun_ipv6_dst", "NXM_NX_TUN_IPV6_SRC[]", "NXM_NX_TUN_IPV6_DST[]"),
+}
+
+
+def tunnel_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
+    """Every flow of the tunnel bridge that does not come from learn()."""
+    yield from _shared_flows(overlay, vtep)
+    for segment in overlay.segments:
+        yield from segment_flows(overlay, segment, vtep)
+
+
+def _shared_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
+    names = FIELDS[vtep.version]
+    cookie = ownership.cookie(overlay.name)
+    # Said once and not in each segment's flows: explicit, so that no local route of a group can
+    # send our packets to lo, and a new VTEP address changes two flows.
+    source = f"set_field:{vtep}->{names.src}"
+    rows = (
+        (CLASSIFY, 110, f"in_port={TUNNEL},dl_src=01:00:00:00:00:00/01:00:00:00:00:00", "drop",
+         "no frame comes from a group address"),
+        (CLASSIFY, 100, f"in_port={PATCH},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00",
+         f"{source},goto_table:{FLOOD}", "broadcast and multicast → flood"),
+        (CLASSIFY, 90, f"in_port={PATCH}", f"{source},goto_table:{UNICAST}",
+         "unicast → learned"),
+        (CLASSIFY, 100, f"{names.src}={vtep},in_port={TUNNEL}", "drop", "from ourselves → drop"),
+        (CLASSIFY, 90, f"{names.dst}={vtep},in_port={TUNNEL}", f"goto_table:{DELIVER}",
+         f"to VTEP {vtep} → deliver"),
+        (CLASSIFY, 80, f"in_port={TUNNEL}", f"goto_table:{GROUP}", "to a group → which one"),
+        (UNICAST, 0, "", f"goto_table:{FLOOD}", "unknown unicast → flood"),
+    )  # fmt: skip
+    for table, priority, match, actions, summary in rows:
+        yield Flow(overlay.tunnel_bridge, table, priority, match, actions, cookie, summary)
+
+
+def segment_flows(overlay: Overlay, segment: Segment, vtep: IPAddress) -> Iterator[Flow]:
+    """The three flows of one segment; their cookie names its VNI and VLAN."""
+    names = FIELDS[vtep.version]
+    vni, vlan, group = segment.vni, segment.vlan, segment.flood_group
+    cookie = ownership.cookie(overlay.name, vlan=vlan, vni=vni)
+    rows = (
+        (GROUP, f"tun_id={vni:#x},{names.dst}={group}", f"goto_table:{DELIVER}",
+         f"VNI {vni} from {group}"),
+        (DELIVER, f"tun_id={vni:#x}",
+         f"push_vlan:0x8100,set_field:{0x1000 | vlan}->vlan_vid,"
+         f"{_learn(overlay, segment)},output:{PATCH}", f"VNI {vni} → vlan {vlan}"),
+        (FLOOD, f"dl_vlan={vlan}",
+         f"pop_vlan,set_field:{vni:#x}->tun_id,set_field:{group}->{names.dst},output:{TUNNEL}",
+         f"vlan {vlan} → {group}"),
+    )  # fmt: skip
+    for table, match, actions, summary in rows:
+        yield Flow(overlay.tunnel_bridge, table, 1, match, actions, cookie, summary)
+
+
+def _learn(overlay: Overlay, segment: Segment) -> str:
+    """Learn (VLAN, source MAC) → its VTEP. hard_timeout: a MAC ages from the last frame it sent."""
+    names = FIELDS[segment.flood_group.version]
+    cookie = ownership.cookie(overlay.name, vlan=segment.vlan, vni=segment.vni, learned=True)
+    return (
+        f"learn(table={UNICAST},hard_timeout={overlay.aging},priority=1,delete_learned,"
+        f"cookie={cookie:#x},limit={overlay.learned_limit},"
+        "NXM_OF_VLAN_TCI[0..11],"  # as just pushed
+        f"NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],"
+        f"load:0->NXM_OF_VLAN_TCI[],load:{segment.vni:#x}->NXM_NX_TUN_ID[],"
+        f"load:{names.nxm_src}->{names.nxm_dst},output:NXM_OF_IN_PORT[])"
+    )
+
+
+def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterator[Flow]:
+    """The flows of the bridge that holds the NIC, which the userspace datapath needs.
+
+    Its tunnels listen on the LOCAL port's own Ethernet address and ask ARP, or neighbour discovery,
+    for the outer destination: so group frames are copied to LOCAL under its address, the frame
+    itself then going its usual way (reg13 says that we saw it), and who asks for a group is
+    answered here.
+    """
+    if not overlay.flood_groups:
+        return
+    bridge, port = overlay.underlay.device, overlay.underlay.udp_port
+    cookie = ownership.cookie(overlay.name)
+    answers = _answer_arp if overlay.family == 4 else _answer_discovery
+    udp, field = ("udp", "nw_dst") if overlay.family == 4 else ("udp6", "ipv6_dst")
+    rows = [
+        (1, f"{udp},{_SEEN},in_port=LOCAL,tp_dst={port}", _MARK_SEEN,
+         "VXLAN from this host → its usual way"),
+    ]  # fmt: skip
+    if overlay.family == 6:
+        rows.append((
+            2, f"udp6,{_SEEN},in_port=LOCAL,ipv6_src={vtep},tp_dst={port}",
+            f"{_written_again(vtep)},{_MARK_SEEN}", f"VXLAN from this host → truly from {vtep}",
+        ))  # fmt: skip
+    for group in overlay.flood_groups:
+        rows.append((
+            0, f"{udp},{_SEEN},{field}={group},tp_dst={port}",
+            f"clone(set_field:{local_mac}->eth_dst,LOCAL),{_MARK_SEEN}", f"{group} → the tunnel",
+        ))  # fmt: skip
+    for above, match, actions, summary in [*rows, *answers(overlay, vtep)]:
+        yield Flow(bridge, 0, UNDERLAY_PRIORITY + above, match, actions, cookie, summary)
+
+
+def underlay_matches(group: IPAddress) -> tuple[str, str]:
+    """What finds the flows of one group among those of the underlay's bridge."""
+    if group.version == 4:
+        return f"udp,nw_dst={group}", f"arp,arp_tpa={group}"
+    return f"udp6,ipv6_dst={group}", f"icmp6,icmp_type=135,nd_target={group}"
+
+
+def _written_again(vtep: IPAddress) -> str:
+    """The outer IPv6 source, written whatever it is.
+
+    Open vSwitch 3.1's userspace datapath believes tun_ipv6_src, yet sends from the source of its
+    route, which for a group is the group. A field is written only where it differs from what is
+    believed, and a change is carried out at the latest before a packet's length is looked at.
+    """
+    return (
+        "set_field:::->ipv6_src,check_pkt_larger(65535)->NXM_NX_REG13[1],"
+        f"set_field:{vtep}->ipv6_src"
+    )
+
+
+_Row = tuple[int, str, str, str]
+
+
+def _own(overlay: Overlay) -> int:
+    """A value of reg13 for each overlay: none replaces another's answers, which are else alike."""
+    return 0x80000 | ownership.number(overlay.name)
+
+
+def _answer_arp(overlay: Overlay, _vtep: IPAddress) -> Iterator[_Row]:
+    for group in overlay.flood_groups:
+        mac = ethernet_of(group)
+        yield (
+            0, f"arp,reg13=0/{_own(overlay):#x},in_port=LOCAL,arp_tpa={group},arp_op=1",
+            "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:2->arp_op,"
+            "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],"
+            f"set_field:{mac}->arp_sha,set_field:{group}->arp_spa,IN_PORT",
+            f"ARP for {group} → {mac}",
+        )  # fmt: skip
+
+
+def _answer_discovery(overlay: Overlay, vtep: IPAddress) -> Iterator[_Row]:
+    """A solicitation becomes the advertisement (RFC 4861, 4.3 and 4.4), in two steps.
+
+    OpenFlow lets only an advertisement have a target link-layer address: 33:33 and the low 32 bits
+    of the group (RFC 2464, 7).
+    """
+    own = _own(overlay)
+    for group in overlay.flood_groups:
+        yield (
+            0,
+            f"icmp6,reg13=0/{own:#x},in_port=LOCAL,icmp_type=135,icmp_code=0,nd_target={group}",
+            "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],"
+            f"set_field:{group}->ipv6_src,set_field:{vtep}->ipv6_dst,"
+            "set_field:136->icmpv6_type,set_field:2->nd_options_type,"
+            f"load:{own:#x}->NXM_NX_REG13[],resubmit(,0)",
+            f"neighbour solicitation for {group} → advertisement",
+        )
+    yield (
+        0, f"icmp6,reg13={own:#x},in_port=LOCAL,icmp_type=136,icmp_code=0",
+        "move:NXM_NX_ND_TARGET[0..31]->NXM_NX_ND_TLL[0..31],load:0x3333->NXM_NX_ND_TLL[32..47],"
+        "IN_PORT", "advertisement → the group's Ethernet address",
+    )  # fmt: skip

@@ -1,0 +1,139 @@
+"""What flows counted and learned, per segment, from the text that ovs-ofctl prints. Pure.
+
+| table | what its flow of a segment counts |
+|---|---|
+| 10 group | received from the group: BUM of every other VTEP |
+| 15 deliver | all that was received, unicast too |
+| 20 unicast | learned: sent to the one VTEP that has the MAC; gone with the entry |
+| 30 flood | sent to the group: BUM of this host |
+
+Frames are counted as workloads send them: without the segment's VLAN tag and without the tunnel's
+headers. Open vSwitch brings its counters up to date about twice a second (ovs-vswitchd.conf.db(5):
+max-revalidator), and they start from 0 when ovs-vswitchd does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from netaddr import IPAddress
+
+from . import ownership
+from .pipeline import DELIVER, FLOOD, GROUP, UNICAST
+
+_COUNTED = re.compile(r"\s*cookie=(0x[0-9a-f]+), .*?table=(\d+), n_packets=(\d+), n_bytes=(\d+), ")
+_MAC = re.compile(r"dl_dst=([0-9a-f:]{17}) actions=")
+# `load` up to OpenFlow 1.4, IPv6 in two halves; `set_field` from 1.5 on.
+_LOADED_V4 = re.compile(r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV4_DST\[\]")
+_LOADED_V6 = re.compile(
+    r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV6_DST\[0\.\.63\],"
+    r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV6_DST\[64\.\.127\]"
+)
+_SET = re.compile(r"set_field:([0-9a-f.:]+)->tun_(?:ipv6_)?dst")
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Frames and their bytes."""
+
+    packets: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.packets + other.packets, self.bytes + other.bytes)
+
+    def since(self, before: Count) -> Count:
+        """What was added; all of it where the counters have started again."""
+        if self.packets < before.packets or self.bytes < before.bytes:
+            return self
+        return Count(self.packets - before.packets, self.bytes - before.bytes)
+
+    def to_json(self) -> dict[str, int]:
+        """Both as whole numbers."""
+        return {"packets": self.packets, "bytes": self.bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What one segment's flows counted, and which MACs it learned behind which VTEP.
+
+    ``received`` is all, ``bum_received`` that part of it which came by the group.
+    ``unicast_sent`` is what the entries that are there now have sent: it falls when they age out.
+    ``complete`` is whether each of the segment's flows that do not come from learn() is there.
+    """
+
+    vlan: int
+    bum_sent: Count = Count()
+    bum_received: Count = Count()
+    received: Count = Count()
+    unicast_sent: Count = Count()
+    peers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    complete: bool = False
+
+    @property
+    def unicast_received(self) -> Count:
+        """What came to this VTEP alone. Both counters were read at about the same moment."""
+        packets = self.received.packets - self.bum_received.packets
+        octets = self.received.bytes - self.bum_received.bytes
+        return Count(max(packets, 0), max(octets, 0))
+
+    @property
+    def learned(self) -> int:
+        """The number of MACs."""
+        return sum(map(len, self.peers.values()))
+
+
+def traffic(overlay: str, lines: Iterable[str]) -> dict[int, Traffic]:
+    """VNI → what its flows counted, of the overlay's flows among the lines, in order of VNI.
+
+    ``lines`` are printed with statistics. What is not a flow of the overlay's is passed over.
+    """
+    counts: defaultdict[int, dict[int, Count]] = defaultdict(dict)
+    peers: defaultdict[int, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    vlans: dict[int, int] = {}
+    for line in lines:
+        printed = _COUNTED.match(line)
+        if printed is None:
+            continue
+        cookie, table = int(printed[1], 16), int(printed[2])
+        vni, vlan = ownership.segment_of(cookie)
+        if not vni or not ownership.is_cookie(cookie, overlay):
+            continue
+        vlans[vni] = vlan
+        before = counts[vni].get(table, Count())
+        counts[vni][table] = before + Count(int(printed[3]), int(printed[4]))
+        if table == UNICAST and (entry := learned_entry(line)) is not None:
+            mac, vtep = entry
+            peers[vni][vtep].append(mac)
+    return {vni: _traffic(vlans[vni], counts[vni], peers[vni]) for vni in sorted(vlans)}
+
+
+def learned_entry(line: str) -> tuple[str, str] | None:
+    """(MAC, VTEP) of a flow that learn() made; None for any other."""
+    mac, vtep = _MAC.search(line), _vtep(line)
+    return (mac[1], vtep) if mac and vtep else None
+
+
+def _vtep(line: str) -> str | None:
+    if loaded := _LOADED_V4.search(line):
+        return str(IPAddress(int(loaded[1], 16), 4))
+    if halves := _LOADED_V6.search(line):
+        return str(IPAddress(int(halves[2], 16) << 64 | int(halves[1], 16), 6))
+    field_set = _SET.search(line)
+    return field_set[1] if field_set else None
+
+
+def _traffic(vlan: int, counts: Mapping[int, Count], peers: Mapping[str, Iterable[str]]) -> Traffic:
+    by_address = sorted(peers.items(), key=lambda peer: IPAddress(peer[0]))
+    return Traffic(
+        vlan=vlan,
+        bum_sent=counts.get(FLOOD, Count()),
+        bum_received=counts.get(GROUP, Count()),
+        received=counts.get(DELIVER, Count()),
+        unicast_sent=counts.get(UNICAST, Count()),
+        peers={vtep: tuple(sorted(macs)) for vtep, macs in by_address},
+        complete=counts.keys() >= {GROUP, DELIVER, FLOOD},
+    )

@@ -1,0 +1,126 @@
+"""A plan carried out on a machine, in its order; what was done, failed and was not tried."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from netaddr import IPAddress
+
+from ..adapters.openflow import OpenFlowError
+from ..adapters.ovsdb.transaction import OvsdbError
+from ..adapters.rtnetlink.client import RefusedError
+from ..core.changes import Change, Plan
+from ..core.items import Address, Membership
+from ..core.plan import batches
+from ..core.status import Progress
+from ..errors import ApplyError, UnavailableError
+from ..membership.keeper import KeeperError
+from .backend import Keeper, Machine
+
+LOG = logging.getLogger(__name__)
+
+
+def apply(machine: Machine, changes: Plan, progress: Progress | None = None) -> None:
+    """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
+    done: list[Change] = []
+    if changes.neighbours:
+        with machine.vswitchd() as control:
+            control.set_neighbours(changes.neighbours)
+    for where, batch in batches(changes):
+        LOG.debug("%s: %d changes", where, len(batch))
+        try:
+            _send(machine, changes, where, batch)
+        except RefusedError as error:
+            failed = [batch[position] for position, _code in error.errors]
+            done += [change for change in batch if change not in failed]
+            raise _apply_error(_why(failed[0], error), changes, done, failed) from None
+        except (OvsdbError, OpenFlowError, KeeperError) as error:
+            raise _apply_error(str(error), changes, done, batch) from None
+        done += batch
+        if progress is not None:
+            progress(len(done), len(changes))
+
+
+def _send(machine: Machine, changes: Plan, where: str, batch: Sequence[Change]) -> None:
+    if where == "ovsdb":
+        _commit(machine, batch)
+    elif where == "netlink":
+        with _held_meanwhile(machine, batch):
+            machine.netlink.apply(batch, exclusive=changes.part)
+    elif where == "keeper":
+        keeper = machine.keeper(changes.overlay)
+        for change in batch:
+            (_join_or_leave if changes.part else _keep)(keeper, change)
+    else:
+        on = where.removeprefix("flow ")
+        bridge = machine.ovsdb.bridges().get(on)
+        if bridge is None:
+            raise OpenFlowError(f"{on}: the bridge is gone")
+        machine.openflow.apply(bridge, batch)
+
+
+def _commit(machine: Machine, batch: Sequence[Change]) -> None:
+    """One transaction; one that is not followed says whether ovs-vswitchd runs at all."""
+    try:
+        machine.ovsdb.apply(batch)
+    except UnavailableError:
+        with machine.vswitchd():
+            raise
+
+
+def _keep(keeper: Keeper, change: Change) -> None:
+    if change.action == "remove":
+        keeper.end()
+    elif isinstance(change.item, Membership):
+        keeper.replace(change.item)
+
+
+def _join_or_leave(keeper: Keeper, change: Change) -> None:
+    assert isinstance(change.item, Membership)
+    for group in change.item.groups:
+        (keeper.leave if change.action == "remove" else keeper.join)(change.item.device, group)
+
+
+@contextmanager
+def _held_meanwhile(machine: Machine, batch: Sequence[Change]) -> Iterator[None]:
+    """Sockets hold the groups whose addresses are replaced: the kernel's own membership ends."""
+    groups: defaultdict[str, list[IPAddress]] = defaultdict(list)
+    for change in batch:
+        item = change.item
+        if isinstance(item, Address) and item.autojoin and change.before is not None:
+            groups[item.device].append(IPAddress(item.address))
+    with ExitStack() as held:
+        for device, replaced in groups.items():
+            one = held.enter_context(machine.memberships(device))
+            with suppress(UnavailableError):  # a courtesy to the groups' traffic
+                one.join(replaced)
+        yield
+
+
+def _apply_error(
+    message: str, changes: Plan, done: Sequence[Change], failed: Sequence[Change]
+) -> ApplyError:
+    tried = {id(change) for change in (*done, *failed)}
+    pending = [change for change in changes if id(change) not in tried]
+    counts = f"{len(done)} done, {len(failed)} failed, {len(pending)} pending: run again"
+    return ApplyError(f"{message} ({counts})", done=done, failed=failed, pending=pending)
+
+
+def _why(change: Change, error: RefusedError) -> str:
+    code = error.errors[0][1]
+    message = f"{change.action} {change.kind} {change.item.target}: {error}"
+    if code == errno.ENOBUFS:
+        return f"{message}: no more autojoin groups; raise net.ipv4.igmp_max_memberships"
+    if code == errno.EADDRINUSE and isinstance(change.item, Address):
+        # inet6_addr_add() joins before it adds, addrconf_ifdown() takes away without leaving.
+        device = change.item.device
+        return (
+            f"{message}: {device} lost this address when it went down, and the kernel holds the "
+            f"membership on; only a new {device} gets it back. --membership socket on the system "
+            f"datapath does without; net.ipv6.conf.{device}.keep_addr_on_down=1 keeps addresses"
+        )
+    return message

@@ -1,0 +1,78 @@
+"""Build the Backend of this machine, and a Host on it."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+from .. import probe
+from ..adapters import openflow, proc, vswitchd
+from ..adapters.ovsdb import connection
+from ..adapters.rtnetlink import client
+from ..errors import ConfigurationError
+from ..membership import in_process, keeper
+from ..membership import sockets as sockets_module
+from .backend import Holding, Machine
+from .host import Host
+
+
+def connect(
+    db: str | None = None, *, rundir: str | Path | None = None, holding: Holding = "keeper"
+) -> Host:
+    """A Host for the Open vSwitch of this machine and the network namespace of the caller.
+
+    ``db`` is the OVSDB remote, unix:FILE (unix:/run/openvswitch/db.sock) or tcp:ADDRESS:PORT; the
+    sockets of ovs-vswitchd are looked for in ``rundir``, by default beside a unix: ``db``, else
+    $OVS_RUNDIR. UnavailableError if Open vSwitch does not run.
+
+    ``holding`` says who holds the groups where sockets do: "keeper", a process that is left behind
+    and lives on after `close`; or "here", this process, until `close` or `hand_over`.
+
+    >>> with om.connect() as host:
+    ...     host.overlays()
+    []
+    """
+    return Host(this_machine(db, rundir, holding))
+
+
+_REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
+
+
+def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) -> Machine:
+    """The Open vSwitch and the namespace of the caller; see host.connect."""
+    if holding not in get_args(Holding):
+        raise ConfigurationError(f"{holding!r} is neither keeper nor here", field="holding")
+    check_remote(db, "db")
+    sockets = Path(rundir) if rundir else rundir_of(db)
+    with vswitchd.Vswitchd(sockets):
+        rows = connection.Ovsdb(db or f"unix:{sockets}/db.sock")
+    threads = in_process.Here(sockets)
+    return Machine(
+        ovsdb=rows,
+        openflow=openflow.OpenFlow(sockets),
+        netlink=client.Netlink(),
+        vswitchd=partial(vswitchd.Vswitchd, sockets),
+        limits=proc.limits,
+        joined=proc.joined,
+        is_member=proc.is_member,
+        memberships=sockets_module.Memberships,
+        send_path=probe.send_path,
+        keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
+        hand_over=threads.hand_over,
+        let_go=threads.close,
+    )
+
+
+def check_remote(db: str | None, field: str) -> None:
+    """ConfigurationError if it is no connection method (ovsdb(7)) that we have."""
+    if db is not None and not _REMOTE.fullmatch(db):
+        raise ConfigurationError(f"{db!r} is neither unix:FILE nor tcp:ADDRESS:PORT", field=field)
+
+
+def rundir_of(db: str | None) -> Path:
+    """Where the sockets of ovs-vswitchd are: beside a unix: ``db``, else in $OVS_RUNDIR."""
+    if db is not None and db.startswith("unix:"):
+        return Path(db.removeprefix("unix:")).parent
+    return vswitchd.run_directory()

@@ -1,0 +1,1 @@
+"""Who holds the multicast sockets: this process, a keeper process, or an agent's thread."""

@@ -1,0 +1,1 @@
+"""The command `ovs-mcast setup`: build, change or remove an overlay."""

@@ -1,0 +1,212 @@
+"""The kernel that a Host on memory reaches: netlink, and sockets that join; with faults."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from netaddr import IPAddress
+
+from ..adapters.rtnetlink.client import RefusedError
+from ..core.changes import Change
+from ..core.closeable import Closing
+from ..core.items import Address, Membership, Route
+from ..core.observed import Link, RoutePath
+from ..errors import UnavailableError
+from ..membership.keeper import KeeperError
+from .linux import refused
+from .system import Ground
+
+_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
+
+
+class FakeNetlink:
+    """machine.Netlink."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground, self._linux = ground, ground.linux
+
+    def links(self) -> dict[str, Link]:
+        """Every device by name."""
+        return dict(self._linux.links)
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Every address of every device, in the order of the devices."""
+        order = {name: place for place, name in enumerate(self._linux.indexes)}
+        return tuple(sorted(self._linux.addresses.values(), key=lambda item: order[item.device]))
+
+    def group_routes(self) -> tuple[Route, ...]:
+        """The host routes to groups."""
+        return self._linux.routes
+
+    def link(self, name: str) -> Link | None:
+        """One device."""
+        return self._linux.links.get(name)
+
+    def group_route(self, group: IPAddress) -> Route | None:
+        """The host route that takes a packet to the group."""
+        way = self._linux.way(str(group))
+        return way if isinstance(way, Route) else None
+
+    def look_up(
+        self, groups: Sequence[IPAddress], source: IPAddress | None = None
+    ) -> dict[str, RoutePath]:
+        """Where a packet to each group would leave."""
+        return self._linux.look_up(groups, source)
+
+    def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
+        """One batch, of which the kernel carries out what it does not refuse."""
+        faults = self._ground.faults
+        if faults.strikes("not-permitted"):
+            raise UnavailableError("changing addresses needs CAP_NET_ADMIN: run as root")
+        errors: list[tuple[int, int]] = []
+        with self._ground.lock:
+            for position, change in enumerate(changes[: faults.cut(len(changes), whole=False)]):
+                try:
+                    self._make(change, exclusive)
+                except OSError as error:
+                    errors.append((position, error.errno or errno.EINVAL))
+                else:
+                    self._ground.made.append(change)
+            faults.made(len(changes))
+        if errors:
+            raise RefusedError(errors)
+
+    def _make(self, change: Change, exclusive: bool) -> None:
+        """What is gone, or there, is as wanted; what is replaced goes first."""
+        new = change.action != "remove"
+        joins = new and isinstance(change.item, Address)
+        if joins and self._ground.faults.strikes("address-refused"):
+            raise refused(errno.ENOBUFS)
+        try:
+            if change.before is not None or not new:
+                self._remove(change.before or change.item)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+        try:
+            if new:
+                self._add(change.item)
+        except OSError as error:
+            if exclusive or error.errno != errno.EEXIST:
+                raise
+
+    def _add(self, item: object) -> None:
+        if isinstance(item, Address):
+            self._linux.add_address(item)
+        elif isinstance(item, Route):
+            self._linux.add_route(item)
+
+    def _remove(self, item: object) -> None:
+        if isinstance(item, Address):
+            self._linux.remove_address(item)
+        elif isinstance(item, Route):
+            self._linux.remove_route(item)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class FakeMemberships(Closing):
+    """machine.Joining: sockets for a while."""
+
+    def __init__(self, ground: Ground, device: str) -> None:
+        self._ground, self._device = ground, device
+
+    def join(self, groups: Iterable[IPAddress]) -> None:
+        """Hold each of them."""
+        if self._ground.faults.strikes("join-refused"):
+            raise UnavailableError(f"cannot join on {self._device}: No buffer space available")
+        try:
+            self._ground.linux.join(self, self._device, map(str, groups))
+        except OSError as error:
+            raise UnavailableError(f"cannot join on {self._device}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Let go of all."""
+        self._ground.linux.leave(self)
+
+
+class FakeKeeper:
+    """machine.Keeper: one for each overlay, on as many sockets as it takes."""
+
+    def __init__(self, ground: Ground, overlay: str) -> None:
+        self._ground, self._overlay = ground, overlay
+
+    def held(self, joined: Callable[[str], frozenset[str]]) -> Membership | None:
+        """What it holds; of a device that was made anew, nothing."""
+        membership = self._ground.keepers.get(self._overlay)
+        if membership is None:
+            return None
+        device = membership.device
+        if self._ground.linux.indexes.get(device) != self._ground.indexes[self._overlay]:
+            return Membership(device, ())
+        there = joined(device)
+        return Membership(device, tuple(g for g in membership.groups if g in there))
+
+    def replace(self, membership: Membership) -> None:
+        """Hold these in place of those held."""
+        if self._ground.faults.strikes("join-refused"):
+            raise KeeperError(f"cannot join on {membership.device}: No buffer space available")
+        change = Change("update", membership, "kept")
+        self._ground.make([change], lambda _batch: self._take(membership))
+
+    def join(self, device: str, group: str) -> None:
+        """Hold one group more."""
+        there = self._serving(device)
+        if self._ground.faults.strikes("join-refused"):
+            raise KeeperError(f"cannot join {group} on {device}: No buffer space available")
+        self._become("add", device, group, (*there.groups, group))
+
+    def leave(self, device: str, group: str) -> None:
+        """Let go of one group."""
+        there = self._serving(device)
+        self._become("remove", device, group, [one for one in there.groups if one != group])
+
+    def hold(self, membership: Membership, ready: Callable[[], None]) -> None:
+        """Hold them until another thread replaces or ends this keeper."""
+        self.replace(membership)
+        mine = self._ground.keepers[self._overlay]
+        ready()
+        with self._ground.let_go:
+            self._ground.let_go.wait_for(
+                lambda: self._ground.keepers.get(self._overlay) is not mine
+            )
+
+    def settle(self) -> None:
+        """A change of keeper is whole here: there are never two."""
+
+    def end(self) -> None:
+        """Let go of all groups."""
+        held = self._ground.keepers.get(self._overlay)
+        if held is not None:
+            change = Change("remove", held, "not wanted")
+            self._ground.make([change], lambda _batch: self._ground.kill_keeper(self._overlay))
+
+    def _serving(self, device: str) -> Membership:
+        there = self._ground.keepers.get(self._overlay)
+        index = self._ground.linux.indexes.get(device)
+        if there is None or index != self._ground.indexes[self._overlay]:
+            raise KeeperError(f"no keeper holds groups of {device}")
+        return there
+
+    def _become(
+        self, action: Literal["add", "remove"], device: str, group: str, groups: Iterable[str]
+    ) -> None:
+        change = Change(action, Membership(device, (group,)), "one of several")
+        held = Membership(device, tuple(sorted(set(groups), key=IPAddress)))
+        self._ground.make([change], lambda _batch: self._take(held))
+
+    def _take(self, membership: Membership) -> None:
+        ground = self._ground
+        try:
+            ground.linux.join((self._overlay, "new"), membership.device, membership.groups)
+        except OSError as error:
+            raise KeeperError(f"cannot join on {membership.device}: {error.strerror}") from None
+        with ground.let_go:
+            held = ground.linux.sockets.pop((self._overlay, "new"))
+            ground.linux.sockets[self._overlay] = held
+            ground.keepers[self._overlay] = membership
+            ground.indexes[self._overlay] = ground.linux.indexes[membership.device]
+            ground.let_go.notify_all()

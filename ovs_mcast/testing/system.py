@@ -1,0 +1,84 @@
+"""What the parts of one fake machine share: its Linux, its Open vSwitch, its faults and keepers."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Sequence
+
+from netaddr import IPAddress
+
+from ..core.changes import Change
+from ..core.items import Membership
+from ..core.observed import RoutePath
+from ..probe import Evidence, SendPath
+from ..probe.verdict import judge
+from .faults import Faults
+from .linux import DETECTION, Linux
+from .openvswitch import OpenVSwitch
+
+
+class Ground:
+    """What all parts of one fake machine share; ``made`` are the changes so far, in order."""
+
+    def __init__(self, linux: Linux, switch: OpenVSwitch) -> None:
+        self.linux, self.switch, self.faults = linux, switch, Faults()
+        self.made: list[Change] = []
+        self.keepers: dict[str, Membership] = {}
+        self.indexes: dict[str, int | None] = {}
+        self.lock = threading.RLock()
+        self.let_go = threading.Condition(self.lock)
+
+    def make(self, changes: Sequence[Change], make: Callable[[Sequence[Change]], None]) -> None:
+        """An atomic batch; a run that is interrupted in it makes nothing of it."""
+        with self.lock:
+            if self.faults.cut(len(changes), whole=True):
+                make(changes)
+                self.made += changes
+            self.faults.made(len(changes))
+
+    def kill_keeper(self, overlay: str) -> None:
+        """The process that holds the overlay's sockets ends, and they with it."""
+        with self.let_go:
+            self.keepers.pop(overlay, None)
+            self.linux.leave(overlay)
+            self.let_go.notify_all()
+
+    def sleep(self, seconds: float) -> None:
+        """Time passes on the machine, and none here."""
+        with self.lock:
+            self.linux.elapse(seconds)
+
+    def send_path(self, device: str, group: str) -> SendPath:
+        """What probe.send_path would see; waits, on the machine's own clock, for detection."""
+        with self.lock:
+            linux, family = self.linux, IPAddress(group).version
+            if family == 6:
+                linux.elapse(DETECTION)
+            unicast = (
+                IPAddress(item.address)
+                for item in linux.addresses.values()
+                if item.device == device and not IPAddress(item.address).is_multicast()
+            )
+            source = next((one for one in unicast if one.version == family), None)
+            destination = IPAddress(group)
+            sends = linux.look_up([destination], None)[group]
+            tunnels = RoutePath(None)
+            if source is not None:
+                way = linux.look_up([destination], source)[group]
+                tunnels = RoutePath(way.device, str(source))
+            seen = {sends.device} if sends.device and linux.links[sends.device].up else set()
+            return judge(
+                Evidence(
+                    group=destination,
+                    device=device,
+                    watched=tuple(dict.fromkeys(filter(None, (device, "lo", sends.device)))),
+                    seen=frozenset(seen),
+                    sends=sends,
+                    tunnels=tunnels,
+                    taken=linux.taken(group),
+                    holders=tuple(a for a in linux.addresses.values() if a.address == group),
+                    error=0 if sends.device else errno.ENETUNREACH,
+                    up=linux.links[device].up,
+                )
+            )

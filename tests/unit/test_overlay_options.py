@@ -1,0 +1,224 @@
+"""The choice of an overlay on a command line: options, or a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ovs_mcast.cli.overlay_options import Choice, parse_segment, read_file
+from ovs_mcast.errors import ConfigurationError
+
+FULL = """
+name: tenants
+bridge: br-int
+tunnel_bridge: br-mcast
+datapath: system
+membership: auto
+underlay: {device: eth0, vtep: 10.0.0.1, udp_port: 4789, ttl: 8}
+groups: 239.1.0.0/20
+segments:
+  - {vni: 100, vlan: 100, group: 239.0.0.1}
+  - {vni: 101, vlan: 101}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("100", {"vni": 100}),
+        ("100,vlan=7", {"vni": 100, "vlan": 7}),
+        ("100,group=239.0.0.1", {"vni": 100, "group": "239.0.0.1"}),
+        ("100,group=239.0.0.1,vlan=7", {"vni": 100, "group": "239.0.0.1", "vlan": 7}),
+        ("100,vlan=7,group=ff05::1", {"vni": 100, "vlan": 7, "group": "ff05::1"}),
+        (" 100 , vlan=7 ", {"vni": 100, "vlan": 7}),
+        ("0", {"vni": 0}),
+        ("100,group=", {"vni": 100, "group": ""}),
+    ],
+)
+def test_a_segment_on_the_command_line(text: str, meant: dict[str, object]) -> None:
+    """VNI first, then group and VLAN in any order, as the file would have them."""
+    assert parse_segment(text) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "vni=100", "x", "-1", "1.5", "0x64", "1_000", "٣", "100,", "100,vlan", "100,vlan=",
+     "100,vlan=x", "100,vlan=-1", "100,vlan=7,vlan=8", "100,group=239.0.0.1,group=239.0.0.2",
+     "100,vni=5", "100,colour=red", "100,239.0.0.1", "100 vlan=7", "9" * 5000],
+)  # fmt: skip
+def test_a_segment_that_is_none_is_refused(text: str) -> None:
+    """Anything else is refused, shown, and told how it should be."""
+    with pytest.raises(ConfigurationError) as raised:
+        parse_segment(text)
+    assert raised.value.field == "--segment"
+
+
+@given(
+    st.integers(0, 1 << 30),
+    st.none() | st.integers(0, 1 << 20),
+    st.none() | st.ip_addresses().map(str),
+    st.booleans(),
+)
+def test_a_segment_means_what_it_says(
+    vni: int, vlan: int | None, group: str | None, group_first: bool
+) -> None:
+    """What was put into the text comes out of it, whether the model accepts it or not."""
+    parts = [f"vlan={vlan}"] * (vlan is not None) + [f"group={group}"] * (group is not None)
+    text = ",".join([str(vni), *(reversed(parts) if group_first else parts)])
+    wanted: dict[str, object] = {"vni": vni, "vlan": vlan, "group": group}
+    assert parse_segment(text) == {key: value for key, value in wanted.items() if value is not None}
+
+
+@given(st.text("0123456789,=vlangroup. ", max_size=30) | st.text(max_size=10))
+def test_any_segment_is_read_or_refused(text: str) -> None:
+    """No text makes reading a segment fail otherwise."""
+    try:
+        found = parse_segment(text)
+    except ConfigurationError as refusal:
+        assert refusal.field == "--segment"  # noqa: PT017
+    else:
+        assert {"vni"} <= found.keys() <= {"vni", "vlan", "group"}
+
+
+def test_options_make_an_overlay() -> None:
+    """Every option has its place in the overlay."""
+    overlay = Choice(
+        name="x", bridge="b", tunnel_bridge="t", datapath="netdev", membership="autojoin",
+        underlay="eth0", vtep="10.0.0.1", udp_port=4790, ttl=3, groups="239.1.0.0/20", aging=9,
+        learned_limit=8, segments=("100,vlan=7", "101,group=239.0.0.1"),
+    ).overlay()  # fmt: skip
+    assert (overlay.name, overlay.bridge, overlay.tunnel_bridge) == ("x", "b", "t")
+    assert (overlay.datapath, overlay.membership) == ("netdev", "autojoin")
+    assert (overlay.underlay.device, str(overlay.underlay.vtep)) == ("eth0", "10.0.0.1")
+    assert (overlay.underlay.udp_port, overlay.underlay.ttl) == (4790, 3)
+    assert (overlay.aging, overlay.learned_limit) == (9, 8)
+    assert [(s.vni, s.vlan, str(s.group)) for s in overlay.segments] == [
+        (100, 7, "239.1.0.100"),
+        (101, 101, "239.0.0.1"),
+    ]
+
+
+def test_options_and_the_file_of_the_same_names_are_one() -> None:
+    """What is not given has the same default on the command line as in the library."""
+    overlay = Choice(underlay="eth0", segments=["5,group=239.0.0.1"]).overlay()
+    assert (overlay.name, overlay.bridge, overlay.underlay.udp_port) == ("default", "br-int", 4789)
+
+
+@pytest.mark.parametrize(
+    ("choice", "field"),
+    [
+        (Choice(), "--underlay"),
+        (Choice(segments=["5"]), "--underlay"),
+        (Choice(underlay="eth0"), "--segment"),
+        (Choice(underlay="eth0", segments=["5"]), "segments.0.group"),
+        (Choice(underlay="eth0", segments=["x"]), "--segment"),
+        (Choice(underlay="eth0", segments=["5,group=239.0.0.1"], ttl=0), "underlay.ttl"),
+        (Choice(underlay="eth0", segments=["5,group=239.0.0.1"], udp_port=0), "underlay.udp_port"),
+        (Choice(underlay="eth0", segments=["5,group=239.0.0.1"], name=""), "name"),
+        (Choice(underlay="", segments=["5,group=239.0.0.1"]), "underlay.device"),
+    ],
+)
+def test_options_that_make_no_overlay_are_refused(choice: Choice, field: str) -> None:
+    """The option that is missing or the value that cannot be is named."""
+    with pytest.raises(ConfigurationError) as raised:
+        choice.overlay()
+    assert raised.value.field == field
+
+
+def test_a_file_makes_an_overlay(tmp_path: Path) -> None:
+    """The example of the design is read, as YAML and as JSON, to the same overlay."""
+    path = tmp_path / "overlay.yaml"
+    path.write_text(FULL)
+    overlay = Choice(config=path).overlay()
+    assert (overlay.name, overlay.underlay.ttl) == ("tenants", 8)
+    assert [str(segment.group) for segment in overlay.segments] == ["239.0.0.1", "239.1.0.101"]
+    assert Choice(config=path).overlay_name() == "tenants"
+    same = tmp_path / "overlay.json"
+    same.write_text(json.dumps(read_file(path)))
+    assert Choice(config=same).overlay() == overlay
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "not a mapping"),
+        ("- 1\n- 2\n", "not a mapping"),
+        ("hello", "not a mapping"),
+        ("[]", "not a mapping"),
+        ('{"name": ', "line"),
+        ("name: [", "line"),
+        ("a: b: c", "line 1"),
+        ("name: x\n\tbridge: y", "line 2"),
+        ("name: !!python/object/apply:os.system [id]", "line 1"),
+        ("? [a]\n: b", "line 1"),
+        ("name: \x01", "cannot be read"),
+        ("name: 2026-99-99", "2026"),
+        ("aging: " + "9" * 5000, "digits"),
+        ("[" * 5000, ""),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    """What is not a mapping in YAML or JSON is refused, with the line where that is known."""
+    path = tmp_path / "broken.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError) as raised:
+        Choice(config=path).overlay()
+    assert raised.value.field == "--config"
+    if says != "2026":
+        assert says in raised.value.reason
+    assert str(path) in raised.value.reason
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """A path to nothing, to a directory, or to what is not text."""
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00\x80")
+    for path in (tmp_path / "missing", tmp_path, binary):
+        with pytest.raises(ConfigurationError) as raised:
+            Choice(config=path).overlay()
+        assert raised.value.field == "--config"
+        assert str(path) in raised.value.reason
+
+
+def test_a_mistake_in_a_file_names_its_key(tmp_path: Path) -> None:
+    """A refusal of the model is in the words of the file."""
+    path = tmp_path / "overlay.yaml"
+    path.write_text(FULL.replace("vlan: 101", "vlan: 100"))
+    with pytest.raises(ConfigurationError) as raised:
+        Choice(config=path).overlay()
+    assert raised.value.field == "segments.1.vlan"
+
+
+@pytest.mark.parametrize(
+    ("other", "option"),
+    [
+        ({"name": "x"}, "--name"),
+        ({"name": ""}, "--name"),
+        ({"tunnel_bridge": "t"}, "--tunnel-bridge"),
+        ({"underlay": "eth0"}, "--underlay"),
+        ({"segments": ["5"]}, "--segment"),
+        ({"udp_port": 4789}, "--udp-port"),
+        ({"udp_port": 0}, "--udp-port"),
+        ({"ttl": 0}, "--ttl"),
+        ({"groups": "239.1.0.0/20"}, "--groups"),
+        ({"learned_limit": 1}, "--learned-limit"),
+    ],
+)
+def test_a_file_says_all(tmp_path: Path, other: dict[str, str], option: str) -> None:
+    """With a file every other choice is refused, also one that would be refused by itself."""
+    path = tmp_path / "overlay.yaml"
+    path.write_text(FULL)
+    for ask in (Choice.overlay, Choice.overlay_name):
+        with pytest.raises(ConfigurationError) as raised:
+            ask(Choice(config=path, **other))  # type: ignore[arg-type]
+        assert raised.value.field == option
+
+
+def test_the_name_alone_is_enough_for_teardown() -> None:
+    """Teardown needs neither underlay nor segments, and without a name it is the default's."""
+    assert Choice().overlay_name() == "default"
+    assert Choice(name="tenants").overlay_name() == "tenants"

@@ -1,0 +1,89 @@
+"""An overlay is read back from its marks such that asking for it again would change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, event, given
+
+from ovs_mcast.core import ownership
+from ovs_mcast.core.changes import Change
+from ovs_mcast.core.items import Address
+from ovs_mcast.core.model import Overlay, Segment
+from ovs_mcast.core.observed import Observed
+from ovs_mcast.core.plan import plan
+from ovs_mcast.core.recovery import discover
+from ovs_mcast.errors import ConfigurationError
+
+from . import simulate
+from .simulate_joining import bare
+from .strategies import Scene, built, scenes
+from .test_methods import GROUPS, KINDS, overlay, settled
+
+
+def whole(wanted: Overlay, machine: Observed) -> Observed:
+    """The machine with bridges, ports and flows too."""
+    changes = [change for change in plan(wanted, machine) if change.kind in _ROWS]
+    return simulate.after(machine, changes)
+
+
+_ROWS = {"bridge", "port", "flow"}
+
+
+@pytest.mark.parametrize(("datapath", "family", "method"), KINDS)
+def test_every_method_is_told_by_what_it_leaves(datapath: str, family: int, method: str) -> None:
+    wanted = overlay(datapath, family, method, GROUPS[family][:3])
+    machine = whole(wanted, settled(wanted, bare()))
+    assert discover("default", machine) == wanted
+
+
+@given(scenes(clean=True))
+def test_asking_again_for_what_was_found_changes_nothing(scene: Scene) -> None:
+    wanted, machine = scene
+    machine = built(wanted, machine)
+    assume(wanted.segments)
+    assume(any(bridge.owner == wanted.name for bridge in machine.bridges.values()))
+    found = discover(wanted.name, machine)
+    event(wanted.membership)
+    assert found.segments == wanted.segments
+    assert list(plan(found, machine)) == list(plan(wanted, machine))
+
+
+@pytest.mark.parametrize(("metric", "protocol"), [(None, None), (ownership.metric("default"), 4)])
+def test_somebody_elses_addresses_leave_none_of_ours(
+    metric: int | None, protocol: int | None
+) -> None:
+    """Groups that the device has joined already are autojoin's without an address, or a keeper."""
+    wanted = overlay("system", 4, "autojoin", GROUPS[4][:2])
+    theirs = [
+        Address("eth0", group, 32, True, metric, protocol=protocol) for group in GROUPS[4][:2]
+    ]
+    seen = bare()
+    machine = whole(wanted, settled(wanted, replace(seen, addresses=(*seen.addresses, *theirs))))
+    assert discover("default", machine) == wanted
+
+
+def test_a_flow_that_is_missing_is_missed() -> None:
+    """Either of the two flows that name the group is enough to tell what the segment was."""
+    wanted = overlay("system", 4, "socket", GROUPS[4][:2])
+    machine = whole(wanted, settled(wanted, bare()))
+    for flow in machine.flows:
+        without = replace(machine, flows=tuple(one for one in machine.flows if one != flow))
+        changes = list(plan(discover("default", without), without))
+        assert changes == [Change("add", flow, "missing")], flow
+
+
+def test_the_name_alone_tells_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="tunnel bridge is gone"):
+        discover("default", bare())
+
+
+def test_two_segments_of_one_vlan_contradict_each_other() -> None:
+    """As after a run that was killed between two of its bundles."""
+    one = overlay("system", 4, "socket", GROUPS[4][:1])
+    two = one.model_copy(update={"segments": (Segment(vni=9, vlan=1, group="239.0.0.9"),)})
+    machine = whole(one, settled(one, bare()))
+    both = replace(machine, flows=machine.flows + whole(two, machine).flows)
+    with pytest.raises(ConfigurationError, match="VLAN 1"):
+        discover("default", both)

@@ -1,0 +1,109 @@
+"""What flows counted and learned, from text as Open vSwitch 3.1 prints it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ovs_mcast.core import ownership, traffic
+from ovs_mcast.core.traffic import Count
+
+STATIC = ownership.cookie("default", vlan=12, vni=70_000)
+LEARNED = ownership.cookie("default", vlan=12, vni=70_000, learned=True)
+_LEARN = f"learn(table=20,cookie={LEARNED:#x},load:NXM_NX_TUN_IPV4_SRC[]->NXM_NX_TUN_IPV4_DST[])"
+
+
+def line(table: int, packets: int, octets: int, rest: str, *, cookie: int = STATIC) -> str:
+    return (
+        f" cookie={cookie:#x}, duration=26.690s, table={table}, n_packets={packets}, "
+        f"n_bytes={octets}, {rest}"
+    )
+
+
+def entry(mac: str, loads: str, packets: int = 0, *, cookie: int = LEARNED) -> str:
+    rest = (
+        f"hard_timeout=300, priority=1,vlan_tci=0x000c/0x0fff,dl_dst={mac} actions="
+        f"load:0->NXM_OF_VLAN_TCI[],load:0x11170->NXM_NX_TUN_ID[],{loads},output:2"
+    )
+    return line(20, packets, packets * 60, rest, cookie=cookie)
+
+
+def to(address: str) -> str:
+    return f"load:{address}->NXM_NX_TUN_IPV4_DST[]"
+
+
+DUMP = [
+    "OFPST_FLOW reply (OF1.4) (xid=0x2):",
+    line(
+        0,
+        99,
+        9999,
+        "priority=90,in_port=1 actions=goto_table:20",
+        cookie=ownership.cookie("default"),
+    ),
+    line(10, 3, 300, "priority=1,tun_id=0x11170,tun_dst=239.0.0.1 actions=goto_table:15"),
+    line(15, 5, 420, f"priority=1,tun_id=0x11170 actions={_LEARN},output:1"),
+    entry("02:00:00:00:00:02", to("0xa000003"), 4),
+    entry("02:00:00:00:00:01", to("0xa000003"), 1),
+    entry("02:00:00:00:00:03", to("0xa000002")),
+    line(30, 7, 700, "priority=1,dl_vlan=12 actions=pop_vlan,output:2"),
+]
+
+
+def test_each_flow_is_counted_as_what_it_carries() -> None:
+    seen = traffic.traffic("default", DUMP)
+    assert list(seen) == [70_000]
+    one = seen[70_000]
+    assert one.vlan == 12
+    assert one.bum_sent == Count(7, 700)
+    assert one.bum_received == Count(3, 300)
+    assert one.received == Count(5, 420)
+    assert one.unicast_received == Count(2, 120)
+    assert one.unicast_sent == Count(5, 300)
+
+
+def test_macs_are_sorted_under_the_vtep_that_has_them() -> None:
+    one = traffic.traffic("default", DUMP)[70_000]
+    assert one.peers == {
+        "10.0.0.2": ("02:00:00:00:00:03",),
+        "10.0.0.3": ("02:00:00:00:00:01", "02:00:00:00:00:02"),
+    }
+    assert list(one.peers) == ["10.0.0.2", "10.0.0.3"]
+    assert one.learned == 3
+
+
+@pytest.mark.parametrize(
+    ("loads", "vtep"),
+    [
+        (to("0xa000003"), "10.0.0.3"),
+        (to("0"), "0.0.0.0"),
+        ("set_field:10.0.0.3->tun_dst", "10.0.0.3"),
+        (
+            "load:0x10002->NXM_NX_TUN_IPV6_DST[0..63],"
+            "load:0xfd00000000000000->NXM_NX_TUN_IPV6_DST[64..127]",
+            "fd00::1:2",
+        ),
+        ("load:0x1->NXM_NX_TUN_IPV6_DST[0..63],load:0->NXM_NX_TUN_IPV6_DST[64..127]", "::1"),
+        ("set_field:fd00::1:2->tun_ipv6_dst", "fd00::1:2"),
+    ],
+)
+def test_the_vtep_is_read_as_each_version_of_openflow_prints_it(loads: str, vtep: str) -> None:
+    printed = entry("02:00:00:00:00:01", loads)
+    assert traffic.learned_entry(printed) == ("02:00:00:00:00:01", vtep)
+
+
+def test_what_is_not_the_overlays_is_passed_over() -> None:
+    foreign = ownership.cookie("other", vlan=12, vni=70_000)
+    lines = [line.replace(f"{STATIC:#x}", f"{foreign:#x}") for line in DUMP]
+    lines = [line.replace(f"{LEARNED:#x}", f"{foreign | 1 << 36:#x}") for line in lines]
+    assert traffic.traffic("default", [*lines, " cookie=0x0, broken", ""]) == {}
+
+
+def test_counters_that_started_again_count_from_nothing() -> None:
+    assert Count(5, 500).since(Count(2, 200)) == Count(3, 300)
+    assert Count(1, 60).since(Count(2, 200)) == Count(1, 60)
+
+
+def test_two_counters_of_two_moments_never_make_less_than_nothing() -> None:
+    """The group's flow was read after a packet that the delivering one was read before."""
+    lines = [line(10, 3, 300, "priority=1 actions=x"), line(15, 2, 200, "priority=1 actions=x")]
+    assert traffic.traffic("default", lines)[70_000].unicast_received == Count(0, 0)
