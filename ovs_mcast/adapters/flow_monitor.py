@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.events import FlowEvent, Watched
 
 ALL_TABLES = 0xFF
@@ -32,7 +32,7 @@ _UPDATE = struct.Struct("!HH")  # length, event
 _FULL = struct.Struct("!BBHHH4xQ")  # table, reason, timeouts, priority, cookie
 
 
-class FlowEvents(Closing):
+class FlowEvents(Closeable):
     """Flow events of one bridge, non-blocking; OSError if ovs-vswitchd does not have it now."""
 
     def __init__(self, rundir: Path, bridge: str, watched: Sequence[Watched], version: str) -> None:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.events import EntryEvent
 
 _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
@@ -21,7 +21,7 @@ _MASK = (
 _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, octets of the name
 
 
-class Inotify(Closing):
+class Inotify(Closeable):
     """Watches of directories; those that are not there yet are left out, see ``watch``."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Thread
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, tagged
 from ..errors import UnavailableError
 
@@ -44,7 +44,7 @@ _PACKET_OUTGOING = 4
 _WHOLE = 0xFFFFFFFF
 
 
-class PacketSocket(Closing):
+class PacketSocket(Closeable):
     """Frames of one device: sends them, and hears those of one ethertype (all, by default).
 
     ``namespace`` is the id of a process in whose network namespace the device is. Frames that this

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 
 _PATIENCE = 5.0  # seconds, for each word of an answer
 _LISTENING = "00010000"  # of the flags in /proc/net/unix: __SO_ACCEPTCON
@@ -67,7 +67,7 @@ class TakenError(Exception):
         self.pid, self.uid = pid, uid
 
 
-class Instance(Closing):
+class Instance(Closeable):
     """The name, held until ``close``; TakenError if another process has it."""
 
     def __init__(self, name: str) -> None:

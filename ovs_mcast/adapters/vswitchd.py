@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.changes import Neighbour
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.observed import RoutePath
 from ..errors import UnavailableError
 
@@ -30,7 +30,7 @@ def run_directory() -> Path:
     return Path(os.environ.get("OVS_RUNDIR") or DEFAULT_RUNDIR)
 
 
-class Vswitchd(Closing):
+class Vswitchd(Closeable):
     """One connection to ovs-vswitchd's control socket. UnavailableError if nobody answers."""
 
     def __init__(self, rundir: Path) -> None:

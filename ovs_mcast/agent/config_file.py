@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..cli.overlay_options import Choice
+from ..cli.overlay_options import OverlayOptions
 from ..core.events import EntryEvent
 from ..core.model import Overlay
 from ..errors import ConfigurationError
@@ -29,7 +29,7 @@ class Configuration:
     def read(self) -> Overlay:
         """What the file wants now; ConfigurationError if it is refused."""
         self._signature = self._sign()
-        return Choice(config=self.path).overlay()
+        return OverlayOptions(config=self.path).overlay()
 
     def directories(self) -> set[Path]:
         """The directories of the file and of each link on the way to it."""

@@ -18,7 +18,7 @@ from .observer import Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Trigger:
     """An event that concerns the overlay.
 
     ``wakes`` says that it is no echo of our own changes, and may end what makes looks fail;
@@ -30,7 +30,7 @@ class Finding:
     came_up: bool = False
 
 
-class Concern:
+class EventFilter:
     """What concerns one overlay; remembers how its device and addresses were last said to be."""
 
     def __init__(self, overlay: Overlay) -> None:
@@ -53,57 +53,57 @@ class Concern:
         if overlay.datapath == "netdev":
             self.watched[self._device] = (Watched(0),)
 
-    def row(self, event: RowEvent) -> Finding | None:
+    def row(self, event: RowEvent) -> Trigger | None:
         """A row of Open vSwitch's database."""
         if not event.table:
-            return Finding("ovsdb", wakes=True)
+            return Trigger("ovsdb", wakes=True)
         if event.columns == {"ports"} or event.table == "Open_vSwitch":
             return None  # what is put on a bridge has rows of its own
         ours = event.owner == self._name or event.name in self._ports | self._bridges
         rival = event.table == "Interface" and event.type == "vxlan"
-        return Finding("ovsdb") if ours or rival else None
+        return Trigger("ovsdb") if ours or rival else None
 
-    def flow(self, event: FlowEvent) -> Finding | None:
+    def flow(self, event: FlowEvent) -> Trigger | None:
         """A flow of ours, or whoever's on the tunnel bridge, but for those that are learned."""
         ours = ownership.is_cookie(event.cookie, self._name)
         if event.lost or (ours and not ownership.is_learned(event.cookie)):
-            return Finding("flow")
-        return Finding("flow") if event.bridge == self._tunnel_bridge and not ours else None
+            return Trigger("flow")
+        return Trigger("flow") if event.bridge == self._tunnel_bridge and not ours else None
 
-    def kernel(self, event: KernelEvent) -> Finding | None:
+    def kernel(self, event: KernelEvent) -> Trigger | None:
         """A link, address, route, rule or membership of the network namespace."""
         item = event.item
         if item is None:
             self._link = None
             self._addresses.clear()
-            return Finding("overflow", wakes=True)
+            return Trigger("overflow", wakes=True)
         if isinstance(item, Link):
             return self._on_link(item, event.gone, event.index)
         if isinstance(item, Address):
             return self._on_address(item, event.gone)
         if isinstance(item, Route):
             ours = ownership.is_ours(item, self._name) or item.destination in self._groups
-            return Finding("route") if ours else None
+            return Trigger("route") if ours else None
         if isinstance(item, Joined):
             left = event.gone and item.device == self._device and item.group in self._groups
-            return Finding("membership") if left else None
-        return Finding("rule")
+            return Trigger("membership") if left else None
+        return Trigger("rule")
 
-    def _on_link(self, link: Link, gone: bool, index: int) -> Finding | None:
+    def _on_link(self, link: Link, gone: bool, index: int) -> Trigger | None:
         if link.name != self._device:
             if index and index == self._index:  # it has another name now
                 self._link, self._index = None, 0
-                return Finding("link", wakes=True)
+                return Trigger("link", wakes=True)
             rival = link.udp_port is not None and not link.name.startswith("vxlan_sys_")
-            return Finding("link", wakes=gone) if rival else None
+            return Trigger("link", wakes=gone) if rival else None
         self._index = 0 if gone else index
         before, self._link = self._link, None if gone else link
         if before == self._link:
             return None  # statistics, a master, a carrier: nothing that is ours to mend
         came_up = not gone and link.up and (before is None or not before.up)
-        return Finding("link", wakes=True, came_up=came_up)
+        return Trigger("link", wakes=True, came_up=came_up)
 
-    def _on_address(self, address: Address, gone: bool) -> Finding | None:
+    def _on_address(self, address: Address, gone: bool) -> Trigger | None:
         if address.device != self._device:
             return None
         before = self._addresses.pop(address.key, None)
@@ -112,17 +112,17 @@ class Concern:
             if before == address and before.tentative == address.tentative:
                 return None  # a lifetime that a router advertisement renews
         sure = before is not None and before.tentative and not gone and not address.tentative
-        return Finding("address", came_up=sure)
+        return Trigger("address", came_up=sure)
 
-    def entry(self, event: EntryEvent) -> Finding | None:
+    def entry(self, event: EntryEvent) -> Trigger | None:
         """An entry of Open vSwitch's run directory, or of the one that holds that."""
         name = event.name
         # Made after its pid file, which every ovs-appctl opens for writing.
         daemon = name.startswith(("ovs-vswitchd.", "ovsdb-server.")) and name.endswith(".ctl")
         if not name or name == "db.sock" or daemon:
-            return Finding("vswitchd", wakes=True)
+            return Trigger("vswitchd", wakes=True)
         if name == f"ovs-mcast-{self._name}.keeper":
-            return Finding("membership")
+            return Trigger("membership")
         if name.removesuffix(".mgmt") in self.watched and name.endswith(".mgmt"):
-            return Finding("vswitchd")
+            return Trigger("vswitchd")
         return None

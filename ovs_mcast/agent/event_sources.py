@@ -14,23 +14,23 @@ from ..adapters.flow_monitor import FlowEvents
 from ..adapters.inotify import Inotify
 from ..adapters.ovsdb import connection
 from ..adapters.rtnetlink.monitor import NetlinkEvents
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.events import RowEvent
 from ..core.model import Overlay
 from ..errors import UnavailableError
-from ..host.backend import Machine
+from ..host.backend import Backend
 from ..membership.keeper import Keeper
 from .config_file import Configuration
-from .event_filter import Concern, Finding
+from .event_filter import EventFilter, Trigger
 from .signals import Signals
 
-CONFIGURATION = Finding("configuration", wakes=True)
-HANGUP = Finding("signal", wakes=True)
+CONFIGURATION = Trigger("configuration", wakes=True)
+HANGUP = Trigger("signal", wakes=True)
 
-_Read = Callable[[], Iterator[Finding]]
+_Read = Callable[[], Iterator[Trigger]]
 
 
-class Sources(Closing):
+class Sources(Closeable):
     """All events that concern one overlay at a time, in the thread of the loop."""
 
     def __init__(self, rundir: Path, configuration: Configuration, signals: Signals) -> None:
@@ -53,25 +53,25 @@ class Sources(Closing):
     def serve(self, overlay: Overlay) -> None:
         """Tell of what concerns this overlay from now on."""
         self._name = overlay.name
-        self._concern = Concern(overlay)
+        self._concern = EventFilter(overlay)
         for bridge in list(self._flows):
             self._drop_flows(bridge)
 
-    def wait(self, seconds: float) -> list[Finding]:
+    def wait(self, seconds: float) -> list[Trigger]:
         """What concerns the overlay, as soon as something does, or anything else has come."""
         self._watch_files()
         ready = self._selector.select(max(0.0, seconds))
         return list(dict.fromkeys(finding for key, _ in ready for finding in key.data()))
 
-    def open(self, machine: Machine) -> list[Finding]:
+    def open(self, machine: Backend) -> list[Trigger]:
         """Listen to what this machine has by now; what may have been missed until then."""
         rows = machine.ovsdb
         if isinstance(rows, connection.Ovsdb):
             rows.watch(self._rows.put)
         opened = [bridge for bridge in self._concern.watched if self._open_flows(bridge, machine)]
-        found = [Finding("flow")] if opened else []
+        found = [Trigger("flow")] if opened else []
         if self._open_keeper():
-            found.append(Finding("membership"))
+            found.append(Trigger("membership"))
         return found
 
     def close(self) -> None:
@@ -87,17 +87,17 @@ class Sources(Closing):
         run = {self._rundir, self._rundir.parent}
         self._files.watch(run | self._configuration.directories())
 
-    def _read_kernel(self) -> Iterator[Finding]:
+    def _read_kernel(self) -> Iterator[Trigger]:
         yield from filter(None, map(self._concern.kernel, self._kernel.read()))
 
-    def _read_rows(self) -> Iterator[Finding]:
+    def _read_rows(self) -> Iterator[Trigger]:
         yield from filter(None, map(self._concern.row, self._rows.read()))
 
-    def _read_signals(self) -> Iterator[Finding]:
+    def _read_signals(self) -> Iterator[Trigger]:
         if self._signals.read():
             yield HANGUP
 
-    def _read_files(self) -> Iterator[Finding]:
+    def _read_files(self) -> Iterator[Trigger]:
         written = False
         for event in self._files.read():
             written |= self._configuration.may_be(event)
@@ -105,14 +105,14 @@ class Sources(Closing):
                 found = self._concern.entry(event)
             else:
                 at = event.directory == self._rundir.parent and event.name == self._rundir.name
-                found = Finding("vswitchd", wakes=True) if at else None
+                found = Trigger("vswitchd", wakes=True) if at else None
             if found is not None:
                 self._unable.clear()
                 yield found
         if written and self._configuration.has_changed():
             yield CONFIGURATION
 
-    def _open_flows(self, bridge: str, machine: Machine) -> bool:
+    def _open_flows(self, bridge: str, machine: Backend) -> bool:
         if bridge in self._flows or bridge in self._unable:
             return False
         row = machine.ovsdb.bridges().get(bridge)
@@ -125,7 +125,7 @@ class Sources(Closing):
             return True
         return False
 
-    def _read_flows(self, bridge: str) -> Iterator[Finding]:
+    def _read_flows(self, bridge: str) -> Iterator[Trigger]:
         events = self._flows[bridge]
         seen = events.read()
         if seen is not None:
@@ -135,7 +135,7 @@ class Sources(Closing):
         if events.refused:
             self._unable.add(bridge)
         else:  # the bridge went, perhaps before it answered
-            yield Finding("vswitchd")
+            yield Trigger("vswitchd")
 
     def _drop_flows(self, bridge: str) -> None:
         events = self._flows.pop(bridge)
@@ -154,9 +154,9 @@ class Sources(Closing):
             return True
         return False
 
-    def _read_keeper(self) -> Iterator[Finding]:
+    def _read_keeper(self) -> Iterator[Trigger]:
         self._drop_keeper()
-        yield Finding("membership")
+        yield Trigger("membership")
 
     def _drop_keeper(self) -> None:
         if self._keeper is not None:
@@ -165,7 +165,7 @@ class Sources(Closing):
             self._keeper = None
 
 
-class _Rows(Closing):
+class _Rows(Closeable):
     """Row events from the thread of a connection to that of the loop."""
 
     def __init__(self) -> None:

@@ -10,19 +10,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from ..adapters.systemd import Notify
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.model import Overlay
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError
-from ..host.connect import rundir_of, this_machine
+from ..host.connect import open_backend, rundir_of
 from ..host.host import Host
-from ..membership.in_process import Here
+from ..membership.in_process import InProcessKeepers
 from ..probe import send_path
 from .config_file import Configuration, read_or_refuse
-from .event_filter import Finding
+from .event_filter import Trigger
 from .event_sources import CONFIGURATION, HANGUP, Sources
 from .observer import Kind, Observer
 from .responder import Responder
-from .scheduler import Pace, Pacer
+from .scheduler import Scheduler, Timings
 from .signals import Interrupted, Signals
 
 LOG = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def _defect(error: Exception) -> DefectError:
     return DefectError(f"a defect of ovs_mcast, please report it: {error!r}")
 
 
-class Agent(Closing):
+class Agent(Closeable):
     """Keeps one overlay true, from the main thread: ``run`` returns when a signal ends it.
 
     ``overlay`` is what the file wanted when it was read first. Observers are told in their order.
@@ -56,7 +56,7 @@ class Agent(Closing):
         notify: Notify | None = None,
         left_behind: Sequence[str] = (),
         respond: bool = False,
-        pace: Pace | None = None,
+        pace: Timings | None = None,
     ) -> None:
         self._configuration, self._overlay, self._db = configuration, overlay, db
         self._observers = list(observers)
@@ -66,11 +66,11 @@ class Agent(Closing):
         self._path_wanted = True
         self._ready = False
         self._alive_at = 0.0
-        self._pacer = Pacer(time.monotonic(), pace or Pace(), random.random)
+        self._pacer = Scheduler(time.monotonic(), pace or Timings(), random.random)
         with ExitStack() as stack:
             self._signals = stack.enter_context(Signals())
             # Not the Host's: what is held is held while Open vSwitch is away.
-            self._here = stack.enter_context(Here(rundir_of(db), self._notify))
+            self._here = stack.enter_context(InProcessKeepers(rundir_of(db), self._notify))
             self._responder = stack.enter_context(Responder()) if respond else None
             self._sources = stack.enter_context(
                 Sources(rundir_of(db), configuration, self._signals)
@@ -110,7 +110,7 @@ class Agent(Closing):
         if not self._signals.ended and time.monotonic() >= self._pacer.due():
             self._look()
 
-    def _take(self, finding: Finding) -> None:
+    def _take(self, finding: Trigger) -> None:
         if finding in {CONFIGURATION, HANGUP}:
             self._reload(hangup=finding == HANGUP)
         if finding.kind == "ovsdb" and finding.wakes:
@@ -150,9 +150,9 @@ class Agent(Closing):
         try:
             with self._signals.looking():
                 host = self._connected()
-                self._sources.open(host.machine)
+                self._sources.open(host.backend)
                 status = host.reconcile(self._overlay, self._progress)
-                missed = self._sources.open(host.machine)
+                missed = self._sources.open(host.backend)
         except OvsMcastError as error:
             if isinstance(error, UnavailableError | ApplyError):
                 self._drop()
@@ -206,7 +206,7 @@ class Agent(Closing):
 
     def _connected(self) -> Host:
         if self._host is None:
-            machine = this_machine(self._db, None, "keeper")
+            machine = open_backend(self._db, None, "keeper")
             self._host = Host(replace(machine, keeper=self._here.keeper))
         return self._host
 

@@ -31,7 +31,7 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from ..core.changes import Change
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.model import Overlay
 from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
@@ -45,7 +45,7 @@ _RESPONDERS = 256  # beyond which the responders of probes are one: "other"
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-class Metrics(Quiet, Closing):
+class Metrics(Quiet, Closeable):
     """An observer whose counts are scraped from ``address``, (IP address, port), until ``ended``.
 
     With None nothing is served: read ``registry``. UnavailableError where the port is taken.

@@ -13,7 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from netaddr import AddrFormatError, IPAddress
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..errors import ConfigurationError, UnavailableError
 
 _FIELD = "--metrics"
@@ -39,7 +39,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return str(address), int(port)
 
 
-class Exposition(Closing):
+class Exposition(Closeable):
     """Answers each GET on (address, port) with all of a registry; port 0 takes any that is free.
 
     UnavailableError where the port is taken, or the address is not this machine's. A scrape has a

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.model import Overlay
 from ..errors import OvsMcastError
 from ..probe import Reachability, send
@@ -23,7 +23,7 @@ _FORGOTTEN = 30  # rounds without an answer
 _REMEMBERED = 256  # hosts of a group
 
 
-class Prober(Quiet, Closing):
+class Prober(Quiet, Closeable):
     """Every ``pause`` seconds one group is asked; ``tell`` is called in the thread."""
 
     def __init__(self, pause: float, tell: Callable[[Reachability], None]) -> None:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from ..cli import output
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.model import Overlay
 from ..errors import OvsMcastError
 from ..probe import respond
@@ -27,7 +27,7 @@ _APART = 5.0  # seconds between two starts
 _PATIENCE = 5.0
 
 
-class Responder(Closing):
+class Responder(Closeable):
     """The process, started by ``keep``, and once more where it has ended."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from .observer import Failing
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Timings:
     """Lengths in seconds; ``jitter`` is the share of a pause that chance takes off.
 
     ``quiet`` and ``bound``: a look begins once no event came for so long, and at the latest so long
@@ -33,14 +33,14 @@ class Pace:
     rest: float = 5.0
 
 
-class Pacer:
+class Scheduler:
     """When the next look is due. ``chance`` gives numbers from 0 to 1.
 
     Calls come in the order of time: ``event`` at any time, ``began`` and then ``succeeded`` or
     ``failed`` for each look.
     """
 
-    def __init__(self, now: float, pace: Pace, chance: Callable[[], float]) -> None:
+    def __init__(self, now: float, pace: Timings, chance: Callable[[], float]) -> None:
         self._pace, self._chance = pace, chance
         self._first: float | None = now - pace.bound  # the first look is due at once
         self._last = now - pace.bound

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 
 _GRACE = 2.0  # seconds that a look under way has to end by itself
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -18,7 +18,7 @@ class Interrupted(BaseException):
     """A look took too long to end by itself after a signal that ends the agent."""
 
 
-class Signals(Closing):
+class Signals(Closeable):
     """From the main thread, until ``close``; readable when a signal came."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class OverlayOptions:
     """What the options of a command say of an overlay; None where they say nothing."""
 
     config: Path | None = None

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Closing:
+class Closeable:
     """A context that ends by ``close``."""
 
     def close(self) -> None:

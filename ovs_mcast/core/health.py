@@ -15,7 +15,7 @@ from .items import Bridge, Port
 from .model import Overlay
 from .observed import Observed, RoutePath
 from .preflight import vxlan_rivals
-from .status import Holder, Kept, KeptSegment
+from .status import Holder, OverlayStatus, SegmentDetail
 from .target import method_of, others_addresses, tentative_vtep, vtep_of
 from .traffic import Traffic
 
@@ -113,12 +113,12 @@ def kept(
     left: Plan,
     traffic: Mapping[int, Traffic],
     holder: Holder,
-) -> Kept:
+) -> OverlayStatus:
     """What is there of an overlay, and what is not as it was made: ``left`` would mend it."""
     method = method_of(overlay, seen)
     found = [str(change) for change in left] + faults(overlay, seen)
     segments = {
-        segment.vni: KeptSegment(
+        segment.vni: SegmentDetail(
             vlan=segment.vlan,
             group=str(segment.flood_group),
             joined_by=method if str(segment.flood_group) in seen.joined else "none",
@@ -131,7 +131,7 @@ def kept(
         found.append("no segment has a flow: has ovs-vswitchd started anew? Run setup again")
     if method == "socket" and holder.who == "nobody":
         found.append("no process holds the groups: run setup again")
-    return Kept(
+    return OverlayStatus(
         overlay=overlay.name,
         healthy=not found,
         underlay=overlay.underlay.device,

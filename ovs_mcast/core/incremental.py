@@ -17,7 +17,7 @@ from netaddr import IPAddress
 from ..errors import ConfigurationError
 from . import methods, target
 from .changes import Change, Plan
-from .items import Address, Flow, Item, Membership
+from .items import Address, Flow, GroupMembership, Item
 from .model import Overlay, Segment
 from .observed import Decision, Limits, Observed
 from .plan import neighbours, ordered, wanted
@@ -25,7 +25,7 @@ from .target import vtep_of
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
+class SegmentItems:
     """One segment as an overlay of its own, and the items that no other segment wants."""
 
     overlay: Overlay
@@ -44,7 +44,7 @@ class Alone:
         return tuple(item for item in self.items if isinstance(item, Flow))
 
 
-class InPlace:
+class AppliedOverlay:
     """One overlay that was put in place, by segment.
 
     ``settled`` is whether that was seen, and nothing has gone wrong since: else the whole has to be
@@ -136,7 +136,7 @@ class InPlace:
         method = target.method_of(self.first, Observed(decision=self.decision))
         return method != "socket" and self.first.family == 4
 
-    def alone(self, segment: Segment, seen: Observed, vtep: IPAddress) -> Alone:
+    def alone(self, segment: Segment, seen: Observed, vtep: IPAddress) -> SegmentItems:
         """One segment beside the others, of which there is at least one."""
         sharing = self._users[segment.flood_group] - {segment.vni}
         others = sharing or (vni for vni in self._segments if vni != segment.vni)
@@ -145,10 +145,10 @@ class InPlace:
         overlay = self._with(segment)
         items = [item for item in wanted(overlay, seen, vtep) if item.key not in shared]
         if not sharing and target.method_of(overlay, seen) == "socket":
-            items.append(Membership(overlay.underlay.device, (str(segment.flood_group),)))
-        return Alone(overlay, segment, tuple(items), bool(sharing))
+            items.append(GroupMembership(overlay.underlay.device, (str(segment.flood_group),)))
+        return SegmentItems(overlay, segment, tuple(items), bool(sharing))
 
-    def addition(self, alone: Alone, seen: Observed) -> Plan:
+    def addition(self, alone: SegmentItems, seen: Observed) -> Plan:
         """What puts the segment in place."""
         changes = [Change("add", item, "wanted") for item in alone.items]
         coming = [item for item in alone.items if isinstance(item, Address)]
@@ -159,7 +159,7 @@ class InPlace:
         told = neighbours(alone.overlay, changes)
         return Plan(alone.overlay.name, ordered(changes), told, part=True)
 
-    def removal(self, alone: Alone) -> Plan:
+    def removal(self, alone: SegmentItems) -> Plan:
         """What takes the segment away; its learned flows go with those that learn them."""
         changes = [Change("remove", item, "not wanted") for item in alone.items]
         return Plan(alone.overlay.name, ordered(changes), part=True)

@@ -170,7 +170,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
+class GroupMembership:
     """Groups of a device that the sockets of a keeper hold, one keeper for each overlay."""
 
     kind: ClassVar[str] = "membership"
@@ -189,4 +189,4 @@ class Membership:
         return f"{groups} dev {self.device} by sockets"
 
 
-Item = Bridge | Port | Flow | Address | Route | Membership
+Item = Bridge | Port | Flow | Address | Route | GroupMembership

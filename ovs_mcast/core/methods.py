@@ -19,7 +19,7 @@ from typing import Literal
 from netaddr import IPAddress
 
 from . import ownership
-from .items import Address, Membership, Route
+from .items import Address, GroupMembership, Route
 from .model import Overlay
 from .observed import Observed
 from .target import method_of, others_addresses
@@ -29,7 +29,7 @@ _KERNEL = 2  # RTPROT_KERNEL: the protocol of the routes that addresses make
 
 def items(
     overlay: Overlay, observed: Observed, vtep: IPAddress
-) -> Iterator[Address | Route | Membership]:
+) -> Iterator[Address | Route | GroupMembership]:
     """What the method needs on this machine."""
     device, metric = overlay.underlay.device, ownership.metric(overlay.name)
     method = method_of(overlay, observed)
@@ -46,7 +46,7 @@ def items(
         if method != "peer" and observed.links[device].up:
             yield Route(device, group, source, metric, table, ownership.PROTOCOL)
     if method == "socket" and groups:
-        yield Membership(device, tuple(groups))
+        yield GroupMembership(device, tuple(groups))
 
 
 def _address(method: str, overlay: Overlay, group: str, vtep: IPAddress) -> Address | None:

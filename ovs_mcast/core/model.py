@@ -30,7 +30,7 @@ VLAN_MAX = 4094
 VXLAN_UDP_PORT = 4789
 
 Datapath = Literal["system", "netdev"]
-Membership = Literal["auto", "autojoin", "repaired", "peer", "socket"]
+Method = Literal["auto", "autojoin", "repaired", "peer", "socket"]
 
 # dev_valid_name() of the kernel: 1 to 15 octets, none of them a slash, a colon or white space.
 _DEVICE = re.compile(r"[^\s/:]{1,15}", re.ASCII)
@@ -187,7 +187,7 @@ class Overlay(_Value):
     bridge: DeviceName = "br-int"
     tunnel_bridge: DeviceName = "br-mcast"
     datapath: Datapath = "system"
-    membership: Membership = "auto"
+    membership: Method = "auto"
     underlay: Underlay
     groups: Pool | None = None
     segments: tuple[Segment, ...] = ()

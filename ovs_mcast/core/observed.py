@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from .items import Address, Bridge, Flow, Membership, Options, Port, Route
+from .items import Address, Bridge, Flow, GroupMembership, Options, Port, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Observed:
     links: Mapping[str, Link] = field(default_factory=dict)
     limits: Limits = Limits()
     joined: frozenset[str] = frozenset()
-    held: Membership | None = None
+    held: GroupMembership | None = None
     decision: Decision | None = None
     sends: Mapping[str, RoutePath] = field(default_factory=_empty)
     tunnels: Mapping[str, RoutePath] = field(default_factory=_empty)

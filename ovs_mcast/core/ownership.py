@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-from .items import Address, Bridge, Flow, Item, Membership, Port, Route
+from .items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
 
 EXTERNAL_ID = "ovs-mcast"
 PROTOCOL = 109  # RTA protocol and IFA_PROTO; not in iproute2's rt_protos
@@ -73,7 +73,7 @@ def is_ours(item: Item, overlay: str) -> bool:
         return item.owner == overlay
     if isinstance(item, Flow):
         return is_cookie(item.cookie, overlay) and not is_learned(item.cookie)
-    if isinstance(item, Membership):
+    if isinstance(item, GroupMembership):
         return True  # found through the overlay's own keeper
     return item.metric == metric(overlay) and _has_protocol(item)
 

@@ -16,7 +16,7 @@ from ..errors import ConfigurationError
 from . import methods, ownership, pipeline, target
 from .changes import Change, Neighbour, Plan
 from .groups import ethernet_of
-from .items import Address, Bridge, Flow, Item, Key, Membership, Options, Port, Route
+from .items import Address, Bridge, Flow, GroupMembership, Item, Key, Options, Port, Route
 from .model import Overlay
 from .observed import Observed
 from .preflight import refuse
@@ -219,6 +219,6 @@ def batches(plan: Plan) -> list[tuple[str, tuple[Change, ...]]]:
 def _destination(change: Change) -> str:
     if isinstance(change.item, Flow):
         return f"flow {change.item.bridge}"
-    if isinstance(change.item, Membership):
+    if isinstance(change.item, GroupMembership):
         return "keeper"
     return "ovsdb" if isinstance(change.item, Bridge | Port) else "netlink"

@@ -26,7 +26,7 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSegment:
+class SegmentDetail:
     """One segment as it is; ``joined_by`` is none where the device is not a member."""
 
     vlan: int
@@ -51,7 +51,7 @@ class KeptSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class OverlayStatus:
     """One overlay as it is. ``problems`` holds faults, then warnings, which do not count."""
 
     overlay: str
@@ -62,7 +62,7 @@ class Kept:
     bridge: str | None = None
     tunnel_bridge: str | None = None
     held_by: Holder = Holder("nobody")
-    segments: Mapping[int, KeptSegment] = field(default_factory=dict)
+    segments: Mapping[int, SegmentDetail] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:

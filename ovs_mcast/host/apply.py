@@ -14,26 +14,26 @@ from ..adapters.openflow import OpenFlowError
 from ..adapters.ovsdb.transaction import OvsdbError
 from ..adapters.rtnetlink.client import RefusedError
 from ..core.changes import Change, Plan
-from ..core.items import Address, Membership
+from ..core.items import Address, GroupMembership
 from ..core.plan import batches
 from ..core.status import Progress
 from ..errors import ApplyError, UnavailableError
 from ..membership.keeper import KeeperError
-from .backend import Keeper, Machine
+from .backend import Backend, Keeper
 
 LOG = logging.getLogger(__name__)
 
 
-def apply(machine: Machine, changes: Plan, progress: Progress | None = None) -> None:
+def apply(backend: Backend, changes: Plan, progress: Progress | None = None) -> None:
     """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
     done: list[Change] = []
     if changes.neighbours:
-        with machine.vswitchd() as control:
+        with backend.vswitchd() as control:
             control.set_neighbours(changes.neighbours)
     for where, batch in batches(changes):
         LOG.debug("%s: %d changes", where, len(batch))
         try:
-            _send(machine, changes, where, batch)
+            _send(backend, changes, where, batch)
         except RefusedError as error:
             failed = [batch[position] for position, _code in error.errors]
             done += [change for change in batch if change not in failed]
@@ -45,48 +45,48 @@ def apply(machine: Machine, changes: Plan, progress: Progress | None = None) -> 
             progress(len(done), len(changes))
 
 
-def _send(machine: Machine, changes: Plan, where: str, batch: Sequence[Change]) -> None:
+def _send(backend: Backend, changes: Plan, where: str, batch: Sequence[Change]) -> None:
     if where == "ovsdb":
-        _commit(machine, batch)
+        _commit(backend, batch)
     elif where == "netlink":
-        with _held_meanwhile(machine, batch):
-            machine.netlink.apply(batch, exclusive=changes.part)
+        with _held_meanwhile(backend, batch):
+            backend.netlink.apply(batch, exclusive=changes.part)
     elif where == "keeper":
-        keeper = machine.keeper(changes.overlay)
+        keeper = backend.keeper(changes.overlay)
         for change in batch:
             (_join_or_leave if changes.part else _keep)(keeper, change)
     else:
         on = where.removeprefix("flow ")
-        bridge = machine.ovsdb.bridges().get(on)
+        bridge = backend.ovsdb.bridges().get(on)
         if bridge is None:
             raise OpenFlowError(f"{on}: the bridge is gone")
-        machine.openflow.apply(bridge, batch)
+        backend.openflow.apply(bridge, batch)
 
 
-def _commit(machine: Machine, batch: Sequence[Change]) -> None:
+def _commit(backend: Backend, batch: Sequence[Change]) -> None:
     """One transaction; one that is not followed says whether ovs-vswitchd runs at all."""
     try:
-        machine.ovsdb.apply(batch)
+        backend.ovsdb.apply(batch)
     except UnavailableError:
-        with machine.vswitchd():
+        with backend.vswitchd():
             raise
 
 
 def _keep(keeper: Keeper, change: Change) -> None:
     if change.action == "remove":
         keeper.end()
-    elif isinstance(change.item, Membership):
+    elif isinstance(change.item, GroupMembership):
         keeper.replace(change.item)
 
 
 def _join_or_leave(keeper: Keeper, change: Change) -> None:
-    assert isinstance(change.item, Membership)
+    assert isinstance(change.item, GroupMembership)
     for group in change.item.groups:
         (keeper.leave if change.action == "remove" else keeper.join)(change.item.device, group)
 
 
 @contextmanager
-def _held_meanwhile(machine: Machine, batch: Sequence[Change]) -> Iterator[None]:
+def _held_meanwhile(backend: Backend, batch: Sequence[Change]) -> Iterator[None]:
     """Sockets hold the groups whose addresses are replaced: the kernel's own membership ends."""
     groups: defaultdict[str, list[IPAddress]] = defaultdict(list)
     for change in batch:
@@ -95,7 +95,7 @@ def _held_meanwhile(machine: Machine, batch: Sequence[Change]) -> Iterator[None]
             groups[item.device].append(IPAddress(item.address))
     with ExitStack() as held:
         for device, replaced in groups.items():
-            one = held.enter_context(machine.memberships(device))
+            one = held.enter_context(backend.memberships(device))
             with suppress(UnavailableError):  # a courtesy to the groups' traffic
                 one.join(replaced)
         yield

@@ -14,12 +14,12 @@ from ..core.changes import Change
 from ..core.items import Route
 from ..core.model import Overlay, Segment
 from ..core.observed import Decision, Observed
-from .backend import Machine, Netlink
+from .backend import Backend, Netlink
 
 _LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
 
 
-def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, machine: Machine) -> Decision:
+def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, backend: Backend) -> Decision:
     """Which method this underlay takes, on evidence: the packets of an ordinary program.
 
     Autojoin is tried with one group, and its address is taken away again. Where ordinary sends to
@@ -28,10 +28,10 @@ def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, machine: Machine) 
     device, family = overlay.underlay.device, overlay.family
     group, changes = _trial(overlay, seen, vtep)
     try:
-        with _in_place(changes, machine.netlink):
+        with _in_place(changes, backend.netlink):
             if family == 6:
-                _await_local_route(str(group), machine)
-            path = machine.send_path(device, str(group))
+                _await_local_route(str(group), backend)
+            path = backend.send_path(device, str(group))
     except RefusedError as error:
         return Decision("socket", device, family, f"autojoin of {group}: {error}")
     # With IPv6, autojoin is never the answer: the tunnels' packets take the local route too.
@@ -67,10 +67,10 @@ def _trial(overlay: Overlay, seen: Observed, vtep: IPAddress) -> tuple[IPAddress
     ]
 
 
-def _await_local_route(group: str, machine: Machine) -> None:
+def _await_local_route(group: str, backend: Backend) -> None:
     """The kernel makes it a moment after an IPv6 address; where it never comes, that shows too."""
-    machine.patiently(
-        machine.netlink.group_routes,
+    backend.patiently(
+        backend.netlink.group_routes,
         lambda routes: not any(map(_takes(group), routes)),
         _LATE,
         0.01,

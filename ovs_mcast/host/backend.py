@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_result, wait_exponential
 
 from .. import probe
 from ..core.changes import Change, Neighbour
-from ..core.items import Address, Bridge, Membership, Port, Route
+from ..core.items import Address, Bridge, GroupMembership, Port, Route
 from ..core.observed import Limits, Link, RoutePath
 
 _T = TypeVar("_T")
@@ -105,7 +105,7 @@ class Vswitchd(Protocol):
 class Keeper(Protocol):
     """What holds the socket memberships of one overlay, as keeper.Keeper; KeeperError."""
 
-    def held(self, joined: Callable[[str], frozenset[str]]) -> Membership | None:
+    def held(self, joined: Callable[[str], frozenset[str]]) -> GroupMembership | None:
         """What it truly holds, by what ``joined`` says of its device; None if none runs."""
 
     def join(self, device: str, group: str) -> None:
@@ -114,10 +114,10 @@ class Keeper(Protocol):
     def leave(self, device: str, group: str) -> None:
         """Let go of one group, in one message. KeeperError if none runs for that device."""
 
-    def replace(self, membership: Membership) -> None:
+    def replace(self, membership: GroupMembership) -> None:
         """Hold these groups in place of those held; those in both are never left."""
 
-    def hold(self, membership: Membership, ready: Callable[[], None]) -> None:
+    def hold(self, membership: GroupMembership, ready: Callable[[], None]) -> None:
         """Hold them in the calling thread until somebody ends it."""
 
     def settle(self) -> None:
@@ -135,7 +135,7 @@ class Joining(Protocol):
 
 
 @dataclass(frozen=True)
-class Machine:
+class Backend:
     """One Open vSwitch and one network namespace.
 
     ``vswitchd`` opens its control socket; ``joined`` are the groups of a device in /proc, and

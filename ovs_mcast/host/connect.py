@@ -14,7 +14,7 @@ from ..adapters.rtnetlink import client
 from ..errors import ConfigurationError
 from ..membership import in_process, keeper
 from ..membership import sockets as sockets_module
-from .backend import Holding, Machine
+from .backend import Backend, Holding
 from .host import Host
 
 
@@ -34,13 +34,13 @@ def connect(
     ...     host.overlays()
     []
     """
-    return Host(this_machine(db, rundir, holding))
+    return Host(open_backend(db, rundir, holding))
 
 
 _REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 
-def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) -> Machine:
+def open_backend(db: str | None, rundir: str | Path | None, holding: Holding) -> Backend:
     """The Open vSwitch and the namespace of the caller; see host.connect."""
     if holding not in get_args(Holding):
         raise ConfigurationError(f"{holding!r} is neither keeper nor here", field="holding")
@@ -48,8 +48,8 @@ def this_machine(db: str | None, rundir: str | Path | None, holding: Holding) ->
     sockets = Path(rundir) if rundir else rundir_of(db)
     with vswitchd.Vswitchd(sockets):
         rows = connection.Ovsdb(db or f"unix:{sockets}/db.sock")
-    threads = in_process.Here(sockets)
-    return Machine(
+    threads = in_process.InProcessKeepers(sockets)
+    return Backend(
         ovsdb=rows,
         openflow=openflow.OpenFlow(sockets),
         netlink=client.Netlink(),

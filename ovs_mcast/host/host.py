@@ -17,8 +17,8 @@ from threading import RLock
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..core.changes import Change, Plan
-from ..core.closeable import Closing
-from ..core.incremental import InPlace
+from ..core.closeable import Closeable
+from ..core.incremental import AppliedOverlay
 from ..core.model import Overlay, Segment
 from ..core.observed import Observed
 from ..core.plan import plan_removal
@@ -29,7 +29,7 @@ from . import apply as apply_module
 from . import incremental
 from . import observe as observe_module
 from . import reconcile as reconcile_module
-from .backend import Machine
+from .backend import Backend
 
 LOG = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -54,7 +54,7 @@ def _of(status: Status, done: tuple[Change, ...], vnis: tuple[int, ...]) -> Stat
     return replace(status, changes=(*done, *status.changes), segments=segments)
 
 
-class Host(Closing):
+class Host(Closeable):
     """One Open vSwitch and one network namespace; ``connect`` makes one for those of the caller.
 
     All methods may be called from any thread: one runs at a time, the others wait for it. (`hold`
@@ -76,16 +76,16 @@ class Host(Closing):
     [100]
     """
 
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self._lock = RLock()
-        self._in_place: dict[str, InPlace] = {}
+        self._in_place: dict[str, AppliedOverlay] = {}
 
     @_in_turn
     def close(self) -> None:
         """End the connections; no thread is left, and no group held here."""
         self._in_place.clear()
-        self.machine.close()
+        self.backend.close()
 
     @_in_turn
     def hand_over(self) -> None:
@@ -95,12 +95,12 @@ class Host(Closing):
         holds them already. The next `reconcile` takes them back. UnavailableError names the
         overlays that no keeper could be started for: this process holds their groups on.
         """
-        self.machine.hand_over()
+        self.backend.hand_over()
 
     @_in_turn
     def observe(self, overlay: Overlay | str) -> Observed:
         """The machine as it is now, with the flows of this overlay (or of the one so named)."""
-        return observe_module.observe(self.machine, overlay)
+        return observe_module.observe(self.backend, overlay)
 
     @_in_turn
     def plan(self, overlay: Overlay) -> Plan:
@@ -110,17 +110,17 @@ class Host(Closing):
     @_in_turn
     def compare(self, overlay: Overlay) -> tuple[Observed, Plan]:
         """The machine as it is, and what `reconcile` would change of it."""
-        return observe_module.compare(self.machine, overlay)
+        return observe_module.compare(self.backend, overlay)
 
     @_in_turn
     def apply(self, changes: Plan, progress: Progress | None = None) -> None:
         """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
-        apply_module.apply(self.machine, changes, progress)
+        apply_module.apply(self.backend, changes, progress)
 
     @_in_turn
     def verify(self, overlay: Overlay) -> Status:
         """What is there now, read back; changes nothing."""
-        return observe_module.verify(self.machine, overlay)
+        return observe_module.verify(self.backend, overlay)
 
     @_in_turn
     def reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
@@ -136,8 +136,8 @@ class Host(Closing):
     def _reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
         if overlay.name in self._in_place:
             self._in_place[overlay.name].settled = False
-        status, seen = reconcile_module.reconcile(self.machine, overlay, progress)
-        self._in_place[overlay.name] = InPlace(overlay, seen, settled=status.verified)
+        status, seen = reconcile_module.reconcile(self.backend, overlay, progress)
+        self._in_place[overlay.name] = AppliedOverlay(overlay, seen, settled=status.verified)
         if not status.verified:
             raise VerifyError(status.problems, status)
         return status
@@ -165,8 +165,8 @@ class Host(Closing):
         with self._alone():
             try:
                 with place.unsettled_by_errors():
-                    status = incremental.add(self.machine, place, wanted)
-            except incremental.UnexpectedError as error:
+                    status = incremental.add(self.backend, place, wanted)
+            except incremental.DriftError as error:
                 return self._as_a_whole(place, place.grown(wanted), error, wanted.vni)
             place.add(wanted)
             return status
@@ -182,13 +182,13 @@ class Host(Closing):
         with self._alone():
             try:
                 with place.unsettled_by_errors():
-                    status = incremental.remove(self.machine, place, unwanted)
-            except incremental.UnexpectedError as error:
+                    status = incremental.remove(self.backend, place, unwanted)
+            except incremental.DriftError as error:
                 return self._as_a_whole(place, place.shrunk(vni), error)
             place.discard(unwanted)
             return status
 
-    def _placed(self, name: str | None) -> InPlace:
+    def _placed(self, name: str | None) -> AppliedOverlay:
         if name is None and len(self._in_place) > 1:
             names = ", ".join(sorted(self._in_place))
             raise ConfigurationError(f"say which overlay: {names}", field="name")
@@ -199,7 +199,7 @@ class Host(Closing):
         return self._in_place[found]
 
     def _as_a_whole(
-        self, place: InPlace, overlay: Overlay, error: incremental.UnexpectedError, *vnis: int
+        self, place: AppliedOverlay, overlay: Overlay, error: incremental.DriftError, *vnis: int
     ) -> Status:
         """Reconcile all of it; of the segments tell those alone that were asked for."""
         LOG.debug("the whole is looked at: %s", error)
@@ -220,8 +220,8 @@ class Host(Closing):
     def teardown(self, name: str, progress: Progress | None = None) -> Status:
         """Remove everything that bears the overlay's mark, and nothing else."""
         with self._alone():
-            done, left = reconcile_module.remove(self.machine, name, progress)
-            self.machine.keeper(name).end()
+            done, left = reconcile_module.remove(self.backend, name, progress)
+            self.backend.keeper(name).end()
             self._in_place.pop(name, None)
         status = Status(name, done, not left, {}, left)
         if left:
@@ -236,7 +236,7 @@ class Host(Closing):
     @_in_turn
     def overlays(self) -> list[str]:
         """The names of the overlays that have rows in this OVSDB."""
-        ovsdb = self.machine.ovsdb
+        ovsdb = self.backend.ovsdb
         return sorted(Observed(bridges=ovsdb.bridges(), ports=ovsdb.ports()).overlays())
 
     def hold(self, overlay: Overlay, ready: Callable[[], None]) -> None:
@@ -244,11 +244,11 @@ class Host(Closing):
 
         Returns at once, after ``ready``, when no socket is needed to hold them.
         """
-        keeper = self.machine.keeper(overlay.name)
+        keeper = self.backend.keeper(overlay.name)
         with ExitStack() as alone:
             alone.enter_context(self._lock)
             alone.enter_context(self._alone())
-            held = keeper.held(self.machine.joined)
+            held = keeper.held(self.backend.joined)
             if held is None:
                 ready()
                 return
@@ -264,7 +264,7 @@ class Host(Closing):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with self.machine.ovsdb.exclusive(
+        with self.backend.ovsdb.exclusive(
             PATIENCE,
             on_wait=lambda: LOG.warning(
                 "another run of ovs_mcast holds this Open vSwitch: waiting up to %.0f s", PATIENCE

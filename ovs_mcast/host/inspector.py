@@ -11,22 +11,22 @@ from pathlib import Path
 from ..adapters.openflow import OpenFlow, OpenFlowError
 from ..core import flow_text, ownership
 from ..core import traffic as traffic_module
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.health import kept
 from ..core.items import Flow
 from ..core.observed import Observed
 from ..core.plan import expected_flows, plan
 from ..core.recovery import discover
-from ..core.status import Holder, Kept, Who
+from ..core.status import Holder, OverlayStatus, Who
 from ..errors import ConfigurationError, UnavailableError
 from ..membership.keeper import Keeper
-from .connect import rundir_of, this_machine
+from .connect import open_backend, rundir_of
 from .observe import ways, without_flows
 
 _AGENT = frozenset({"agent", "ovs_mcast.agent"})
 
 
-class Survey(Closing):
+class Inspector(Closeable):
     """One Open vSwitch and the network namespace of the caller; as ovs_mcast.Host, but only reads.
 
     UnavailableError if Open vSwitch does not run. Use it from one thread at a time.
@@ -34,20 +34,20 @@ class Survey(Closing):
 
     def __init__(self, db: str | None = None) -> None:
         self.rundir = rundir_of(db)
-        self._machine = this_machine(db, self.rundir, "keeper")
+        self._backend = open_backend(db, self.rundir, "keeper")
         self._openflow = OpenFlow(self.rundir)
 
     def close(self) -> None:
         """End the connections; no thread is left."""
-        self._machine.close()
+        self._backend.close()
 
     def overlays(self) -> list[str]:
         """The overlays that have rows in this OVSDB, by name."""
-        ovsdb = self._machine.ovsdb
+        ovsdb = self._backend.ovsdb
         seen = Observed(bridges=ovsdb.bridges(), ports=ovsdb.ports())
         return sorted(seen.overlays())
 
-    def look(self, name: str) -> Kept:
+    def look(self, name: str) -> OverlayStatus:
         """What is there of an overlay: one dump of the flows of each bridge that may have some."""
         seen, holder = self._seen(name)
         dumped = dict(self._dumps(name, seen))
@@ -60,15 +60,15 @@ class Survey(Closing):
             # Read again beside what is expected: versions print the same flow differently.
             expected = expected_flows(overlay, seen)
             seen = replace(seen, flows=_read(dumped, expected) if expected else printed)
-            seen = ways(self._machine, overlay, seen)
+            seen = ways(self._backend, overlay, seen)
             return kept(overlay, seen, plan(overlay, seen), traffic, holder)
         except ConfigurationError as error:
-            return Kept(name, healthy=False, held_by=holder, problems=(str(error),))
+            return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(error),))
 
     def _seen(self, name: str) -> tuple[Observed, Holder]:
         found = Keeper(self.rundir, name).look()
         holder = Holder(_who(found.pid), found.pid) if found else Holder("nobody")
-        return without_flows(self._machine, name), holder
+        return without_flows(self._backend, name), holder
 
     def _dumps(self, name: str, seen: Observed) -> Iterator[tuple[str, list[str]]]:
         cookie, mask = ownership.cookie(name), ownership.OVERLAY_MASK

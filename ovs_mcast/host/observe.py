@@ -17,36 +17,36 @@ from ..core.plan import expected_flows, plan
 from ..core.status import SegmentStatus, Status
 from ..core.target import method_of, tentative_vtep, vtep_of
 from ..errors import UnavailableError
-from .backend import Machine
+from .backend import Backend
 
 _DETECTION = 8.0  # seconds that duplicate address detection may take
 
 
-def observe(machine: Machine, overlay: Overlay | str) -> Observed:
+def observe(backend: Backend, overlay: Overlay | str) -> Observed:
     """The machine as it is now, with the flows of this overlay (or of the one so named)."""
     name = overlay if isinstance(overlay, str) else overlay.name
-    seen = without_flows(machine, name)
+    seen = without_flows(backend, name)
     expected = () if isinstance(overlay, str) else expected_flows(overlay, seen)
-    return replace(seen, flows=tuple(_flows(machine, name, seen, expected)))
+    return replace(seen, flows=tuple(_flows(backend, name, seen, expected)))
 
 
-def without_flows(machine: Machine, name: str) -> Observed:
+def without_flows(backend: Backend, name: str) -> Observed:
     """The machine as it is now but for its flows, with what an overlay's keeper holds."""
     seen = Observed(
-        bridges=machine.ovsdb.bridges(),
-        ports=machine.ovsdb.ports(),
-        addresses=machine.netlink.addresses(),
-        routes=machine.netlink.group_routes(),
-        links=machine.netlink.links(),
-        limits=machine.limits(),
-        held=machine.keeper(name).held(machine.joined),
+        bridges=backend.ovsdb.bridges(),
+        ports=backend.ovsdb.ports(),
+        addresses=backend.netlink.addresses(),
+        routes=backend.netlink.group_routes(),
+        links=backend.netlink.links(),
+        limits=backend.limits(),
+        held=backend.keeper(name).held(backend.joined),
     )
     return replace(seen, decision=decision_of(name, seen))
 
 
-def compare(machine: Machine, overlay: Overlay) -> tuple[Observed, Plan]:
+def compare(backend: Backend, overlay: Overlay) -> tuple[Observed, Plan]:
     """The machine as it is, and what would have to change."""
-    seen = observe(machine, overlay)
+    seen = observe(backend, overlay)
     return seen, plan(overlay, seen)
 
 
@@ -56,26 +56,26 @@ def decision_of(name: str, seen: Observed) -> Decision | None:
     return next((Decision.from_notes(bridge.notes) for bridge in ours), None)
 
 
-def await_detection(machine: Machine, overlay: Overlay) -> None:
+def await_detection(backend: Backend, overlay: Overlay) -> None:
     """Until the VTEP is no longer tentative: the kernel takes no route with such a source.
 
     UnavailableError when duplicate address detection (RFC 4862, 5.4) does not come to an end.
     """
 
     def tentative() -> IPAddress | None:
-        addresses, links = machine.netlink.addresses(), machine.netlink.links()
+        addresses, links = backend.netlink.addresses(), backend.netlink.links()
         return tentative_vtep(overlay, Observed(addresses=addresses, links=links))
 
     if overlay.family == 4:
         return
-    if left := machine.patiently(tentative, bool, _DETECTION, 0.1):
+    if left := backend.patiently(tentative, bool, _DETECTION, 0.1):
         raise UnavailableError(
             f"{left} on {overlay.underlay.device} is tentative: duplicate address detection does "
             "not end; is there a carrier?"
         )
 
 
-def verify(machine: Machine, overlay: Overlay, *looks: tuple[Observed, Plan]) -> Status:
+def verify(backend: Backend, overlay: Overlay, *looks: tuple[Observed, Plan]) -> Status:
     """What is there, read back, when Open vSwitch has had its time to follow.
 
     ``looks`` are taken first: the machine as seen since its last change, what is left to change.
@@ -83,21 +83,21 @@ def verify(machine: Machine, overlay: Overlay, *looks: tuple[Observed, Plan]) ->
     fresh = iter(looks)
 
     def look() -> tuple[Status, bool]:
-        seen, left = next(fresh, None) or compare(machine, overlay)
-        return _status(machine, overlay, seen, left), bool(left)
+        seen, left = next(fresh, None) or compare(backend, overlay)
+        return _status(backend, overlay, seen, left), bool(left)
 
-    return patiently(machine, overlay, look)
+    return patiently(backend, overlay, look)
 
 
 def patiently(
-    machine: Machine, overlay: Overlay, look: Callable[[], tuple[Status, bool]]
+    backend: Backend, overlay: Overlay, look: Callable[[], tuple[Status, bool]]
 ) -> Status:
     """What is seen once it is as wanted, or when what follows had its time to.
 
     ``look`` also says whether something is left to change, which does not come by itself.
     """
-    seconds = machine.follow if _follows(overlay) else 0
-    return machine.patiently(
+    seconds = backend.follow if _follows(overlay) else 0
+    return backend.patiently(
         look, lambda found: not found[0].verified and not found[1], seconds, 0.25
     )[0]
 
@@ -107,8 +107,8 @@ def _follows(overlay: Overlay) -> bool:
     return overlay.datapath == "netdev" or overlay.family == 6
 
 
-def _status(machine: Machine, overlay: Overlay, seen: Observed, left: Plan) -> Status:
-    seen = ways(machine, overlay, seen)
+def _status(backend: Backend, overlay: Overlay, seen: Observed, left: Plan) -> Status:
+    seen = ways(backend, overlay, seen)
     method = method_of(overlay, seen)
     faults = [str(change) for change in left] + health.faults(overlay, seen)
     segments = {
@@ -124,28 +124,28 @@ def _status(machine: Machine, overlay: Overlay, seen: Observed, left: Plan) -> S
     return Status(overlay.name, (), not faults, segments, problems, seen.decision)
 
 
-def ways(machine: Machine, overlay: Overlay, seen: Observed) -> Observed:
+def ways(backend: Backend, overlay: Overlay, seen: Observed) -> Observed:
     """What was seen, with who is a member and where programs and the tunnels would send."""
     groups = overlay.flood_groups
     if overlay.datapath == "netdev":
-        with machine.vswitchd() as control:
+        with backend.vswitchd() as control:
             tunnels = control.routes()
     else:
-        tunnels = machine.netlink.look_up(groups, vtep_of(overlay, seen))
+        tunnels = backend.netlink.look_up(groups, vtep_of(overlay, seen))
     return replace(
         seen,
-        joined=machine.joined(overlay.underlay.device),
-        sends=machine.netlink.look_up(groups),
+        joined=backend.joined(overlay.underlay.device),
+        sends=backend.netlink.look_up(groups),
         tunnels=tunnels,
     )
 
 
-def _flows(machine: Machine, name: str, seen: Observed, expected: Sequence[Flow]) -> Iterator[Flow]:
+def _flows(backend: Backend, name: str, seen: Observed, expected: Sequence[Flow]) -> Iterator[Flow]:
     # Ours are on our own bridges and, with the userspace datapath, on an underlay's.
     for bridge in seen.bridges.values():
         if bridge.owner == name or bridge.datapath == "netdev":
             try:
-                lines = machine.openflow.dump(bridge, ownership.cookie(name), ownership.STATIC_MASK)
+                lines = backend.openflow.dump(bridge, ownership.cookie(name), ownership.STATIC_MASK)
             except OpenFlowError as error:
                 raise UnavailableError(f"ovs-vswitchd does not show its flows: {error}") from None
             yield from flow_text.read(bridge.name, lines, expected)

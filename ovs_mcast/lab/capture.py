@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ..adapters.packet_socket import PacketSocket
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from .namespace import patient
 
 _T = TypeVar("_T")
 
 
-class Capture(Closing, Generic[_T]):
+class Capture(Closeable, Generic[_T]):
     """What was seen on a device since the capture was made, in order; a context."""
 
     def __init__(self, packets: PacketSocket, decode: Callable[[bytes], _T | None]) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Self, TypeVar
 
 from ..adapters.packet_socket import PacketSocket
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..errors import ConfigurationError
 from .capture import Capture
 from .namespace import Namespace
@@ -31,7 +31,7 @@ _R = TypeVar("_R")
 _Machine = TypeVar("_Machine", bound=Namespace)
 
 
-class Lab(Closing):
+class Lab(Closeable):
     """The lab; a context, at whose end nothing is left.
 
     ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. ``kind`` is that

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ..core.closeable import Closing
-from ..core.items import Membership
+from ..core.closeable import Closeable
+from ..core.items import GroupMembership
 from ..errors import UnavailableError
 from . import keeper_process
 from .keeper import Keeper, KeeperError, copied
@@ -66,7 +66,7 @@ class _Holding:
         self.thread.join()
 
 
-class Here(Closing):
+class InProcessKeepers(Closeable):
     """What the keepers of one Host are: threads of this process, until ``close``.
 
     ``store`` has a duplicate of each socket for as long as its thread holds it.
@@ -76,9 +76,9 @@ class Here(Closing):
         self._rundir, self._store = rundir, store
         self._holdings: dict[str, _Holding] = {}
 
-    def keeper(self, overlay: str) -> HeldHere:
+    def keeper(self, overlay: str) -> InProcessKeeper:
         """The keeper of an overlay."""
-        return HeldHere(self._rundir, overlay, self)
+        return InProcessKeeper(self._rundir, overlay, self)
 
     def holds(self, overlay: str) -> bool:
         """Whether the groups of an overlay are held here: nobody has ended the thread."""
@@ -86,7 +86,7 @@ class Here(Closing):
         return holding is not None and holding.thread.is_alive()
 
     def start(
-        self, overlay: str, listener: socket.socket, held: Memberships, membership: Membership
+        self, overlay: str, listener: socket.socket, held: Memberships, membership: GroupMembership
     ) -> None:
         """A thread that holds the groups from now on, and answers; a former one lets go."""
         # No two sets have one name: the new one is stored before the former one is discarded.
@@ -137,7 +137,7 @@ class Here(Closing):
             if self.holds(overlay):  # else it was ended by whoever wanted it to
                 raise KeeperError("it does not answer")
             return
-        keeper.replace(Membership(found.device, found.groups))
+        keeper.replace(GroupMembership(found.device, found.groups))
         self._holdings[overlay].end()  # it has let go; nothing of it is left to run
 
     def close(self) -> None:
@@ -148,10 +148,10 @@ class Here(Closing):
             Keeper(self._rundir, overlay).forget()
 
 
-class HeldHere(Keeper):
+class InProcessKeeper(Keeper):
     """A keeper that is a thread of this process."""
 
-    def __init__(self, rundir: Path, overlay: str, here: Here) -> None:
+    def __init__(self, rundir: Path, overlay: str, here: InProcessKeepers) -> None:
         super().__init__(rundir, overlay, here.start)
         self._here = here
 
@@ -161,4 +161,4 @@ class HeldHere(Keeper):
         found = None if self._here.holds(self._overlay) else self.look()
         if found is not None:
             with suppress(KeeperError):  # its device is gone: the plan says what is missing
-                self.replace(Membership(found.device, found.groups))
+                self.replace(GroupMembership(found.device, found.groups))

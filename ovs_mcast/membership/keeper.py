@@ -23,7 +23,7 @@ from netaddr import IPAddress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
 from ..adapters import unix_socket
-from ..core.items import Membership
+from ..core.items import GroupMembership
 from ..errors import UnavailableError
 from . import keeper_process
 from .sockets import Memberships
@@ -47,7 +47,7 @@ class Found:
     refused: int  # an errno, of a group that was to be joined or left
 
 
-Start = Callable[[str, socket.socket, Memberships, Membership], None]
+Start = Callable[[str, socket.socket, Memberships, GroupMembership], None]
 
 
 class Keeper:
@@ -70,7 +70,7 @@ class Keeper:
         """What the running keeper says that it holds; None if none runs."""
         return next((found for _name, found in self._found()), None)
 
-    def held(self, joined: Callable[[str], frozenset[str]]) -> Membership | None:
+    def held(self, joined: Callable[[str], frozenset[str]]) -> GroupMembership | None:
         """What it truly holds: of the groups it joined those that its device is a member of.
 
         A device that was removed and made again is another device, of which nothing is held.
@@ -82,10 +82,10 @@ class Keeper:
             if socket.if_nametoindex(found.device) == found.index:
                 there = joined(found.device)
                 held = tuple(group for group in found.groups if group in there)
-                return Membership(found.device, held)
-        return Membership(found.device, ())
+                return GroupMembership(found.device, held)
+        return GroupMembership(found.device, ())
 
-    def replace(self, membership: Membership) -> None:
+    def replace(self, membership: GroupMembership) -> None:
         """Start what holds the groups, then end what did. KeeperError if not."""
         with self._successor(membership) as (listener, held, take_over):
             self._start(self._overlay, listener, held, membership)
@@ -113,7 +113,7 @@ class Keeper:
         if refused:
             raise KeeperError(f"the keeper cannot {verb} {group}: {os.strerror(refused)}")
 
-    def hold(self, membership: Membership, ready: Callable[[], None]) -> None:
+    def hold(self, membership: GroupMembership, ready: Callable[[], None]) -> None:
         """Hold the groups in this very process until somebody says `end`; KeeperError if not.
 
         ``ready`` is called once the groups are held and the process that did has ended.
@@ -149,7 +149,7 @@ class Keeper:
 
     @contextmanager
     def _successor(
-        self, membership: Membership
+        self, membership: GroupMembership
     ) -> Iterator[tuple[socket.socket, Memberships, Callable[[], None]]]:
         """Memberships that hold the groups, one that listens, and what makes them the keeper's.
 
@@ -229,7 +229,7 @@ class Keeper:
 
 
 def _process(
-    _overlay: str, listener: socket.socket, held: Memberships, membership: Membership
+    _overlay: str, listener: socket.socket, held: Memberships, membership: GroupMembership
 ) -> None:
     """A process of its own session, which inherits the sockets and outlives us."""
     descriptors = [listener.fileno(), *held.descriptors]
@@ -265,7 +265,7 @@ def _device(name: str) -> tuple[str, str]:
 
 
 def copied(
-    held: Memberships, membership: Membership, grown: Callable[[int], None] = lambda _: None
+    held: Memberships, membership: GroupMembership, grown: Callable[[int], None] = lambda _: None
 ) -> keeper_process.Held:
     """The same sockets once more, to be held in this process as the keeper's program does.
 

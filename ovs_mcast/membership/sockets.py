@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 from netaddr import IPAddress
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..errors import UnavailableError
 
 GROUPS_PER_SOCKET = 20  # net.ipv4.igmp_max_memberships, unless somebody changed it
 _FULL = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
 
-class Memberships(Closing):
+class Memberships(Closeable):
     """Groups that sockets hold on one device, for as long as this object and its process live.
 
     The kernel counts the members of a group on a device, so whoever shall take groups over joins

@@ -7,7 +7,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..errors import UnavailableError
 
 UNICAST_TTL = 64
@@ -17,7 +17,7 @@ _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # errno, origin, type, code, zero, info, data
 
 
-class OrdinarySocket(Closing):
+class OrdinarySocket(Closeable):
     """Sends; a context. ``bound`` is a device and a source address, or None for neither.
 
     ``ttl`` is that of multicast. Nothing is to be received here: answers are heard on the device.

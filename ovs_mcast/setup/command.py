@@ -11,7 +11,7 @@ import typer
 
 from ..cli import app as app_module
 from ..cli import output
-from ..cli.overlay_options import Choice
+from ..cli.overlay_options import OverlayOptions
 from ..core.changes import Change
 from ..core.model import Overlay
 from ..core.status import Status
@@ -75,7 +75,7 @@ def setup(
     configuration, nothing touched; 3 applied but not verified; 4 --dry-run found changes;
     5 Open vSwitch or the privilege is missing.
     """
-    choice = Choice(
+    choice = OverlayOptions(
         config=config, name=name, bridge=bridge, tunnel_bridge=tunnel_bridge, datapath=datapath,
         membership=membership, underlay=underlay, vtep=vtep, udp_port=udp_port, ttl=ttl,
         groups=groups, aging=aging, learned_limit=learned_limit, segments=segment or (),
@@ -105,7 +105,9 @@ def setup(
 class _Run:
     """One run of the command, from the choice of an overlay to what was seen."""
 
-    def __init__(self, choice: Choice, db: str | None, *, dry_run: bool, verbose: bool) -> None:
+    def __init__(
+        self, choice: OverlayOptions, db: str | None, *, dry_run: bool, verbose: bool
+    ) -> None:
         self._choice, self._db, self._dry_run, self._verbose = choice, db, dry_run, verbose
         self.name = choice.name or "default"
 

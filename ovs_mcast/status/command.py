@@ -37,10 +37,10 @@ from rich.text import Text
 
 from ..cli import app as app_module
 from ..cli import output
-from ..core.status import Kept
+from ..core.status import OverlayStatus
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError, VerifyError
 from ..host.connect import check_remote
-from ..host.inspector import Survey
+from ..host.inspector import Inspector
 from .table import Pace, console, screen
 
 LOG = logging.getLogger(__name__)
@@ -97,14 +97,16 @@ def _period(seconds: float | None) -> float:
     return _PERIOD if seconds is None else seconds
 
 
-def _look(name: str | None, db: str | None) -> list[Kept]:
+def _look(name: str | None, db: str | None) -> list[OverlayStatus]:
     """Each look has its own connections, so that one that was lost is none that is missed."""
     check_remote(db, "--db")
-    with Survey(db) as survey:
+    with Inspector(db) as survey:
         names = survey.overlays()
         if name is not None and name not in names:
             others = f"; --name: {', '.join(names)}" if names else ""
-            return [Kept(name, healthy=False, problems=(f"nothing is marked {name}{others}",))]
+            return [
+                OverlayStatus(name, healthy=False, problems=(f"nothing is marked {name}{others}",))
+            ]
         return [survey.look(one) for one in ([name] if name else names)]
 
 
@@ -132,12 +134,12 @@ def _watch(name: str | None, db: str | None, period: float, *, as_json: bool) ->
             try:
                 seen = _look(name, db)
             except UnavailableError as error:
-                seen = [Kept(name or "all", healthy=False, problems=(str(error),))]
+                seen = [OverlayStatus(name or "all", healthy=False, problems=(str(error),))]
             now = time.monotonic()
             pace, looked = Pace(before, now - looked), now
 
 
-def _show(seen: Sequence[Kept], pace: Pace, draw: _Draw | None) -> None:
+def _show(seen: Sequence[OverlayStatus], pace: Pace, draw: _Draw | None) -> None:
     if draw is None:
         sys.stdout.write(json.dumps({"overlays": [one.to_json() for one in seen]}) + "\n")
         sys.stdout.flush()
@@ -151,7 +153,7 @@ class _Draw:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def __call__(self, seen: Sequence[Kept], pace: Pace) -> None:
+    def __call__(self, seen: Sequence[OverlayStatus], pace: Pace) -> None:
         out = self._live.console
         clock = Text(time.strftime("%H:%M:%S"), style="dim", justify="right")
         height = out.height - 1 if out.is_terminal else None

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from ..core.status import Kept, KeptSegment
+from ..core.status import OverlayStatus, SegmentDetail
 from ..core.traffic import Count
 
 _PEERS = 3  # VTEPs that are named in a row
@@ -27,7 +27,7 @@ _HEADINGS = (
 )  # fmt: skip
 
 # (overlay, VNI) to its segment as it was one look before.
-Before = Mapping[tuple[str, int], KeptSegment]
+Before = Mapping[tuple[str, int], SegmentDetail]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Pace:
     before: Before = field(default_factory=dict)
     seconds: float = 0.0
 
-    def since(self, overlay: str, vni: int, segment: KeptSegment, name: str) -> Count | None:
+    def since(self, overlay: str, vni: int, segment: SegmentDetail, name: str) -> Count | None:
         """What a counter has gained since; None where that is not known."""
         was = self.before.get((overlay, vni))
         if was is None or not self.seconds:
@@ -52,7 +52,9 @@ def console() -> Console:
     return out if out.is_terminal else Console(highlight=False, markup=False, width=_WIDE)
 
 
-def screen(overlays: Sequence[Kept], pace: Pace, *, height: int | None = None) -> RenderableType:
+def screen(
+    overlays: Sequence[OverlayStatus], pace: Pace, *, height: int | None = None
+) -> RenderableType:
     """All overlays; with a height in lines the busiest segments alone where not all fit."""
     if not overlays:
         return Text("no overlay here is ours")
@@ -60,7 +62,7 @@ def screen(overlays: Sequence[Kept], pace: Pace, *, height: int | None = None) -
     return Group(*(part for one in overlays for part in _overlay(one, pace, share)))
 
 
-def _overlay(one: Kept, pace: Pace, height: int | None) -> Iterator[RenderableType]:
+def _overlay(one: OverlayStatus, pace: Pace, height: int | None) -> Iterator[RenderableType]:
     holder = one.held_by
     by = f"{holder.who} (pid {holder.pid})" if holder.pid else holder.who
     yield Text.assemble(
@@ -82,7 +84,7 @@ def _overlay(one: Kept, pace: Pace, height: int | None) -> Iterator[RenderableTy
         yield Text(f"… and {len(one.problems) - len(told):,} more")
 
 
-def _table(one: Kept, pace: Pace, room: int | None) -> Iterator[RenderableType]:
+def _table(one: OverlayStatus, pace: Pace, room: int | None) -> Iterator[RenderableType]:
     rows = list(one.segments.items())
     shown = rows if room is None or len(rows) <= room else _busiest(one, pace, room)
     cells = [tuple(_cells(one.overlay, vni, segment, pace)) for vni, segment in shown]
@@ -114,8 +116,8 @@ def _style(cell: str) -> str:
     return {"none": "red", "loopback": "yellow"}.get(cell, "")
 
 
-def _busiest(one: Kept, pace: Pace, room: int) -> list[tuple[int, KeptSegment]]:
-    def gained(row: tuple[int, KeptSegment]) -> tuple[int, int]:
+def _busiest(one: OverlayStatus, pace: Pace, room: int) -> list[tuple[int, SegmentDetail]]:
+    def gained(row: tuple[int, SegmentDetail]) -> tuple[int, int]:
         vni, segment = row
         counts = (pace.since(one.overlay, vni, segment, name) for name in _NUMBERS)
         return -sum(count.packets for count in counts if count), vni
@@ -123,7 +125,7 @@ def _busiest(one: Kept, pace: Pace, room: int) -> list[tuple[int, KeptSegment]]:
     return sorted(one.segments.items(), key=gained)[:room]
 
 
-def _cells(overlay: str, vni: int, segment: KeptSegment, pace: Pace) -> Iterator[str]:
+def _cells(overlay: str, vni: int, segment: SegmentDetail, pace: Pace) -> Iterator[str]:
     yield from (str(vni), str(segment.vlan), segment.group, segment.joined_by, segment.send_path)
     yield from (f"{segment.traffic.learned:,}", _peers(segment.traffic.peers))
     for name in _NUMBERS:

@@ -3,7 +3,7 @@
 No root, no Open vSwitch and no test framework is needed.
 """
 
-from ..core.items import Address, Bridge, Flow, Membership, Port, Route
+from ..core.items import Address, Bridge, Flow, GroupMembership, Port, Route
 from ..core.observed import Link
 from .faults import FAULTS, Fault, Interrupted
 from .happenings import HAPPENINGS, Happening
@@ -17,10 +17,10 @@ __all__ = [
     "FakeHost",
     "Fault",
     "Flow",
+    "GroupMembership",
     "Happening",
     "Interrupted",
     "Link",
-    "Membership",
     "Port",
     "Route",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 
 Fault = Literal[
     "vswitchd-away",
@@ -96,7 +96,7 @@ class Faults:
         self._changes_left -= wanted
 
 
-class Lasting(Closing):
+class Lasting(Closeable):
     """A fault that is on; as a `with` block, one that ends with it."""
 
     def __init__(self, faults: Faults, fault: Fault) -> None:

@@ -14,7 +14,7 @@ from ..core.items import Address, Flow, Route
 from ..core.pipeline import FLOOD
 from .linux import Linux
 from .openvswitch import OpenVSwitch
-from .system import Ground
+from .system import FakeSystem
 
 Happening = Literal[
     "link-down",
@@ -41,10 +41,10 @@ _Marked = TypeVar("_Marked", Address, Route)
 class Underlay:
     """The device that carries the tunnels, on its machine, and the addresses that it came with."""
 
-    def __init__(self, ground: Ground, device: str, own: tuple[Address, ...]) -> None:
-        self.ground, self.device, self.own = ground, device, own
-        self.linux: Linux = ground.linux
-        self.switch: OpenVSwitch = ground.switch
+    def __init__(self, system: FakeSystem, device: str, own: tuple[Address, ...]) -> None:
+        self.system, self.device, self.own = system, device, own
+        self.linux: Linux = system.linux
+        self.switch: OpenVSwitch = system.switch
 
     def readdress(self) -> None:
         """As the operator does: the own addresses, where they are not there."""
@@ -179,8 +179,8 @@ def _bridge_deleted(on: Underlay) -> None:
 
 def _keeper_killed(on: Underlay) -> None:
     """The process that holds the sockets is killed, and the groups are left."""
-    for overlay in list(on.ground.keepers):
-        on.ground.kill_keeper(overlay)
+    for overlay in list(on.system.keepers):
+        on.system.kill_keeper(overlay)
 
 
 _ALL = (

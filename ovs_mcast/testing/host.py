@@ -9,10 +9,10 @@ from netaddr import IPNetwork
 
 from ..core.changes import Change
 from ..core.flow_text import segments_of
-from ..core.items import Address, Bridge, Flow, Item, Membership, Port, Route
+from ..core.items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
 from ..core.model import Datapath
 from ..core.observed import Limits, Link
-from ..host.backend import Machine
+from ..host.backend import Backend
 from ..host.host import Host
 from .faults import FAULTS, Fault, Lasting
 from .happenings import HAPPENINGS, Happening, Underlay, happen
@@ -20,7 +20,7 @@ from .kernel_adapters import FakeKeeper, FakeMemberships, FakeNetlink
 from .linux import Linux
 from .openvswitch import OpenVSwitch
 from .ovs_adapters import FakeOpenFlow, FakeOvsdb, FakeVswitchd
-from .system import Ground
+from .system import FakeSystem
 
 _NIC_MAC = "02:00:00:00:00:01"
 
@@ -59,15 +59,15 @@ class FakeHost(Host):
     ) -> None:
         self.device = device or ("br-phy" if datapath == "netdev" else "eth0")
         linux = Linux()
-        self._ground = Ground(linux, OpenVSwitch(linux))
+        self._system = FakeSystem(linux, OpenVSwitch(linux))
         own = tuple(self._own(address) for address in addresses)
-        self._underlay = Underlay(self._ground, self.device, own)
+        self._underlay = Underlay(self._system, self.device, own)
         linux.add_link(Link(self.device, mtu, mac, True))
         if datapath == "netdev":
             linux.add_link(Link("eth0", mtu, mac, True))
             self.put(Bridge(self.device, "netdev"), Port(self.device, "eth0", ""))
         self._underlay.readdress()
-        super().__init__(machine_on(self._ground))
+        super().__init__(fake_backend(self._system))
 
     def _own(self, text: str) -> Address:
         network = IPNetwork(text)
@@ -91,12 +91,12 @@ class FakeHost(Host):
         >>> host.reconcile(overlay).verified
         True
         """
-        self._ground.faults.set(name, times)
-        return Lasting(self._ground.faults, name)
+        self._system.faults.set(name, times)
+        return Lasting(self._system.faults, name)
 
     def repair(self, *names: Fault) -> None:
         """Lift these faults, or all of them, and what `interrupt_after` has set."""
-        self._ground.faults.lift(*names)
+        self._system.faults.lift(*names)
 
     def interrupt_after(self, changes: int) -> None:
         """Let a run make so many changes more, then end it as kill -9 would: raise Interrupted.
@@ -114,7 +114,7 @@ class FakeHost(Host):
         >>> host.reconcile(overlay).verified
         True
         """
-        self._ground.faults.interrupt_after(changes)
+        self._system.faults.interrupt_after(changes)
 
     def happens(self, name: Happening) -> None:
         """Something happens to the machine; `happenings` has the names. ValueError for no name.
@@ -129,13 +129,13 @@ class FakeHost(Host):
         ...     print(change)
         + route 239.0.0.1 dev eth0 src 10.0.0.1: missing
         """
-        with self._ground.lock:
+        with self._system.lock:
             happen(name, self._underlay)
 
     def elapse(self, seconds: float) -> None:
         """Time passes on the machine: duplicate address detection ends after 2 seconds."""
-        with self._ground.lock:
-            self._ground.linux.elapse(seconds)
+        with self._system.lock:
+            self._system.linux.elapse(seconds)
 
     # What others have on the machine
 
@@ -145,14 +145,14 @@ class FakeHost(Host):
         OSError where the kernel refuses one. ``detect`` leaves IPv6 addresses under duplicate
         address detection, until time has passed.
         """
-        with self._ground.lock:
+        with self._system.lock:
             for item in items:
                 self._put(item, detect)
 
     def take(self, *items: Item | Link) -> None:
         """Take items away as somebody else does."""
-        linux, switch = self._ground.linux, self._ground.switch
-        with self._ground.lock:
+        linux, switch = self._system.linux, self._system.switch
+        with self._system.lock:
             for item in items:
                 if isinstance(item, Link):
                     linux.remove_link(item.name)
@@ -162,13 +162,13 @@ class FakeHost(Host):
                     linux.remove_route(item)
                 elif isinstance(item, Flow):
                     switch.forget([item])
-                elif isinstance(item, Membership):
+                elif isinstance(item, GroupMembership):
                     linux.leave(item)
                 else:
                     switch.commit([Change("remove", item, "taken away")])
 
     def _put(self, item: Item | Link, detect: bool) -> None:
-        linux, switch = self._ground.linux, self._ground.switch
+        linux, switch = self._system.linux, self._system.switch
         if isinstance(item, Link):
             linux.add_link(item)
         elif isinstance(item, Address):
@@ -177,7 +177,7 @@ class FakeHost(Host):
             linux.add_route(item)
         elif isinstance(item, Flow):
             switch.flows[item.key] = item
-        elif isinstance(item, Membership):
+        elif isinstance(item, GroupMembership):
             linux.join(item, item.device, item.groups)
         else:
             switch.commit([Change("add", item, "theirs")])
@@ -185,44 +185,44 @@ class FakeHost(Host):
     @property
     def limits(self) -> Limits:
         """net.ipv4.igmp_max_memberships and net.core.optmem_max of the machine; can be set."""
-        return self._ground.linux.limits
+        return self._system.linux.limits
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
-        self._ground.linux.limits = limits
+        self._system.linux.limits = limits
 
     # What a test may look at
 
     @property
     def made(self) -> tuple[Change, ...]:
         """Every change that runs have made on this machine, in order."""
-        return tuple(self._ground.made)
+        return tuple(self._system.made)
 
     @property
     def members(self) -> frozenset[str]:
         """The groups of which the underlay device is a member."""
-        return self._ground.linux.joined(self.device)
+        return self._system.linux.joined(self.device)
 
     @property
     def segments(self) -> Mapping[int, tuple[int, str]]:
         """What the flows carry: VNI to (VLAN, group)."""
-        found = segments_of(self._ground.switch.flows.values())
+        found = segments_of(self._system.switch.flows.values())
         return {vni: (vlan, str(group)) for vni, (vlan, group) in sorted(found.items())}
 
 
-def machine_on(ground: Ground) -> Machine:
+def fake_backend(system: FakeSystem) -> Backend:
     """As a Host asks for it."""
-    linux = ground.linux
-    return Machine(
-        ovsdb=FakeOvsdb(ground),
-        openflow=FakeOpenFlow(ground),
-        netlink=FakeNetlink(ground),
-        vswitchd=lambda: FakeVswitchd(ground),
+    linux = system.linux
+    return Backend(
+        ovsdb=FakeOvsdb(system),
+        openflow=FakeOpenFlow(system),
+        netlink=FakeNetlink(system),
+        vswitchd=lambda: FakeVswitchd(system),
         limits=lambda: linux.limits,
         joined=linux.joined,
         is_member=lambda device, group: group in linux.joined(device),
-        memberships=lambda device: FakeMemberships(ground, device),
-        send_path=ground.send_path,
-        keeper=lambda overlay: FakeKeeper(ground, overlay),
-        sleep=ground.sleep,
+        memberships=lambda device: FakeMemberships(system, device),
+        send_path=system.send_path,
+        keeper=lambda overlay: FakeKeeper(system, overlay),
+        sleep=system.sleep,
     )

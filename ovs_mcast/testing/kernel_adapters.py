@@ -10,22 +10,22 @@ from netaddr import IPAddress
 
 from ..adapters.rtnetlink.client import RefusedError
 from ..core.changes import Change
-from ..core.closeable import Closing
-from ..core.items import Address, Membership, Route
+from ..core.closeable import Closeable
+from ..core.items import Address, GroupMembership, Route
 from ..core.observed import Link, RoutePath
 from ..errors import UnavailableError
 from ..membership.keeper import KeeperError
 from .linux import refused
-from .system import Ground
+from .system import FakeSystem
 
 _GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
 
 
 class FakeNetlink:
-    """machine.Netlink."""
+    """backend.Netlink."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground, self._linux = ground, ground.linux
+    def __init__(self, system: FakeSystem) -> None:
+        self._system, self._linux = system, system.linux
 
     def links(self) -> dict[str, Link]:
         """Every device by name."""
@@ -57,18 +57,18 @@ class FakeNetlink:
 
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
         """One batch, of which the kernel carries out what it does not refuse."""
-        faults = self._ground.faults
+        faults = self._system.faults
         if faults.strikes("not-permitted"):
             raise UnavailableError("changing addresses needs CAP_NET_ADMIN: run as root")
         errors: list[tuple[int, int]] = []
-        with self._ground.lock:
+        with self._system.lock:
             for position, change in enumerate(changes[: faults.cut(len(changes), whole=False)]):
                 try:
                     self._make(change, exclusive)
                 except OSError as error:
                     errors.append((position, error.errno or errno.EINVAL))
                 else:
-                    self._ground.made.append(change)
+                    self._system.made.append(change)
             faults.made(len(changes))
         if errors:
             raise RefusedError(errors)
@@ -77,7 +77,7 @@ class FakeNetlink:
         """What is gone, or there, is as wanted; what is replaced goes first."""
         new = change.action != "remove"
         joins = new and isinstance(change.item, Address)
-        if joins and self._ground.faults.strikes("address-refused"):
+        if joins and self._system.faults.strikes("address-refused"):
             raise refused(errno.ENOBUFS)
         try:
             if change.before is not None or not new:
@@ -108,54 +108,54 @@ class FakeNetlink:
         """Nothing is open."""
 
 
-class FakeMemberships(Closing):
-    """machine.Joining: sockets for a while."""
+class FakeMemberships(Closeable):
+    """backend.Joining: sockets for a while."""
 
-    def __init__(self, ground: Ground, device: str) -> None:
-        self._ground, self._device = ground, device
+    def __init__(self, system: FakeSystem, device: str) -> None:
+        self._system, self._device = system, device
 
     def join(self, groups: Iterable[IPAddress]) -> None:
         """Hold each of them."""
-        if self._ground.faults.strikes("join-refused"):
+        if self._system.faults.strikes("join-refused"):
             raise UnavailableError(f"cannot join on {self._device}: No buffer space available")
         try:
-            self._ground.linux.join(self, self._device, map(str, groups))
+            self._system.linux.join(self, self._device, map(str, groups))
         except OSError as error:
             raise UnavailableError(f"cannot join on {self._device}: {error.strerror}") from None
 
     def close(self) -> None:
         """Let go of all."""
-        self._ground.linux.leave(self)
+        self._system.linux.leave(self)
 
 
 class FakeKeeper:
-    """machine.Keeper: one for each overlay, on as many sockets as it takes."""
+    """backend.Keeper: one for each overlay, on as many sockets as it takes."""
 
-    def __init__(self, ground: Ground, overlay: str) -> None:
-        self._ground, self._overlay = ground, overlay
+    def __init__(self, system: FakeSystem, overlay: str) -> None:
+        self._system, self._overlay = system, overlay
 
-    def held(self, joined: Callable[[str], frozenset[str]]) -> Membership | None:
+    def held(self, joined: Callable[[str], frozenset[str]]) -> GroupMembership | None:
         """What it holds; of a device that was made anew, nothing."""
-        membership = self._ground.keepers.get(self._overlay)
+        membership = self._system.keepers.get(self._overlay)
         if membership is None:
             return None
         device = membership.device
-        if self._ground.linux.indexes.get(device) != self._ground.indexes[self._overlay]:
-            return Membership(device, ())
+        if self._system.linux.indexes.get(device) != self._system.indexes[self._overlay]:
+            return GroupMembership(device, ())
         there = joined(device)
-        return Membership(device, tuple(g for g in membership.groups if g in there))
+        return GroupMembership(device, tuple(g for g in membership.groups if g in there))
 
-    def replace(self, membership: Membership) -> None:
+    def replace(self, membership: GroupMembership) -> None:
         """Hold these in place of those held."""
-        if self._ground.faults.strikes("join-refused"):
+        if self._system.faults.strikes("join-refused"):
             raise KeeperError(f"cannot join on {membership.device}: No buffer space available")
         change = Change("update", membership, "kept")
-        self._ground.make([change], lambda _batch: self._take(membership))
+        self._system.make([change], lambda _batch: self._take(membership))
 
     def join(self, device: str, group: str) -> None:
         """Hold one group more."""
         there = self._serving(device)
-        if self._ground.faults.strikes("join-refused"):
+        if self._system.faults.strikes("join-refused"):
             raise KeeperError(f"cannot join {group} on {device}: No buffer space available")
         self._become("add", device, group, (*there.groups, group))
 
@@ -164,14 +164,14 @@ class FakeKeeper:
         there = self._serving(device)
         self._become("remove", device, group, [one for one in there.groups if one != group])
 
-    def hold(self, membership: Membership, ready: Callable[[], None]) -> None:
+    def hold(self, membership: GroupMembership, ready: Callable[[], None]) -> None:
         """Hold them until another thread replaces or ends this keeper."""
         self.replace(membership)
-        mine = self._ground.keepers[self._overlay]
+        mine = self._system.keepers[self._overlay]
         ready()
-        with self._ground.let_go:
-            self._ground.let_go.wait_for(
-                lambda: self._ground.keepers.get(self._overlay) is not mine
+        with self._system.let_go:
+            self._system.let_go.wait_for(
+                lambda: self._system.keepers.get(self._overlay) is not mine
             )
 
     def settle(self) -> None:
@@ -179,34 +179,34 @@ class FakeKeeper:
 
     def end(self) -> None:
         """Let go of all groups."""
-        held = self._ground.keepers.get(self._overlay)
+        held = self._system.keepers.get(self._overlay)
         if held is not None:
             change = Change("remove", held, "not wanted")
-            self._ground.make([change], lambda _batch: self._ground.kill_keeper(self._overlay))
+            self._system.make([change], lambda _batch: self._system.kill_keeper(self._overlay))
 
-    def _serving(self, device: str) -> Membership:
-        there = self._ground.keepers.get(self._overlay)
-        index = self._ground.linux.indexes.get(device)
-        if there is None or index != self._ground.indexes[self._overlay]:
+    def _serving(self, device: str) -> GroupMembership:
+        there = self._system.keepers.get(self._overlay)
+        index = self._system.linux.indexes.get(device)
+        if there is None or index != self._system.indexes[self._overlay]:
             raise KeeperError(f"no keeper holds groups of {device}")
         return there
 
     def _become(
         self, action: Literal["add", "remove"], device: str, group: str, groups: Iterable[str]
     ) -> None:
-        change = Change(action, Membership(device, (group,)), "one of several")
-        held = Membership(device, tuple(sorted(set(groups), key=IPAddress)))
-        self._ground.make([change], lambda _batch: self._take(held))
+        change = Change(action, GroupMembership(device, (group,)), "one of several")
+        held = GroupMembership(device, tuple(sorted(set(groups), key=IPAddress)))
+        self._system.make([change], lambda _batch: self._take(held))
 
-    def _take(self, membership: Membership) -> None:
-        ground = self._ground
+    def _take(self, membership: GroupMembership) -> None:
+        system = self._system
         try:
-            ground.linux.join((self._overlay, "new"), membership.device, membership.groups)
+            system.linux.join((self._overlay, "new"), membership.device, membership.groups)
         except OSError as error:
             raise KeeperError(f"cannot join on {membership.device}: {error.strerror}") from None
-        with ground.let_go:
-            held = ground.linux.sockets.pop((self._overlay, "new"))
-            ground.linux.sockets[self._overlay] = held
-            ground.keepers[self._overlay] = membership
-            ground.indexes[self._overlay] = ground.linux.indexes[membership.device]
-            ground.let_go.notify_all()
+        with system.let_go:
+            held = system.linux.sockets.pop((self._overlay, "new"))
+            system.linux.sockets[self._overlay] = held
+            system.keepers[self._overlay] = membership
+            system.indexes[self._overlay] = system.linux.indexes[membership.device]
+            system.let_go.notify_all()

@@ -9,39 +9,39 @@ from contextlib import contextmanager
 from ..adapters.openflow import OpenFlowError
 from ..adapters.ovsdb.transaction import OvsdbError
 from ..core.changes import Change, Neighbour
-from ..core.closeable import Closing
+from ..core.closeable import Closeable
 from ..core.items import Bridge, Port
 from ..core.observed import RoutePath
 from ..errors import UnavailableError
-from .system import Ground
+from .system import FakeSystem
 
 
 class FakeOvsdb:
-    """machine.Ovsdb."""
+    """backend.Ovsdb."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, system: FakeSystem) -> None:
+        self._system = system
         self._alone = threading.Lock()
 
     def bridges(self) -> dict[str, Bridge]:
         """Every bridge by name."""
-        return dict(self._ground.switch.bridges)
+        return dict(self._system.switch.bridges)
 
     def ports(self, on: str | None = None) -> dict[str, Port]:
         """Every port by name, or those on one bridge."""
-        ports = self._ground.switch.ports
+        ports = self._system.switch.ports
         return {name: port for name, port in ports.items() if on in {None, port.bridge}}
 
     def apply(self, changes: Sequence[Change]) -> None:
         """One transaction."""
-        faults = self._ground.faults
+        faults = self._system.faults
         unfollowed = "Open vSwitch in memory took no change in 30 s: try again"
         if faults.strikes("ovsdb-away") or faults.strikes("vswitchd-away"):
             raise UnavailableError(unfollowed)
         if faults.strikes("transaction-refused"):
             raise OvsdbError("constraint violation: the transaction was refused")
         try:
-            self._ground.make(changes, self._ground.switch.commit)
+            self._system.make(changes, self._system.switch.commit)
         except KeyError as error:
             raise OvsdbError(f"there is no bridge {error.args[0]}") from None
         if faults.strikes("transaction-unfollowed"):
@@ -50,7 +50,7 @@ class FakeOvsdb:
     @contextmanager
     def exclusive(self, patience: float, on_wait: Callable[[], None]) -> Iterator[None]:
         """The lock, for which other threads of this process wait."""
-        faults = self._ground.faults
+        faults = self._system.faults
         if faults.strikes("ovsdb-away"):
             raise UnavailableError("no ovsdb-server answers in memory: start openvswitch-switch")
         held = not faults.strikes("locked")
@@ -74,41 +74,41 @@ class FakeOvsdb:
 
 
 class FakeOpenFlow:
-    """machine.OpenFlow."""
+    """backend.OpenFlow."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, system: FakeSystem) -> None:
+        self._system = system
 
     def dump(self, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
         """The flows whose cookie matches, and that have ``match`` within theirs."""
         self._reach(bridge)
         if match.startswith("udp,") and ":" in match:
             raise OpenFlowError(f"ovs-ofctl: {match}: invalid IP address")
-        with self._ground.lock:
-            return list(self._ground.switch.dump(bridge.name, cookie, mask, match))
+        with self._system.lock:
+            return list(self._system.switch.dump(bridge.name, cookie, mask, match))
 
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
         """One bundle."""
         self._reach(bridge)
-        if self._ground.faults.strikes("bundle-refused"):
+        if self._system.faults.strikes("bundle-refused"):
             raise OpenFlowError(f"{bridge.name}: OFPT_ERROR (OF1.4): OFPBFC_MSG_FAILED")
-        self._ground.make(changes, lambda batch: self._ground.switch.bundle(bridge.name, batch))
+        self._system.make(changes, lambda batch: self._system.switch.bundle(bridge.name, batch))
 
     def _reach(self, bridge: Bridge) -> None:
-        away = self._ground.faults.strikes("vswitchd-away")
-        if away or bridge.name not in self._ground.switch.bridges:
+        away = self._system.faults.strikes("vswitchd-away")
+        if away or bridge.name not in self._system.switch.bridges:
             raise OpenFlowError(
                 f"{bridge.name}: ovs-ofctl: {bridge.name} is not a bridge or a socket"
             )
 
 
-class FakeVswitchd(Closing):
-    """machine.Vswitchd."""
+class FakeVswitchd(Closeable):
+    """backend.Vswitchd."""
 
-    def __init__(self, ground: Ground) -> None:
-        if ground.faults.strikes("vswitchd-away"):
+    def __init__(self, system: FakeSystem) -> None:
+        if system.faults.strikes("vswitchd-away"):
             raise UnavailableError("ovs-vswitchd does not run: start openvswitch-switch")
-        self._switch = ground.switch
+        self._switch = system.switch
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
         """Remember them."""

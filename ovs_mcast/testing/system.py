@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from netaddr import IPAddress
 
 from ..core.changes import Change
-from ..core.items import Membership
+from ..core.items import GroupMembership
 from ..core.observed import RoutePath
 from ..probe import Evidence, SendPath
 from ..probe.verdict import judge
@@ -18,13 +18,13 @@ from .linux import DETECTION, Linux
 from .openvswitch import OpenVSwitch
 
 
-class Ground:
+class FakeSystem:
     """What all parts of one fake machine share; ``made`` are the changes so far, in order."""
 
     def __init__(self, linux: Linux, switch: OpenVSwitch) -> None:
         self.linux, self.switch, self.faults = linux, switch, Faults()
         self.made: list[Change] = []
-        self.keepers: dict[str, Membership] = {}
+        self.keepers: dict[str, GroupMembership] = {}
         self.indexes: dict[str, int | None] = {}
         self.lock = threading.RLock()
         self.let_go = threading.Condition(self.lock)

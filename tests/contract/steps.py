@@ -119,10 +119,10 @@ def _in_order(changes: Iterable[Change]) -> list[str]:
 def _machine(host: om.Host, wanted: Wanted) -> Told:
     """The machine as a Host sees it, less what no two machines have alike."""
     name = wanted if isinstance(wanted, str) else "default"
-    seen = observe.observe(host.machine, name)
+    seen = observe.observe(host.backend, name)
     addresses = [item for item in seen.addresses if not _is_noise(item)]
     devices = sorted({item.device for item in addresses})
-    groups = {device: sorted(filter(_is_routed, host.machine.joined(device))) for device in devices}
+    groups = {device: sorted(filter(_is_routed, host.backend.joined(device))) for device in devices}
     known = sorted({IPAddress(group) for there in groups.values() for group in there})
     return {
         "bridges": _shown(seen.bridges.values()),
@@ -135,7 +135,7 @@ def _machine(host: om.Host, wanted: Wanted) -> Told:
         "held": str(seen.held),
         "decision": str(seen.decision),
         "joined": groups,
-        "sends": {str(g): way.device for g, way in host.machine.netlink.look_up(known).items()},
+        "sends": {str(g): way.device for g, way in host.backend.netlink.look_up(known).items()},
     }
 
 

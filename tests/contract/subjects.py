@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ovs_mcast.core import ownership
-from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.closeable import Closeable
 from ovs_mcast.core.model import Datapath
 from ovs_mcast.core.observed import Limits
 from ovs_mcast.lab import Host as LabHost
@@ -31,7 +31,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 Failing = Literal["ovs-vswitchd", "flows", "sockets"]
 
 
-class Machine(Protocol):
+class Backend(Protocol):
     """A machine on which steps are carried out; ``past`` are those that were."""
 
     past: list[str]
@@ -93,7 +93,7 @@ class Fake:
             self.happens("vswitchd-restarts")
 
 
-class Real(Closing):
+class Real(Closeable):
     """A host of the lab, and a process in its namespaces that has the real Host."""
 
     def __init__(self, host: LabHost) -> None:

@@ -158,7 +158,7 @@ def ticking(configuration: str, fifo: str) -> None:
 
     async def program() -> None:
         async with aio.connect(holding="here") as host:
-            with om.connect() as other, other.machine.ovsdb.exclusive(PATIENCE, lambda: None):
+            with om.connect() as other, other.backend.ovsdb.exclusive(PATIENCE, lambda: None):
                 waiting = asyncio.create_task(host.reconcile(overlay))
                 for _ in range(100):  # an event loop that is blocked does not get here
                     await asyncio.sleep(0.001)
@@ -171,7 +171,7 @@ def ticking(configuration: str, fifo: str) -> None:
             next(told)
             added = await host.add(om.Segment(vni=77, group="239.0.7.77"))
             warned.event.clear()
-            with om.connect() as other, other.machine.ovsdb.exclusive(PATIENCE, lambda: None):
+            with om.connect() as other, other.backend.ovsdb.exclusive(PATIENCE, lambda: None):
                 late = asyncio.create_task(host.remove(77))
                 while not warned.event.is_set():  # until it has begun, and waits
                     await asyncio.sleep(0.001)
@@ -229,7 +229,7 @@ def count(configuration: str, fifo: str) -> None:
 
     vars(decode)["answers"] = counted
     with om.connect() as host:
-        adapters = vars(host.machine.netlink), vars(host.machine.ovsdb)
+        adapters = vars(host.backend.netlink), vars(host.backend.ovsdb)
         host.reconcile(overlay)
         say("ready")
         for word in words(fifo):

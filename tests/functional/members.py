@@ -11,7 +11,7 @@ from itertools import count
 from threading import Thread
 from typing import Literal, Self, TypeVar
 
-from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.closeable import Closeable
 from ovs_mcast.core.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, decode_ethernet
 from ovs_mcast.lab.namespace import Namespace, patient
 
@@ -48,7 +48,7 @@ def opened_in(machine: Namespace, make: Callable[[], _T]) -> _T:
     return made[0]
 
 
-class Program(Closing):
+class Program(Closeable):
     """A UDP socket of a program on a machine, which joins nothing unless it is told to.
 
     Bound to ``source`` it sends with that; else it sends as any program does that knows nothing.

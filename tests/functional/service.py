@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 
-from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.closeable import Closeable
 from ovs_mcast.lab.namespace import OVS_DIRECTORIES, patient
 from tests.functional.agents import CONFIG
 from tests.functional.machine import Node
@@ -43,7 +43,7 @@ os.execv(sys.executable, [sys.executable, "-m", "ovs_mcast.agent", *sys.argv[1:]
 """
 
 
-class Service(Closing):
+class Service(Closeable):
     """The agent as a service of one host, and the store of its descriptors; a context.
 
     ``told`` is what it was told, a word and the name of what is stored or discarded, in order.

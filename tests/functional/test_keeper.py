@@ -81,11 +81,11 @@ def end_by(node: Node, name: str, user: int) -> int:
 _SECOND = """
 import os
 from pathlib import Path
-from ovs_mcast.core.items import Membership
+from ovs_mcast.core.items import GroupMembership
 from ovs_mcast.membership.keeper import Keeper
 keeper = Keeper(Path("/run/openvswitch"), "default")
 keeper._end_others = lambda _name: os.kill(os.getpid(), 9)
-keeper.replace(Membership("eth0", ("{group}",)))
+keeper.replace(GroupMembership("eth0", ("{group}",)))
 """
 
 

@@ -20,7 +20,7 @@ from ovs_mcast.core.changes import Change, Plan
 from ovs_mcast.core.items import Bridge
 from ovs_mcast.errors import UnavailableError
 from ovs_mcast.host.apply import apply
-from ovs_mcast.host.connect import this_machine
+from ovs_mcast.host.connect import open_backend
 from ovs_mcast.lab.namespace import RUNDIR
 from tests.functional.machine import Node, difference
 from tests.functional.warm import Result
@@ -92,7 +92,7 @@ def test_ovs_vswitchd_ends_meanwhile(hosts: Hosts) -> None:
     remote = f"unix:{host.path(RUNDIR)}/db.sock"
     wanted = Change("add", Bridge("br-mcast", "system", owner="default"), "missing")
     with (
-        closing(this_machine(remote, None, "keeper")) as connected,
+        closing(open_backend(remote, None, "keeper")) as connected,
         closing(Ovsdb(remote, timeout=1)) as impatient,
     ):
         host.stop_vswitchd()

@@ -259,8 +259,8 @@ def _count(result: Path) -> None:
     def tell() -> None:
         seen = {
             "processes": processes,
-            "batches": sum(vars(one.machine.netlink)["batches"] for one in hosts),
-            "transactions": sum(vars(one.machine.ovsdb)["transactions"] for one in hosts),
+            "batches": sum(vars(one.backend.netlink)["batches"] for one in hosts),
+            "transactions": sum(vars(one.backend.ovsdb)["transactions"] for one in hosts),
         }
         result.write_text(json.dumps(seen))
 

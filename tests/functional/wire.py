@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.closeable import Closeable
 from ovs_mcast.core.frames import (
     BROADCAST,
     ETHERTYPE_EXPERIMENTAL,
@@ -151,7 +151,7 @@ def packet(
     return ethernet(eth[1], eth[0], ETHERTYPE_IPV4, datagram[:26] + bytes(2) + datagram[28:])
 
 
-class Sightings(Closing):
+class Sightings(Closeable):
     """Where VXLAN packets pass from now on: each host's lo and underlay, and the switch's ports."""
 
     def __init__(self, lab: Lab) -> None:

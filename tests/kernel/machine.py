@@ -21,7 +21,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any, Final
 
-from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.closeable import Closeable
 from tests.functional.warm import IMPORTS
 
 TOP: Final = Path(__file__).resolve().parents[2]
@@ -154,7 +154,7 @@ def compiled_code() -> dict[str, str]:
     return {"PYTHONPYCACHEPREFIX": str(CACHE / "pycache"), "PYTHONDONTWRITEBYTECODE": ""}
 
 
-class Machine(Closing):
+class Backend(Closeable):
     """A machine that runs guest.sh and, by it, pytest; a context, at whose end it is gone."""
 
     def __init__(self, tests: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ovs_mcast.core import ownership
 from ovs_mcast.core.changes import Change
-from ovs_mcast.core.items import Address, Bridge, Flow, Item, Membership, Port, Route
+from ovs_mcast.core.items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
 from ovs_mcast.core.observed import Link, Observed, RoutePath
 
 _MARK = 0x6D
@@ -28,7 +28,7 @@ def marked(item: Item, name: str) -> bool:
         return item.owner == name
     if isinstance(item, Flow):
         return item.cookie >> 36 == (_MARK << 19 | ownership.number(name)) << 1
-    assert not isinstance(item, Membership), "no sockets in this machine"
+    assert not isinstance(item, GroupMembership), "no sockets in this machine"
     # Kernels before 5.18 show no protocol of an address; every kernel shows that of a route.
     protocols = {109} if isinstance(item, Route) else {None, 109}
     return item.metric == (_MARK << 24 | ownership.number(name)) and item.protocol in protocols

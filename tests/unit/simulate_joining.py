@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ovs_mcast.core.changes import Change, Plan
-from ovs_mcast.core.items import Address, Bridge, Membership, Route
+from ovs_mcast.core.items import Address, Bridge, GroupMembership, Route
 from ovs_mcast.core.observed import Limits, Link, Observed
 
 DEVICES = {"system": "eth0", "netdev": "br-phy"}
 VTEPS = {4: "10.0.0.1", 6: "fd00::1"}
 _KERNEL = 2  # RTPROT_KERNEL
-Joining = Address | Route | Membership
+Joining = Address | Route | GroupMembership
 
 
 class RefusedError(AssertionError):
@@ -63,7 +63,7 @@ def after(machine: Observed, changes: Iterable[Change]) -> Observed:
         if change.action == "remove":
             machine = _gone(machine, change.item)
             continue
-        if change.before is not None and not isinstance(change.before, Membership):
+        if change.before is not None and not isinstance(change.before, GroupMembership):
             machine = _gone(machine, change.before)
         machine = _come(machine, change.item)
     return machine
@@ -97,7 +97,7 @@ def _own(item: Address) -> list[Route]:
 
 
 def _come(machine: Observed, item: object) -> Observed:
-    if isinstance(item, Membership):
+    if isinstance(item, GroupMembership):
         return replace(machine, held=item)
     if isinstance(item, Address):
         if any(there.key == item.key for there in machine.addresses):
@@ -120,7 +120,7 @@ def _come(machine: Observed, item: object) -> Observed:
 
 
 def _gone(machine: Observed, item: object) -> Observed:
-    if isinstance(item, Membership):
+    if isinstance(item, GroupMembership):
         return replace(machine, held=None)
     if isinstance(item, Address):
         addresses = tuple(there for there in machine.addresses if there.key != item.key)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovs_mcast import Overlay, Segment, Underlay
-from ovs_mcast.agent.event_filter import Concern, Finding
+from ovs_mcast.agent.event_filter import EventFilter, Trigger
 from ovs_mcast.core import ownership
 from ovs_mcast.core.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Rule
 from ovs_mcast.core.items import Address, Route
@@ -55,24 +55,24 @@ cookies = st.integers(0, (1 << 64) - 1)
 )
 def test_rows(event: RowEvent, concerns: bool) -> None:
     """Rows of ours, of the bridges, and VXLAN ports; not what SDN agents do all day."""
-    assert (Concern(OVERLAY).row(event) is not None) == concerns
+    assert (EventFilter(OVERLAY).row(event) is not None) == concerns
 
 
 def test_a_lost_connection_wakes() -> None:
     """It may be why looks fail."""
-    assert Concern(OVERLAY).row(RowEvent()) == Finding("ovsdb", wakes=True)
+    assert EventFilter(OVERLAY).row(RowEvent()) == Trigger("ovsdb", wakes=True)
 
 
 def test_flows_of_ours() -> None:
     """Static flows of the overlay on any bridge; all of the tunnel bridge but what is learned."""
-    concern = Concern(NETDEV)
+    concern = EventFilter(NETDEV)
     ours = ownership.cookie("tenants", vlan=100, vni=100)
     learned = ownership.cookie("tenants", vlan=100, vni=100, learned=True)
     for bridge in ("br-mcast", "br-phy"):
-        assert concern.flow(FlowEvent(bridge, 30, ours)) == Finding("flow")
+        assert concern.flow(FlowEvent(bridge, 30, ours)) == Trigger("flow")
         assert concern.flow(FlowEvent(bridge, 20, learned)) is None
-        assert concern.flow(FlowEvent(bridge, lost=True)) == Finding("flow")
-    assert concern.flow(FlowEvent("br-mcast", 0, 7)) == Finding("flow")
+        assert concern.flow(FlowEvent(bridge, lost=True)) == Trigger("flow")
+    assert concern.flow(FlowEvent("br-mcast", 0, 7)) == Trigger("flow")
     assert concern.flow(FlowEvent("br-phy", 0, 7)) is None
     assert concern.flow(FlowEvent("br-phy", 0, ownership.cookie("another"))) is None
 
@@ -81,13 +81,13 @@ def test_flows_of_ours() -> None:
 def test_flows_that_are_not_ours(cookie: int) -> None:
     """On a bridge that others use, the mark decides."""
     ours = ownership.is_cookie(cookie, "tenants") and not ownership.is_learned(cookie)
-    assert (Concern(NETDEV).flow(FlowEvent("br-phy", 0, cookie)) is not None) == ours
+    assert (EventFilter(NETDEV).flow(FlowEvent("br-phy", 0, cookie)) is not None) == ours
 
 
 def test_what_is_watched() -> None:
     """Table 20 without what is added: learn() adds there all day. The underlay's with netdev."""
-    assert set(Concern(OVERLAY).watched) == {"br-mcast"}
-    watched = Concern(NETDEV).watched
+    assert set(EventFilter(OVERLAY).watched) == {"br-mcast"}
+    watched = EventFilter(NETDEV).watched
     assert set(watched) == {"br-mcast", "br-phy"}
     assert {one.table: one.added for one in watched["br-mcast"]} == {
         0: True, 10: True, 15: True, 30: True, 20: False,
@@ -96,80 +96,80 @@ def test_what_is_watched() -> None:
 
 def test_the_underlay_link() -> None:
     """Down, up and gone wake, up is to be looked at in packets; the same again is nothing."""
-    concern = Concern(OVERLAY)
+    concern = EventFilter(OVERLAY)
     down = replace(ETH0, up=False)
-    assert Concern(OVERLAY).kernel(KernelEvent(down)) == Finding("link", wakes=True)
-    assert concern.kernel(KernelEvent(ETH0)) == Finding("link", wakes=True, came_up=True)
+    assert EventFilter(OVERLAY).kernel(KernelEvent(down)) == Trigger("link", wakes=True)
+    assert concern.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
     assert concern.kernel(KernelEvent(ETH0)) is None
-    assert concern.kernel(KernelEvent(down)) == Finding("link", wakes=True)
-    assert concern.kernel(KernelEvent(ETH0)) == Finding("link", wakes=True, came_up=True)
-    assert concern.kernel(KernelEvent(replace(ETH0, mtu=1400))) == Finding("link", wakes=True)
-    assert concern.kernel(KernelEvent(ETH0, gone=True)) == Finding("link", wakes=True)
-    assert concern.kernel(KernelEvent(ETH0)) == Finding("link", wakes=True, came_up=True)
+    assert concern.kernel(KernelEvent(down)) == Trigger("link", wakes=True)
+    assert concern.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
+    assert concern.kernel(KernelEvent(replace(ETH0, mtu=1400))) == Trigger("link", wakes=True)
+    assert concern.kernel(KernelEvent(ETH0, gone=True)) == Trigger("link", wakes=True)
+    assert concern.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
 
 
 def test_the_underlay_gets_another_name() -> None:
     """Its name is what the configuration says: under another it is as good as gone."""
-    concern = Concern(OVERLAY)
+    concern = EventFilter(OVERLAY)
     concern.kernel(KernelEvent(ETH0, index=7))
     renamed = replace(ETH0, name="eth9")
     assert concern.kernel(KernelEvent(renamed, index=8)) is None
-    assert concern.kernel(KernelEvent(renamed, index=7)) == Finding("link", wakes=True)
+    assert concern.kernel(KernelEvent(renamed, index=7)) == Trigger("link", wakes=True)
     assert concern.kernel(KernelEvent(renamed, index=7)) is None
     back = concern.kernel(KernelEvent(ETH0, index=7))
-    assert back == Finding("link", wakes=True, came_up=True)
+    assert back == Trigger("link", wakes=True, came_up=True)
 
 
 def test_other_links() -> None:
     """Only a Linux vxlan device can be in the way; it may be why looks fail, until it goes."""
-    concern = Concern(OVERLAY)
+    concern = EventFilter(OVERLAY)
     assert concern.kernel(KernelEvent(replace(ETH0, name="eth1"))) is None
     rival = replace(ETH0, name="vx7", kind="vxlan", udp_port=4789)
-    assert concern.kernel(KernelEvent(rival)) == Finding("link")
-    assert concern.kernel(KernelEvent(rival, gone=True)) == Finding("link", wakes=True)
+    assert concern.kernel(KernelEvent(rival)) == Trigger("link")
+    assert concern.kernel(KernelEvent(rival, gone=True)) == Trigger("link", wakes=True)
     assert concern.kernel(KernelEvent(replace(rival, name="vxlan_sys_4789"))) is None
 
 
 def test_addresses() -> None:
     """Those of the device, as they come, go and change; not each renewal of a lifetime."""
-    concern = Concern(OVERLAY)
-    assert concern.kernel(KernelEvent(VTEP)) == Finding("address")
+    concern = EventFilter(OVERLAY)
+    assert concern.kernel(KernelEvent(VTEP)) == Trigger("address")
     assert concern.kernel(KernelEvent(VTEP)) is None
-    assert concern.kernel(KernelEvent(VTEP, gone=True)) == Finding("address")
-    assert concern.kernel(KernelEvent(VTEP)) == Finding("address")
+    assert concern.kernel(KernelEvent(VTEP, gone=True)) == Trigger("address")
+    assert concern.kernel(KernelEvent(VTEP)) == Trigger("address")
     assert concern.kernel(KernelEvent(replace(VTEP, device="eth1"))) is None
     tentative = replace(VTEP, address="fd00::1", prefixlen=64, tentative=True)
-    assert concern.kernel(KernelEvent(tentative)) == Finding("address")
+    assert concern.kernel(KernelEvent(tentative)) == Trigger("address")
     sure = replace(tentative, tentative=False)
-    assert concern.kernel(KernelEvent(sure)) == Finding("address", came_up=True)
+    assert concern.kernel(KernelEvent(sure)) == Trigger("address", came_up=True)
     assert concern.kernel(KernelEvent(sure)) is None
 
 
 def test_routes_and_memberships() -> None:
     """To a group of ours, or marked as ours; a group of ours that is left."""
-    concern = Concern(OVERLAY)
+    concern = EventFilter(OVERLAY)
     rival = replace(OURS, device="eth1", metric=5)
     old = replace(OURS, destination="239.0.0.9")
     for route in (OURS, rival, old):
         for gone in (True, False):
-            assert concern.kernel(KernelEvent(route, gone)) == Finding("route")
+            assert concern.kernel(KernelEvent(route, gone)) == Trigger("route")
     assert concern.kernel(KernelEvent(replace(old, metric=None))) is None
-    assert concern.kernel(KernelEvent(Joined("eth0", "239.0.0.1"), gone=True)) == Finding(
+    assert concern.kernel(KernelEvent(Joined("eth0", "239.0.0.1"), gone=True)) == Trigger(
         "membership"
     )
     assert concern.kernel(KernelEvent(Joined("eth0", "239.0.0.1"))) is None
     assert concern.kernel(KernelEvent(Joined("eth0", "239.0.0.9"), gone=True)) is None
     assert concern.kernel(KernelEvent(Joined("eth1", "239.0.0.1"), gone=True)) is None
-    assert concern.kernel(KernelEvent(Rule())) == Finding("rule")
+    assert concern.kernel(KernelEvent(Rule())) == Trigger("rule")
 
 
 def test_lost_events_are_everything() -> None:
     """After an overflow nothing is known of before: the next word of each is news."""
-    concern = Concern(OVERLAY)
+    concern = EventFilter(OVERLAY)
     concern.kernel(KernelEvent(ETH0))
     concern.kernel(KernelEvent(VTEP))
-    assert concern.kernel(KernelEvent(None)) == Finding("overflow", wakes=True)
-    assert concern.kernel(KernelEvent(VTEP)) == Finding("address")
+    assert concern.kernel(KernelEvent(None)) == Trigger("overflow", wakes=True)
+    assert concern.kernel(KernelEvent(VTEP)) == Trigger("address")
     assert concern.kernel(KernelEvent(ETH0)) is not None
 
 
@@ -184,5 +184,5 @@ def test_lost_events_are_everything() -> None:
 )  # fmt: skip
 def test_the_run_directory(name: str, wakes: bool | None) -> None:
     """Daemons by sockets (each ovs-appctl writes to a pid file), the tunnel bridge by its own."""
-    found = Concern(OVERLAY).entry(EntryEvent(Path("/run/openvswitch"), name))
+    found = EventFilter(OVERLAY).entry(EntryEvent(Path("/run/openvswitch"), name))
     assert (None if found is None else found.wakes) == wakes

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ovs_mcast.agent.observer import Failing
 from ovs_mcast.agent.saying import Saying
-from ovs_mcast.agent.scheduler import Pace, Pacer
+from ovs_mcast.agent.scheduler import Scheduler, Timings
 
-PACE = Pace()
+PACE = Timings()
 SLACK = 1e-6
 lengths = st.floats(0, 20, allow_nan=False)
 chances = st.floats(0, 1, allow_nan=False)
@@ -36,7 +36,7 @@ def play(
     events: list[Event], outcomes: list[tuple[float, bool]], chance: float, end: float
 ) -> list[Look]:
     """A loop as the agent's, without a clock: events that come during a look are told after it."""
-    pacer = Pacer(0.0, PACE, lambda: chance)
+    pacer = Scheduler(0.0, PACE, lambda: chance)
     waiting = sorted(events, key=lambda event: event.at)
     left = list(outcomes)
     looks: list[Look] = []
@@ -69,7 +69,7 @@ plays = st.tuples(
 
 def test_the_first_look_is_at_once() -> None:
     """An agent that starts does not wait for an event."""
-    assert Pacer(5.0, PACE, lambda: 0.0).due() <= 5.0
+    assert Scheduler(5.0, PACE, lambda: 0.0).due() <= 5.0
 
 
 @given(plays)
@@ -132,7 +132,7 @@ def test_a_storm_takes_half_of_the_time_at_most(length: float, number: int) -> N
 
 def test_own_changes_are_looked_at_once() -> None:
     """A look that changes things hears of them; the next finds nothing, and all is quiet."""
-    pacer = Pacer(0.0, PACE, lambda: 0.0)
+    pacer = Scheduler(0.0, PACE, lambda: 0.0)
     pacer.began(0.0)
     pacer.succeeded(0.1)
     for _ in range(40):
@@ -147,7 +147,7 @@ def test_own_changes_are_looked_at_once() -> None:
 def test_pauses_grow_and_are_bounded(drawn: list[float]) -> None:
     """Without an event, each pause is up to twice the one before it, and never above the most."""
     chance = iter(drawn)
-    pacer = Pacer(0.0, PACE, lambda: next(chance))
+    pacer = Scheduler(0.0, PACE, lambda: next(chance))
     now, longest = 0.0, PACE.first
     for tries in range(1, len(drawn) + 1):
         pacer.began(now)
@@ -174,8 +174,8 @@ def test_success_begins_anew() -> None:
     assert pacer.failed(190.0) == Failing(1, 0.0, PACE.first)
 
 
-def failed_often(now: float) -> Pacer:
-    pacer = Pacer(now, PACE, lambda: 0.0)
+def failed_often(now: float) -> Scheduler:
+    pacer = Scheduler(now, PACE, lambda: 0.0)
     for _ in range(12):
         pacer.began(now)
         pacer.failed(now)

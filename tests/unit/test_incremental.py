@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from netaddr import IPAddress
 
 import ovs_mcast as om
-from ovs_mcast.core.incremental import InPlace
-from ovs_mcast.core.items import Address, Bridge, Membership
+from ovs_mcast.core.incremental import AppliedOverlay
+from ovs_mcast.core.items import Address, Bridge, GroupMembership
 from ovs_mcast.core.observed import Limits, Link, Observed
 from ovs_mcast.core.plan import wanted
 
@@ -52,12 +52,12 @@ def test_a_segment_has_what_the_whole_has_more_with_it(numbers, how, random) -> 
     """Its own items are those of the overlay with it, less those of the overlay without it."""
     number = random.choice(sorted(numbers))
     whole, rest = overlay(numbers, *how), overlay(numbers - {number}, *how)
-    place = InPlace(whole, SEEN, settled=True)
+    place = AppliedOverlay(whole, SEEN, settled=True)
     alone = place.alone(segment(number), SEEN, VTEP)
     without = {item.key for item in wanted(rest, SEEN, VTEP)}
     more = {item for item in wanted(whole, SEEN, VTEP) if item.key not in without}
-    assert {item for item in alone.items if not isinstance(item, Membership)} == more
-    held = [item for item in alone.items if isinstance(item, Membership)]
+    assert {item for item in alone.items if not isinstance(item, GroupMembership)} == more
+    held = [item for item in alone.items if isinstance(item, GroupMembership)]
     left = groups(whole) - groups(rest)
     assert [set(one.groups) for one in held] == ([left] if left and how[1] == "socket" else [])
     assert alone.shares is not bool(left)
@@ -68,7 +68,7 @@ def test_a_segment_has_what_the_whole_has_more_with_it(numbers, how, random) -> 
 def test_segments_come_and_go(steps: list[tuple[bool, int]]) -> None:
     """Whatever comes and goes: the overlay is that of the segments that are there."""
     there = {1, 2, 6}
-    place = InPlace(overlay(there, membership="autojoin"), SEEN, settled=True)
+    place = AppliedOverlay(overlay(there, membership="autojoin"), SEEN, settled=True)
     for comes, number in steps:
         if comes and number not in there:
             place.add(place.admitted(segment(number)))
@@ -90,22 +90,24 @@ def test_segments_come_and_go(steps: list[tuple[bool, int]]) -> None:
 
 def test_what_needs_the_whole() -> None:
     """The first segment and the last, an unsettled overlay, a full kernel, an address of others."""
-    place = InPlace(overlay({1, 2}, membership="autojoin"), SEEN, settled=True)
+    place = AppliedOverlay(overlay({1, 2}, membership="autojoin"), SEEN, settled=True)
     assert not place.needs_the_whole(segment(3), Limits(igmp_max_memberships=1))
     assert place.needs_the_whole(segment(3), Limits(igmp_max_memberships=0))
     place.settled = False
     assert place.needs_the_whole(segment(3), Limits())
-    assert InPlace(overlay(set()), SEEN, settled=True).needs_the_whole(segment(3), Limits())
-    assert InPlace(overlay({3}), SEEN, settled=True).needs_the_whole(segment(3), Limits())
+    assert AppliedOverlay(overlay(set()), SEEN, settled=True).needs_the_whole(segment(3), Limits())
+    assert AppliedOverlay(overlay({3}), SEEN, settled=True).needs_the_whole(segment(3), Limits())
     theirs = Observed(
         addresses=(*SEEN.addresses, Address("eth0", "239.1.0.4", 32)), links=SEEN.links
     )
-    assert InPlace(overlay({1, 2}), theirs, settled=True).needs_the_whole(segment(3), Limits())
+    assert AppliedOverlay(overlay({1, 2}), theirs, settled=True).needs_the_whole(
+        segment(3), Limits()
+    )
 
 
 def test_the_slots_of_the_kernel_are_counted() -> None:
     """A group that is shared takes none; one that goes gives its own back."""
-    place = InPlace(overlay({1, 2}, membership="autojoin"), SEEN, settled=True)
+    place = AppliedOverlay(overlay({1, 2}, membership="autojoin"), SEEN, settled=True)
     two = Limits(igmp_max_memberships=2)
     place.add(segment(6))  # shares 1's
     assert not place.needs_the_whole(segment(3), two)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovs_mcast.core import ownership
 from ovs_mcast.core.changes import Change
-from ovs_mcast.core.items import Address, Item, Membership, Route
+from ovs_mcast.core.items import Address, GroupMembership, Item, Route
 from ovs_mcast.core.model import Overlay, Segment
 from ovs_mcast.core.observed import Decision, Observed
 from ovs_mcast.core.plan import plan, plan_removal
@@ -310,7 +310,7 @@ def test_no_group_that_stays_is_left(scene: Scene) -> None:
 def test_sockets_join_first_and_let_go_last(scene: Scene) -> None:
     """Law 4: a membership is added before any address changes, and removed after all of them."""
     changes = planned(*scene)
-    places = [n for n, change in enumerate(changes) if isinstance(change.item, Membership)]
+    places = [n for n, change in enumerate(changes) if isinstance(change.item, GroupMembership)]
     assert len(places) <= 1
     for place in places:
         first = changes[place].action != "remove"

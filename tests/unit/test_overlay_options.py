@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovs_mcast.cli.overlay_options import Choice, parse_segment, read_file
+from ovs_mcast.cli.overlay_options import OverlayOptions, parse_segment, read_file
 from ovs_mcast.errors import ConfigurationError
 
 FULL = """
@@ -86,7 +86,7 @@ def test_any_segment_is_read_or_refused(text: str) -> None:
 
 def test_options_make_an_overlay() -> None:
     """Every option has its place in the overlay."""
-    overlay = Choice(
+    overlay = OverlayOptions(
         name="x", bridge="b", tunnel_bridge="t", datapath="netdev", membership="autojoin",
         underlay="eth0", vtep="10.0.0.1", udp_port=4790, ttl=3, groups="239.1.0.0/20", aging=9,
         learned_limit=8, segments=("100,vlan=7", "101,group=239.0.0.1"),
@@ -104,25 +104,28 @@ def test_options_make_an_overlay() -> None:
 
 def test_options_and_the_file_of_the_same_names_are_one() -> None:
     """What is not given has the same default on the command line as in the library."""
-    overlay = Choice(underlay="eth0", segments=["5,group=239.0.0.1"]).overlay()
+    overlay = OverlayOptions(underlay="eth0", segments=["5,group=239.0.0.1"]).overlay()
     assert (overlay.name, overlay.bridge, overlay.underlay.udp_port) == ("default", "br-int", 4789)
 
 
 @pytest.mark.parametrize(
     ("choice", "field"),
     [
-        (Choice(), "--underlay"),
-        (Choice(segments=["5"]), "--underlay"),
-        (Choice(underlay="eth0"), "--segment"),
-        (Choice(underlay="eth0", segments=["5"]), "segments.0.group"),
-        (Choice(underlay="eth0", segments=["x"]), "--segment"),
-        (Choice(underlay="eth0", segments=["5,group=239.0.0.1"], ttl=0), "underlay.ttl"),
-        (Choice(underlay="eth0", segments=["5,group=239.0.0.1"], udp_port=0), "underlay.udp_port"),
-        (Choice(underlay="eth0", segments=["5,group=239.0.0.1"], name=""), "name"),
-        (Choice(underlay="", segments=["5,group=239.0.0.1"]), "underlay.device"),
+        (OverlayOptions(), "--underlay"),
+        (OverlayOptions(segments=["5"]), "--underlay"),
+        (OverlayOptions(underlay="eth0"), "--segment"),
+        (OverlayOptions(underlay="eth0", segments=["5"]), "segments.0.group"),
+        (OverlayOptions(underlay="eth0", segments=["x"]), "--segment"),
+        (OverlayOptions(underlay="eth0", segments=["5,group=239.0.0.1"], ttl=0), "underlay.ttl"),
+        (
+            OverlayOptions(underlay="eth0", segments=["5,group=239.0.0.1"], udp_port=0),
+            "underlay.udp_port",
+        ),
+        (OverlayOptions(underlay="eth0", segments=["5,group=239.0.0.1"], name=""), "name"),
+        (OverlayOptions(underlay="", segments=["5,group=239.0.0.1"]), "underlay.device"),
     ],
 )
-def test_options_that_make_no_overlay_are_refused(choice: Choice, field: str) -> None:
+def test_options_that_make_no_overlay_are_refused(choice: OverlayOptions, field: str) -> None:
     """The option that is missing or the value that cannot be is named."""
     with pytest.raises(ConfigurationError) as raised:
         choice.overlay()
@@ -133,13 +136,13 @@ def test_a_file_makes_an_overlay(tmp_path: Path) -> None:
     """The example of the design is read, as YAML and as JSON, to the same overlay."""
     path = tmp_path / "overlay.yaml"
     path.write_text(FULL)
-    overlay = Choice(config=path).overlay()
+    overlay = OverlayOptions(config=path).overlay()
     assert (overlay.name, overlay.underlay.ttl) == ("tenants", 8)
     assert [str(segment.group) for segment in overlay.segments] == ["239.0.0.1", "239.1.0.101"]
-    assert Choice(config=path).overlay_name() == "tenants"
+    assert OverlayOptions(config=path).overlay_name() == "tenants"
     same = tmp_path / "overlay.json"
     same.write_text(json.dumps(read_file(path)))
-    assert Choice(config=same).overlay() == overlay
+    assert OverlayOptions(config=same).overlay() == overlay
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, says: str)
     path = tmp_path / "broken.yaml"
     path.write_text(content)
     with pytest.raises(ConfigurationError) as raised:
-        Choice(config=path).overlay()
+        OverlayOptions(config=path).overlay()
     assert raised.value.field == "--config"
     if says != "2026":
         assert says in raised.value.reason
@@ -179,7 +182,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00\x80")
     for path in (tmp_path / "missing", tmp_path, binary):
         with pytest.raises(ConfigurationError) as raised:
-            Choice(config=path).overlay()
+            OverlayOptions(config=path).overlay()
         assert raised.value.field == "--config"
         assert str(path) in raised.value.reason
 
@@ -189,7 +192,7 @@ def test_a_mistake_in_a_file_names_its_key(tmp_path: Path) -> None:
     path = tmp_path / "overlay.yaml"
     path.write_text(FULL.replace("vlan: 101", "vlan: 100"))
     with pytest.raises(ConfigurationError) as raised:
-        Choice(config=path).overlay()
+        OverlayOptions(config=path).overlay()
     assert raised.value.field == "segments.1.vlan"
 
 
@@ -212,13 +215,13 @@ def test_a_file_says_all(tmp_path: Path, other: dict[str, str], option: str) -> 
     """With a file every other choice is refused, also one that would be refused by itself."""
     path = tmp_path / "overlay.yaml"
     path.write_text(FULL)
-    for ask in (Choice.overlay, Choice.overlay_name):
+    for ask in (OverlayOptions.overlay, OverlayOptions.overlay_name):
         with pytest.raises(ConfigurationError) as raised:
-            ask(Choice(config=path, **other))  # type: ignore[arg-type]
+            ask(OverlayOptions(config=path, **other))  # type: ignore[arg-type]
         assert raised.value.field == option
 
 
 def test_the_name_alone_is_enough_for_teardown() -> None:
     """Teardown needs neither underlay nor segments, and without a name it is the default's."""
-    assert Choice().overlay_name() == "default"
-    assert Choice(name="tenants").overlay_name() == "tenants"
+    assert OverlayOptions().overlay_name() == "default"
+    assert OverlayOptions(name="tenants").overlay_name() == "tenants"

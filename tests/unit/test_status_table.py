@@ -8,28 +8,32 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ovs_mcast.core.status import Holder, Kept, KeptSegment
+from ovs_mcast.core.status import Holder, OverlayStatus, SegmentDetail
 from ovs_mcast.core.traffic import Count, Traffic
 from ovs_mcast.status.table import Pace, amount, rate, screen
 
 
-def segment(vni: int, frames: int = 0, peers: int = 0) -> KeptSegment:
+def segment(vni: int, frames: int = 0, peers: int = 0) -> SegmentDetail:
     traffic = Traffic(
         vlan=vni,
         bum_sent=Count(frames, frames * 60),
         peers={f"10.0.0.{n}": ("02:00:00:00:00:01",) * n for n in range(1, peers + 1)},
     )
-    return KeptSegment(vni, f"239.0.0.{vni % 250}", "socket", "wire", traffic)
+    return SegmentDetail(vni, f"239.0.0.{vni % 250}", "socket", "wire", traffic)
 
 
-def kept(*segments: KeptSegment, healthy: bool = True, problems: tuple[str, ...] = ()) -> Kept:
-    return Kept(
+def kept(
+    *segments: SegmentDetail, healthy: bool = True, problems: tuple[str, ...] = ()
+) -> OverlayStatus:
+    return OverlayStatus(
         "tenants", healthy, "eth0", "10.0.0.1", "system", "br-int", "br-mcast",
         Holder("keeper", 7), {one.vlan: one for one in segments}, problems,
     )  # fmt: skip
 
 
-def shown(*overlays: Kept, pace: Pace | None = None, height: int | None = None) -> list[str]:
+def shown(
+    *overlays: OverlayStatus, pace: Pace | None = None, height: int | None = None
+) -> list[str]:
     out = Console(file=io.StringIO(), width=160)
     out.print(screen(overlays, pace or Pace(), height=height))
     text: str = out.file.getvalue()  # type: ignore[attr-defined]
@@ -83,7 +87,7 @@ def test_problems_are_told_below_and_on_a_screen_not_all() -> None:
 
 
 def test_an_overlay_of_which_little_is_known_is_told_by_its_problems() -> None:
-    assert shown(Kept("gone", healthy=False, problems=("its tunnel bridge is gone",))) == [
+    assert shown(OverlayStatus("gone", healthy=False, problems=("its tunnel bridge is gone",))) == [
         "overlay gone  NOT AS IT SHOULD BE", "its tunnel bridge is gone",
     ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWROUTE,
 )
 
-from ...core.closeable import Closing
+from ...core.closeable import Closeable
 from ...core.events import Joined, KernelEvent, Rule
 from . import decode
 from .decode import (
@@ -42,7 +42,7 @@ _RECEIVE_OCTETS = 1 << 20
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 
 
-class NetlinkEvents(Closing):
+class NetlinkEvents(Closeable):
     """The events of this network namespace, of which the kernel keeps about a mebibyte."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from ovs_mcast.adapters.packet_socket import PacketSocket
 from ovs_mcast.core import ownership
-from ovs_mcast.core.closeable import Closing
+from ovs_mcast.core.closeable import Closeable
 from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL
 from ovs_mcast.lab import Host, Kind, Lab, LinuxHost, Workload
 from tests.functional.campaign import observer
@@ -78,7 +78,7 @@ class ScriptError(Exception):
     """An operator's command failed."""
 
 
-class Site(Closing):
+class Site(Closeable):
     """One host on trial. ``number`` gives it VNIs and groups of its own."""
 
     def __init__(self, lab: Lab, shape: Shape, number: int, far: LinuxHost) -> None:
@@ -171,7 +171,7 @@ class Site(Closing):
         self.ask(join=["239.99.0.7", self.device])
 
 
-class Talk(Closing):
+class Talk(Closeable):
     """Two workloads of one segment, one on the host on trial and one on a plain Linux host."""
 
     def __init__(self, near: Workload, far: Workload) -> None:
