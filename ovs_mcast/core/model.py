@@ -252,6 +252,32 @@ class Overlay(_Value):
         """Every group of the overlay once, in order."""
         return tuple(sorted({segment.flood_group for segment in self.segments}, key=int))
 
+    def replace(self, **fields: object) -> Overlay:
+        """Return a copy with these fields in place of its own, validated as a whole.
+
+        ConfigurationError as for a new Overlay. None restores a field's default.
+
+        >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
+        >>> overlay.replace(membership="socket").membership
+        'socket'
+        """
+        unknown = sorted(fields.keys() - type(self).model_fields.keys())
+        if unknown:
+            raise ConfigurationError("there is no such key", field=unknown[0])
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**cast("Any", kept | fields))
+
+    def with_segment(self, segment: Segment) -> Overlay:
+        """Return a copy with this segment added, or in place of the segment of the same VNI."""
+        others = (other for other in self.segments if other.vni != segment.vni)
+        return self.replace(segments=(*others, segment))
+
+    def without(self, vni: int) -> Overlay:
+        """Return a copy less the segment of a VNI. ConfigurationError if there is none."""
+        if all(segment.vni != vni for segment in self.segments):
+            raise ConfigurationError(f"there is no segment of VNI {vni}", field="vni")
+        return self.replace(segments=tuple(one for one in self.segments if one.vni != vni))
+
     def warnings(self) -> list[str]:
         """What is allowed and yet worth a sentence: groups that share an Ethernet address."""
         return [
