@@ -1,8 +1,13 @@
-"""Errors, sorted by who must act: the caller, the operator of the machine, or a retry."""
+"""Errors, by who must act: the caller, the operator of the host, or a retry."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .core.changes import Change
+    from .core.status import Status
 
 
 class OvsMcastError(Exception):
@@ -39,7 +44,7 @@ class ConfigurationError(OvsMcastError, ValueError):
 
 
 class UnavailableError(OvsMcastError):
-    """The machine lacks something now (Open vSwitch, a privilege): mend it, then try again.
+    """The host lacks something now (Open vSwitch, a privilege): provide it, then try again.
 
     >>> try:
     ...     om.connect(rundir="/nowhere")
@@ -68,9 +73,9 @@ class ApplyError(OvsMcastError):
         self,
         message: str,
         *,
-        done: Sequence[object] = (),
-        failed: Sequence[object] = (),
-        pending: Sequence[object] = (),
+        done: Sequence[Change] = (),
+        failed: Sequence[Change] = (),
+        pending: Sequence[Change] = (),
     ) -> None:
         super().__init__(message)
         self.done = tuple(done)
@@ -79,9 +84,9 @@ class ApplyError(OvsMcastError):
 
 
 class VerifyError(OvsMcastError):
-    """Everything was applied, and what was read back is not what was wanted.
+    """Every change was applied, and the host as read back is not as desired.
 
-    ``problems`` say how, ``status`` is the whole of what was seen, a Status.
+    ``problems`` are the findings as text, ``status`` is everything that was seen.
 
     >>> print(om.VerifyError(["eth0 is down: set it up"]))
     eth0 is down: set it up
@@ -89,7 +94,7 @@ class VerifyError(OvsMcastError):
 
     exit_status = 3
 
-    def __init__(self, problems: Sequence[str], status: object = None) -> None:
+    def __init__(self, problems: Sequence[str], status: Status | None = None) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
         self.status = status

@@ -1,14 +1,16 @@
-"""What a plan is made of: ordered changes of items, as plain data. No I/O."""
+"""What a plan is made of: ordered changes of items, as plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
-from .items import Item
+from .items import Bridge, Flow, GroupMembership, Item, Port
 
 Action = Literal["add", "update", "remove"]
+Destination = Literal["ovsdb", "netlink", "keeper", "openflow"]
 _SIGNS = {"add": "+", "update": "~", "remove": "-"}
 
 
@@ -33,14 +35,14 @@ class Change:
 
     @property
     def kind(self) -> str:
-        """bridge, port, flow, address or route."""
+        """bridge, port, flow, address, route or membership."""
         return self.item.kind
 
     def __str__(self) -> str:
         return f"{_SIGNS[self.action]} {self.kind} {self.item.target}: {self.reason}"
 
     def to_json(self) -> dict[str, str]:
-        """The shape of the contract's ``changes``."""
+        """Return one of the ``changes`` of `setup --json`."""
         return {
             "action": self.action,
             "kind": self.kind,
@@ -51,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A group's Ethernet address, told to the userspace datapath: a cache, not state."""
+    """A group's Ethernet address, for the userspace datapath: a cache entry, not state."""
 
     bridge: str
     group: str
@@ -59,11 +61,26 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes that are sent at once to one destination.
+
+    ovsdb: one transaction; netlink: one batch; keeper: one process replaced; openflow: one bundle
+    of the bridge that ``bridge`` names, which is None for the other destinations.
+    """
+
+    destination: Destination
+    changes: tuple[Change, ...]
+    bridge: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.destination} {self.bridge}" if self.bridge else self.destination
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Ordered changes, make before break; iterable, and empty when nothing differs.
 
-    ``part`` is a plan of one segment's items: a membership in it is joined or left beside those
-    that are held, and what it adds must not be there.
+    ``neighbours`` are set before the changes are made, so that no first frame waits for an answer.
 
     >>> bool(om.Plan("tenants")), len(om.Plan("tenants"))
     (False, 0)
@@ -72,7 +89,6 @@ class Plan:
     overlay: str
     changes: tuple[Change, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
-    part: bool = False
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self.changes)
@@ -82,3 +98,21 @@ class Plan:
 
     def __bool__(self) -> bool:
         return bool(self.changes)
+
+    def batches(self) -> list[Batch]:
+        """Return the changes cut, in their order, into batches.
+
+        The number of batches does not depend on the number of segments.
+        """
+        return [
+            Batch(destination, tuple(changes), bridge)
+            for (destination, bridge), changes in groupby(self.changes, key=_destination)
+        ]
+
+
+def _destination(change: Change) -> tuple[Destination, str | None]:
+    if isinstance(change.item, Flow):
+        return "openflow", change.item.bridge
+    if isinstance(change.item, GroupMembership):
+        return "keeper", None
+    return ("ovsdb" if isinstance(change.item, Bridge | Port) else "netlink"), None

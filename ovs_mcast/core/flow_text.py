@@ -18,12 +18,14 @@ _PRINTED = re.compile(
     r"(?:reset_counts )?(?P<match>[^ ]*) ?actions=(?P<actions>.*)"
 )
 _PRIORITY = re.compile(r"(?:^|,)priority=(\d+)")
+_OUTER_DESTINATION = re.compile(r"set_field:([0-9a-f.:]+)->tun_(?:ipv6_)?dst")
+_OUTER_SOURCE = re.compile(r"set_field:([0-9a-f.:]+)->tun_(?:ipv6_)?src")
 
 
 def read(bridge: str, lines: Iterable[str], expected: Iterable[Flow]) -> tuple[Flow, ...]:
-    """The flows that ovs-ofctl printed, those that mean the same as an expected one as that one.
+    """Return the flows that ovs-ofctl printed; each that equals an expected flow is that flow.
 
-    Text that differs is compared by meaning (ovs.flow), so that versions may print differently.
+    Text that differs is compared by meaning (ovs.flow), since versions print differently.
     """
     wanted = {_text(flow): flow for flow in expected if flow.bridge == bridge}
     printed = [flow for line in lines if (flow := _parse(bridge, line)) is not None]
@@ -42,14 +44,25 @@ def read(bridge: str, lines: Iterable[str], expected: Iterable[Flow]) -> tuple[F
     return tuple(result)
 
 
+def outer_destination(actions: str) -> str | None:
+    """Return the outer destination that actions set: a flood flow's group, a learned VTEP."""
+    found = _OUTER_DESTINATION.search(actions)
+    return found[1] if found else None
+
+
+def outer_source(actions: str) -> str | None:
+    """Return the outer source that actions set: the VTEP address."""
+    found = _OUTER_SOURCE.search(actions)
+    return found[1] if found else None
+
+
 def segments_of(flows: Iterable[Flow]) -> dict[int, tuple[int, IPAddress]]:
-    """VNI → (VLAN, group) that the flood flows among these carry out."""
+    """Return VNI → (VLAN, group) of the flood flows among these."""
     found = {}
     for flow in flows:
         vni, vlan = ownership.segment_of(flow.cookie)
-        group = re.search(r"set_field:([0-9a-f.:]+)->tun_(?:ipv6_)?dst", flow.actions)
-        if flow.table == FLOOD and vni and group:
-            found[vni] = (vlan, IPAddress(group.group(1)))
+        if flow.table == FLOOD and vni and (group := outer_destination(flow.actions)):
+            found[vni] = (vlan, IPAddress(group))
     return found
 
 
@@ -74,15 +87,15 @@ def _parse(bridge: str, line: str) -> Flow | None:
 
 
 def _meaning(flow: Flow) -> object:
-    """What a flow does, as a hashable value that does not depend on how it was printed."""
+    """Return what a flow does as a hashable value, however it was printed."""
     text = (
         f"cookie={flow.cookie:#x}, table={flow.table}, priority={flow.priority}"
         f"{',' if flow.match else ''}{flow.match} actions={flow.actions}"
     )
-    flushes = "delete_learned," in text  # a flag that not every ovs.flow reads
+    flushes = "delete_learned," in text  # a flag that older releases of ovs.flow cannot parse
     try:
         parsed = OFPFlow(text.replace("delete_learned,", ""))
-    except Exception:  # what ovs.flow cannot read is itself and nothing else
+    except Exception:  # what ovs.flow cannot parse equals itself alone
         return text
     return _frozen([flushes, parsed.info, parsed.match, parsed.actions])
 

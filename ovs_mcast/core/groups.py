@@ -6,7 +6,7 @@ Pure functions on addresses; no I/O.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from netaddr import EUI, AddrFormatError, IPAddress, IPNetwork, mac_unix_expanded
 
@@ -107,6 +107,19 @@ def ethernet_aliases(groups: Iterable[IPAddress]) -> list[tuple[str, list[IPAddr
     for group in groups:
         by_mac[ethernet_of(group)].add(group)
     return [(mac, sorted(members)) for mac, members in sorted(by_mac.items()) if len(members) > 1]
+
+
+def shared_ethernet(groups: Iterable[IPAddress]) -> Iterator[tuple[str, str]]:
+    """Yield groups that share an Ethernet address, as text, each with a sentence that warns."""
+    for mac, aliases in ethernet_aliases(groups):
+        members = ", ".join(map(str, aliases))
+        yield (
+            members,
+            (
+                f"{members} share the Ethernet address {mac}: "
+                "a switch that snoops by it sends members of one the traffic of the others"
+            ),
+        )
 
 
 def check_vtep(vtep: IPAddress) -> IPAddress:

@@ -1,92 +1,128 @@
-"""What is worth a warning, and what must not be seen after a run. Pure.
+"""Health: what was seen of an overlay that is in place, as findings and as the status of segments.
 
-Functions of what is wanted and what was seen; what is refused before a run is in preflight.py.
+What refuses an overlay beforehand is in preflight.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from netaddr import IPAddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from . import ownership
 from .changes import Plan
-from .items import Bridge, Port
-from .model import Overlay
-from .observed import Observed, RoutePath
+from .findings import Finding, error, errors, warning
+from .groups import shared_ethernet
+from .items import Port
+from .observed import Lookups, Observed, RoutePath
 from .preflight import vxlan_rivals
-from .status import Holder, OverlayStatus, SegmentDetail
-from .target import method_of, others_addresses, tentative_vtep, vtep_of
-from .traffic import Traffic
+from .status import SegmentStatus
+from .target import Target, tentative_vtep
 
 # Outer IP 20 or 40, UDP 8, VXLAN 8 octets (RFC 7348, 5), and the inner frame's Ethernet 14.
 OVERHEAD = {4: 50, 6: 70}
 
 
-def warnings(overlay: Overlay, observed: Observed) -> list[str]:
-    """What works and is yet worth a sentence: the MTU, ports that take some peers' packets."""
-    found = overlay.warnings()
-    link = observed.links.get(overlay.underlay.device)
-    overhead = OVERHEAD[overlay.family]
-    if link is not None and link.mtu < 1500 + overhead:
-        found.append(
-            f"the MTU of {link.name} is {link.mtu}: it leaves the overlay {link.mtu - overhead}, "
-            f"less than 1500; {1500 + overhead} would do"
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a look at an overlay found: its segments by VNI, and findings, errors first."""
+
+    segments: Mapping[int, SegmentStatus]
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no finding is an error."""
+        return not errors(self.findings)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The findings as text."""
+        return tuple(map(str, self.findings))
+
+
+def assess(
+    target: Target, lookups: Lookups, pending: Plan, more: Iterable[Finding] = ()
+) -> Assessment:
+    """Return what was seen of an overlay; ``pending`` is what a run would still change.
+
+    ``more`` are errors that only the caller can know, such as a keeper that is missing.
+    """
+    found = [error("change-pending", change.item.target, str(change)) for change in pending]
+    found += faults(target, lookups)
+    return Assessment(segments(target, lookups), (*found, *more, *warnings(target)))
+
+
+def segments(target: Target, lookups: Lookups) -> dict[int, SegmentStatus]:
+    """Return how each segment is carried; ``joined_by`` is none where the device is no member."""
+    return {
+        segment.vni: SegmentStatus(
+            vlan=segment.vlan,
+            group=(group := str(segment.flood_group)),
+            joined_by=target.method if group in lookups.joined else "none",
+            send_path=lookups.send_path(group, target.device),
         )
-    for port in vxlan_rivals(overlay, observed):
+        for segment in target.overlay.segments
+    }
+
+
+def warnings(target: Target) -> Iterator[Finding]:
+    """Yield what works and is worth a sentence: MTU, shared addresses, ports of others."""
+    for members, sentence in shared_ethernet(target.overlay.flood_groups):
+        yield warning("ethernet-shared", members, sentence)
+    yield from _mtu(target)
+    for port in vxlan_rivals(target):
         remote = port.option("remote_ip")
         if remote != "flow":
-            found.append(f"port {port.target} takes what {remote} sends: it does not reach us")
-    tunnel = observed.bridges.get(overlay.tunnel_bridge, Bridge("", ""))
-    found.extend(
-        f"port {port.target} is not ours: nothing of the pipeline serves it"
-        for port in observed.ports.values()
-        if port.bridge == tunnel.name and port.owner != overlay.name
-    )
-    return found
+            yield warning(
+                "peer-diverted", port.target,
+                f"port {port.target} takes what {remote} sends: it does not reach us",
+            )  # fmt: skip
+    tunnel_bridge, name = target.overlay.tunnel_bridge, target.overlay.name
+    for port in target.observed.ports.values():
+        if port.bridge == tunnel_bridge and port.owner != name:
+            yield warning(
+                "port-unserved", port.target,
+                f"port {port.target} is not ours: nothing of the pipeline serves it",
+            )  # fmt: skip
 
 
-def faults(overlay: Overlay, observed: Observed) -> list[str]:
-    """What was seen afterwards and must not be: ports, membership, and the tunnels' way out."""
-    found = []
-    device = overlay.underlay.device
-    for port in observed.ports.values():
-        if port.owner != overlay.name:
+def _mtu(target: Target) -> Iterator[Finding]:
+    link = target.observed.links.get(target.device)
+    overhead = OVERHEAD[target.overlay.family]
+    if link is not None and link.mtu < 1500 + overhead:
+        yield warning(
+            "mtu-small", link.name,
+            f"the MTU of {link.name} is {link.mtu}: it leaves the overlay {link.mtu - overhead}, "
+            f"less than 1500; {1500 + overhead} would do",
+        )  # fmt: skip
+
+
+def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
+    """Yield what must not be seen after a run: of ports, the underlay, membership and paths."""
+    yield from _ports(target)
+    yield from _underlay(target)
+    yield from _send_paths(target, lookups)
+    yield from _tentative(target)
+    yield from _membership(target, lookups)
+
+
+def _ports(target: Target) -> Iterator[Finding]:
+    for port in target.observed.ports.values():
+        if port.owner != target.overlay.name:
             continue
-        if port.error and not _peer_is_there(port, observed):
-            found.append(f"port {port.target}: {port.error}")
+        evidence = ""
+        if port.error and not _peer_is_there(port, target.observed):
+            evidence = f"port {port.target}: {port.error}"
         elif port.ofport is None or port.ofport < 1:
-            found.append(f"port {port.target} has no OpenFlow port")
+            evidence = f"port {port.target} has no OpenFlow port"
         elif port.ofport_request is not None and port.ofport != port.ofport_request:
-            found.append(f"port {port.target} has OpenFlow port {port.ofport}, not as requested")
-    if not observed.links[device].up:
-        found.append(f"{device} is down: set it up")
-    theirs = others_addresses(overlay, observed)
-    ordinary = method_of(overlay, observed) != "autojoin"
-    for address in overlay.flood_groups:
-        path = send_path(overlay, observed, address)
-        if ordinary and str(address) not in theirs and path != "wire":
-            by = (observed.sends.get(str(address)) or RoutePath(None)).device
-            found.append(f"programs' datagrams to {address} leave by {by or 'no device'}")
-    found.extend(
-        f"{item.target} is tentative: duplicate address detection goes on"
-        for item in observed.addresses
-        if item.tentative and ownership.is_ours(item, overlay.name)
-    )
-    if vtep := tentative_vtep(overlay, observed):
-        found.append(f"{vtep} is tentative: duplicate address detection goes on")
-    for group in map(str, overlay.flood_groups):
-        if group not in observed.joined:
-            found.append(f"{device} is not a member of {group}")
-        way = observed.tunnels.get(group)
-        if way is None or way.device != device:
-            leave = way.device if way and way.device else "no device"
-            found.append(f"the tunnels' packets to {group} leave by {leave}")
-    return found
+            evidence = f"port {port.target} has OpenFlow port {port.ofport}, not as requested"
+        if evidence:
+            yield error("port-failed", port.target, evidence)
 
 
 def _peer_is_there(port: Port, observed: Observed) -> bool:
-    """A patch port is judged by its peer.
+    """Return whether a patch port works by what is seen of its peer.
 
     ovs-vswitchd writes "No usable peer" when it looks while the peer is being moved, and does not
     take it back before its next change of configuration.
@@ -99,47 +135,48 @@ def _peer_is_there(port: Port, observed: Observed) -> bool:
     return same and (peer.ofport or 0) > 0
 
 
-def send_path(overlay: Overlay, observed: Observed, group: IPAddress) -> str:
-    """Where an ordinary program's datagram to the group goes: wire, loopback or none."""
-    way = observed.sends.get(str(group))
-    if way is None or way.device not in {overlay.underlay.device, "lo"}:
-        return "none"
-    return "loopback" if way.device == "lo" else "wire"
+def _underlay(target: Target) -> Iterator[Finding]:
+    if not target.link.up:
+        yield error("underlay-down", target.device, f"{target.device} is down", "set it up")
 
 
-def kept(
-    overlay: Overlay,
-    seen: Observed,
-    left: Plan,
-    traffic: Mapping[int, Traffic],
-    holder: Holder,
-) -> OverlayStatus:
-    """What is there of an overlay, and what is not as it was made: ``left`` would mend it."""
-    method = method_of(overlay, seen)
-    found = [str(change) for change in left] + faults(overlay, seen)
-    segments = {
-        segment.vni: SegmentDetail(
-            vlan=segment.vlan,
-            group=str(segment.flood_group),
-            joined_by=method if str(segment.flood_group) in seen.joined else "none",
-            send_path=send_path(overlay, seen, segment.flood_group),
-            traffic=traffic.get(segment.vni) or Traffic(segment.vlan),
-        )
-        for segment in overlay.segments
-    }
-    if not segments:
-        found.append("no segment has a flow: has ovs-vswitchd started anew? Run setup again")
-    if method == "socket" and holder.who == "nobody":
-        found.append("no process holds the groups: run setup again")
-    return OverlayStatus(
-        overlay=overlay.name,
-        healthy=not found,
-        underlay=overlay.underlay.device,
-        vtep=str(vtep_of(overlay, seen)),
-        datapath=overlay.datapath,
-        bridge=overlay.bridge,
-        tunnel_bridge=overlay.tunnel_bridge,
-        held_by=holder if method == "socket" else Holder("kernel"),
-        segments=segments,
-        problems=(*found, *warnings(overlay, seen)),
+def _send_paths(target: Target, lookups: Lookups) -> Iterator[Finding]:
+    """Yield groups that programs cannot send to; with `autojoin` that is known and accepted."""
+    if target.method == "autojoin":
+        return
+    for group in target.groups:
+        path = lookups.send_path(group, target.device)
+        if group not in target.foreign and path != "wire":
+            by = lookups.sends.get(group, RoutePath(None)).device
+            yield error(
+                "send-path", group, f"programs' datagrams to {group} leave by {by or 'no device'}"
+            )
+
+
+def _tentative(target: Target) -> Iterator[Finding]:
+    observed = target.observed
+    ours = (
+        item.target
+        for item in observed.addresses
+        if item.tentative and ownership.is_ours(item, target.overlay.name)
     )
+    link = observed.links.get(target.device)
+    vtep = tentative_vtep(target.overlay, observed.addresses, link)
+    for address in (*ours, *([str(vtep)] if vtep else [])):
+        yield error(
+            "address-tentative", address,
+            f"{address} is tentative: duplicate address detection goes on",
+        )  # fmt: skip
+
+
+def _membership(target: Target, lookups: Lookups) -> Iterator[Finding]:
+    device = target.device
+    for group in target.groups:
+        if group not in lookups.joined:
+            yield error("not-a-member", group, f"{device} is not a member of {group}")
+        by = lookups.tunnels.get(group, RoutePath(None)).device
+        if by != device:
+            yield error(
+                "tunnel-path", group,
+                f"the tunnels' packets to {group} leave by {by or 'no device'}",
+            )  # fmt: skip

@@ -1,7 +1,7 @@
-"""An overlay that is in place, and the plan of one segment more or less. Pure.
+"""An overlay that was applied, and the plan of one segment more or less.
 
-What a segment has to itself is what an overlay of that segment alone wants, less what one of
-another segment wants: so a group that segments share is left as it is.
+The items of a segment are those of an overlay of that segment alone, less those of an overlay of
+another segment: so a group that segments share is left as it is.
 """
 
 from __future__ import annotations
@@ -9,67 +9,71 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from netaddr import IPAddress
 
 from ..errors import ConfigurationError
-from . import methods, target
+from . import methods
 from .changes import Change, Plan
 from .items import Address, Flow, GroupMembership, Item
 from .model import Overlay, Segment
-from .observed import Decision, Limits, Observed
-from .plan import neighbours, ordered, wanted
-from .target import vtep_of
+from .observed import Limits, Observed
+from .plan import DIVERTED, desired, neighbours, ordered
+from .target import Target
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentItems:
-    """One segment as an overlay of its own, and the items that no other segment wants."""
+    """One segment as the target of an overlay of its own, and the items it shares with no other."""
 
-    overlay: Overlay
+    target: Target
     segment: Segment
     items: tuple[Item, ...]
     shares: bool  # another segment has its group
 
     @property
     def group(self) -> str:
-        """Its group in text."""
+        """The group as text."""
         return str(self.segment.flood_group)
 
     @property
     def flows(self) -> tuple[Flow, ...]:
-        """The flows among its items."""
+        """The flows among the items."""
         return tuple(item for item in self.items if isinstance(item, Flow))
 
 
 class AppliedOverlay:
-    """One overlay that was put in place, by segment.
+    """One overlay that was applied, by segment.
 
-    ``settled`` is whether that was seen, and nothing has gone wrong since: else the whole has to be
-    looked at.
+    ``settled`` is whether the overlay was verified, and no error came since: else a change of one
+    segment needs a reconcile of the whole.
     """
 
-    def __init__(self, overlay: Overlay, seen: Observed, *, settled: bool) -> None:
-        self._overlay: Overlay | None = overlay
-        self.first = overlay  # the same but for its segments
-        self.vtep = vtep_of(overlay, seen)
+    def __init__(self, target: Target, *, settled: bool) -> None:
+        self._target = target  # the same but for its segments
+        self._overlay: Overlay | None = target.overlay
         self.settled = settled
-        self.decision: Decision | None = seen.decision
-        self._slots = sum(item.autojoin for item in seen.addresses)
-        self._others = target.others_addresses(overlay, seen)
+        self._slots = sum(item.autojoin for item in target.observed.addresses)
+        # The items of others are not kept: what one segment depends on is observed anew.
+        self.observed = Observed(decision=target.observed.decision)
+
+    @property
+    def target(self) -> Target:
+        """The overlay as it was resolved when it was applied as a whole."""
+        return self._target
 
     @property
     def overlay(self) -> Overlay:
-        """What is wanted, all segments in it."""
+        """The desired overlay, with the segments that came and went since."""
         if self._overlay is None:
             self._overlay = self._with(*self._segments.values())
         return self._overlay
 
     @cached_property
     def _segments(self) -> dict[int, Segment]:
-        return {segment.vni: segment for segment in self.first.segments}
+        return {segment.vni: segment for segment in self._target.overlay.segments}
 
     @cached_property
     def _vlans(self) -> dict[int, int]:
@@ -83,12 +87,10 @@ class AppliedOverlay:
         return users
 
     def _with(self, *segments: Segment) -> Overlay:
-        """The same overlay with these segments."""
-        fields = {name: getattr(self.first, name) for name in Overlay.model_fields}
-        return Overlay(**fields | {"segments": segments})
+        return self._target.overlay.replace(segments=segments)
 
-    def admitted(self, segment: Segment) -> Segment:
-        """The segment with its group; ConfigurationError, naming its field, if it cannot be."""
+    def admit(self, segment: Segment) -> Segment:
+        """Return a new segment with its group. ConfigurationError names the field that refuses."""
         try:
             [resolved] = self._with(segment).segments
         except ConfigurationError as error:
@@ -108,65 +110,65 @@ class AppliedOverlay:
             )
         return resolved
 
-    def there(self, vni: int) -> Segment:
-        """The segment of a VNI; ConfigurationError if there is none."""
+    def segment(self, vni: int) -> Segment:
+        """Return the segment of a VNI. ConfigurationError if there is none."""
         if vni not in self._segments:
             raise ConfigurationError(f"there is no segment of VNI {vni}", field="vni")
         return self._segments[vni]
 
-    def grown(self, segment: Segment) -> Overlay:
-        """What would be wanted with one segment more."""
+    def with_segment(self, segment: Segment) -> Overlay:
+        """Return the overlay with one segment more."""
         return self._with(*self._segments.values(), segment)
 
-    def shrunk(self, vni: int) -> Overlay:
-        """What would be wanted with one segment less."""
+    def without(self, vni: int) -> Overlay:
+        """Return the overlay with one segment less."""
         return self._with(*(one for one in self._segments.values() if one.vni != vni))
 
-    def needs_the_whole(self, segment: Segment, limits: Limits) -> bool:
-        """Whether more than the segment has to be looked at before it is added or removed."""
+    def needs_whole(self, segment: Segment, limits: Limits) -> bool:
+        """Return whether a change of the segment needs a reconcile of the whole."""
         others = any(vni != segment.vni for vni in self._segments)
         full = limits.igmp_max_memberships is not None and (
             self._slots >= limits.igmp_max_memberships and self._autojoins
         )
-        foreign = str(segment.flood_group) in self._others
+        foreign = str(segment.flood_group) in self._target.foreign
         return not self.settled or not others or foreign or full
 
     @property
     def _autojoins(self) -> bool:
-        method = target.method_of(self.first, Observed(decision=self.decision))
-        return method != "socket" and self.first.family == 4
+        return self._target.method != "socket" and self._target.overlay.family == 4
 
-    def alone(self, segment: Segment, seen: Observed, vtep: IPAddress) -> SegmentItems:
-        """One segment beside the others, of which there is at least one."""
+    def items_of(self, segment: Segment, observed: Observed) -> SegmentItems:
+        """Return what one segment has to itself, beside the others, of which there is one."""
         sharing = self._users[segment.flood_group] - {segment.vni}
         others = sharing or (vni for vni in self._segments if vni != segment.vni)
-        beside = self._with(self._segments[next(iter(others))])
-        shared = {item.key for item in wanted(beside, seen, vtep)}
-        overlay = self._with(segment)
-        items = [item for item in wanted(overlay, seen, vtep) if item.key not in shared]
-        if not sharing and target.method_of(overlay, seen) == "socket":
-            items.append(GroupMembership(overlay.underlay.device, (str(segment.flood_group),)))
-        return SegmentItems(overlay, segment, tuple(items), bool(sharing))
+        target = replace(self._target, observed=observed)
+        beside = target.of(self._with(self._segments[next(iter(others))]))
+        shared = {item.key for item in desired(beside)}
+        alone = target.of(self._with(segment))
+        items = [item for item in desired(alone) if item.key not in shared]
+        if not sharing and alone.method == "socket":
+            items.append(GroupMembership(alone.device, alone.groups))
+        return SegmentItems(alone, segment, tuple(items), bool(sharing))
 
-    def addition(self, alone: SegmentItems, seen: Observed) -> Plan:
-        """What puts the segment in place."""
-        changes = [Change("add", item, "wanted") for item in alone.items]
-        coming = [item for item in alone.items if isinstance(item, Address)]
+    def addition(self, items: SegmentItems) -> Plan:
+        """Return the plan that puts the segment in place."""
+        changes = [Change("add", item, "wanted") for item in items.items]
+        coming = [item for item in items.items if isinstance(item, Address)]
         changes += [
-            Change("remove", route, "it takes what programs send to lo")
-            for route in methods.local_routes(alone.overlay, seen, coming)
+            Change("remove", route, DIVERTED)
+            for route in methods.local_routes(items.target, coming)
         ]
-        told = neighbours(alone.overlay, changes)
-        return Plan(alone.overlay.name, ordered(changes), told, part=True)
+        first = neighbours(items.target, changes)
+        return Plan(items.target.overlay.name, ordered(changes), first)
 
-    def removal(self, alone: SegmentItems) -> Plan:
-        """What takes the segment away; its learned flows go with those that learn them."""
-        changes = [Change("remove", item, "not wanted") for item in alone.items]
-        return Plan(alone.overlay.name, ordered(changes), part=True)
+    def removal(self, items: SegmentItems) -> Plan:
+        """Return the plan that removes the segment; its learned flows go with its learn() flow."""
+        changes = [Change("remove", item, "not wanted") for item in items.items]
+        return Plan(items.target.overlay.name, ordered(changes))
 
     @contextmanager
     def unsettled_by_errors(self) -> Iterator[None]:
-        """Whatever goes wrong within: the whole has to be looked at next time."""
+        """Let any error within make the next change reconcile the whole."""
         try:
             yield
         except BaseException:
@@ -174,7 +176,7 @@ class AppliedOverlay:
             raise
 
     def add(self, segment: Segment) -> None:
-        """The segment is in place."""
+        """Record that the segment is in place."""
         users = self._users[segment.flood_group]
         self._slots += self._autojoins and not users
         users.add(segment.vni)
@@ -183,7 +185,7 @@ class AppliedOverlay:
         self._overlay = None
 
     def discard(self, segment: Segment) -> None:
-        """The segment is not there any more."""
+        """Record that the segment was removed."""
         users = self._users[segment.flood_group]
         users.discard(segment.vni)
         self._slots -= self._autojoins and not users

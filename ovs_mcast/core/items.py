@@ -1,6 +1,6 @@
-"""What was seen: frozen items, each with a key. No I/O.
+"""Items: what makes up an overlay on a host, as observed or as desired. Frozen, each with a key.
 
-The same items say what is wanted, so that a plan (changes.py) is the difference of two sets.
+A plan (changes.py) is the difference of two sets of items: the desired ones, and those of ours.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 Key = tuple[str, ...]
 Options = tuple[tuple[str, str], ...]
+JoinedBy = Literal["autojoin", "repaired", "peer", "socket"]  # the methods; `auto` chooses of them
 
 LOCAL = 65534  # OFPP_LOCAL: the port of a bridge that is its own Linux device
 
@@ -18,7 +19,7 @@ LOCAL = 65534  # OFPP_LOCAL: the port of a bridge that is its own Linux device
 class Bridge:
     """A bridge of Open vSwitch; ``owner`` is the overlay that made it, None if it is not ours.
 
-    ``notes`` are what we wrote down in its external_ids, under names that begin with ovs-mcast-.
+    ``notes`` are those of its external_ids whose names begin with ovs-mcast-.
     """
 
     kind: ClassVar[str] = "bridge"
@@ -31,20 +32,20 @@ class Bridge:
 
     @property
     def key(self) -> Key:
-        """Bridges are told apart by name."""
+        """Name: it is unique in an Open vSwitch."""
         return (self.kind, self.name)
 
     @property
     def target(self) -> str:
-        """What a reader calls it."""
+        """Return the name of it for people."""
         return self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port with one interface; ``ofport`` and ``error`` are what ovs-vswitchd said of it.
+    """A port with one interface; ``ofport`` and ``error`` are written by ovs-vswitchd.
 
-    ``vlans`` are its tag, trunks and vlan_mode as text, none for a port of ours.
+    ``vlans`` are its tag, trunks and vlan_mode as text, empty for a port of ours.
     """
 
     kind: ClassVar[str] = "port"
@@ -60,16 +61,16 @@ class Port:
 
     @property
     def key(self) -> Key:
-        """A name stands for one port in the whole of an Open vSwitch."""
+        """Name: it is unique in an Open vSwitch."""
         return (self.kind, self.name)
 
     @property
     def target(self) -> str:
-        """What a reader calls it."""
+        """Return the name of it for people."""
         return f"{self.name} on {self.bridge}"
 
     def option(self, name: str, default: str = "") -> str:
-        """One of the interface's options."""
+        """Return one of the interface's options."""
         return dict(self.options).get(name, default)
 
 
@@ -88,12 +89,12 @@ class Flow:
 
     @property
     def key(self) -> Key:
-        """OpenFlow tells flows apart by table, priority and match."""
+        """Table, priority and match: OpenFlow has one flow of them."""
         return (self.kind, self.bridge, str(self.table), str(self.priority), self.match)
 
     @property
     def target(self) -> str:
-        """What a reader calls it."""
+        """Return the name of it for people."""
         return self.summary or f"{self.bridge} table {self.table} {self.match or 'any'}"
 
 
@@ -101,10 +102,10 @@ class Flow:
 class Address:
     """An address of a device, for us a group. ``metric`` carries our mark (ownership.py).
 
-    ``local`` is set for the peer form, which `ip` refuses and netlink takes: the unicast address
-    that the group is the peer of, so that no local route is made for the group. Of IPv6 alone:
-    ``tentative`` and ``duplicate`` are what detection says of it, ``passing`` is deprecated or
-    temporary.
+    ``local`` is set for the peer form, which `ip` refuses and netlink accepts: the unicast address
+    whose peer the group is, so that the kernel makes no local route for the group. IPv6 alone has
+    ``tentative`` and ``duplicate``, the state of duplicate address detection, and ``passing``:
+    deprecated or temporary.
     """
 
     kind: ClassVar[str] = "address"
@@ -121,12 +122,12 @@ class Address:
 
     @property
     def key(self) -> Key:
-        """The kernel tells addresses apart by device, address and prefix length."""
+        """Device, address and prefix length: the kernel has one address of them."""
         return (self.kind, self.device, self.address, str(self.prefixlen))
 
     @property
     def target(self) -> str:
-        """What a reader calls it, as `ip address` prints it."""
+        """Return the name of it for people, as `ip address` prints it."""
         joins = " autojoin" if self.autojoin else ""
         local = f"{self.local} peer " if self.local else ""
         return f"{local}{self.address}/{self.prefixlen} dev {self.device}{joins}"
@@ -134,10 +135,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A host route; ``metric`` carries our mark, ``source`` is the preferred one.
+    """A host route; ``metric`` carries our mark, ``source`` is the preferred source.
 
-    IPv6 looks for groups in table ``local`` alone (every device has ff00::/8 there), so ours are
-    there too. Without a metric a route of that table is the one that an address makes for itself.
+    IPv6 looks groups up in table ``local`` alone (every device has ff00::/8 there), so our routes
+    are in it too. A route of that table without a metric was made by the kernel for an address.
     """
 
     kind: ClassVar[str] = "route"
@@ -150,13 +151,13 @@ class Route:
 
     @property
     def key(self) -> Key:
-        """The kernel tells host routes apart by destination and metric."""
+        """Destination and metric: the kernel has one host route of them."""
         device = self.device if self.by_address else ""
         return (self.kind, self.table, self.destination, str(self.metric), device)
 
     @property
     def target(self) -> str:
-        """What a reader calls it, as `ip route` prints it."""
+        """Return the name of it for people, as `ip route` prints it."""
         if self.by_address:
             return f"local {self.destination} dev {self.device} table local"
         source = f" src {self.source}" if self.source else ""
@@ -165,13 +166,13 @@ class Route:
 
     @property
     def by_address(self) -> bool:
-        """Whether an address made it for itself: it takes what is sent there to lo."""
+        """Whether the kernel made it for an address: it takes what is sent there to lo."""
         return self.table == "local" and self.metric is None
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMembership:
-    """Groups of a device that the sockets of a keeper hold, one keeper for each overlay."""
+    """Groups of a device that the sockets of a keeper hold; an overlay has one keeper."""
 
     kind: ClassVar[str] = "membership"
     device: str
@@ -179,12 +180,12 @@ class GroupMembership:
 
     @property
     def key(self) -> Key:
-        """One keeper serves the whole of an overlay."""
+        """The kind alone: an overlay has one keeper."""
         return (self.kind,)
 
     @property
     def target(self) -> str:
-        """What a reader calls it."""
+        """Return the name of it for people."""
         groups = self.groups[0] if len(self.groups) == 1 else f"{len(self.groups)} groups"
         return f"{groups} dev {self.device} by sockets"
 

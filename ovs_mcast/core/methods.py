@@ -1,14 +1,17 @@
-"""How the underlay device joins the groups: the items of each membership method. Pure.
+"""How the underlay device joins the groups: the items of each membership method.
 
 | method | items per group |
 |---|---|
 | autojoin | the address with autojoin, a host route |
-| repaired | the same, less the local route that the address makes for itself |
+| repaired | the same, less the local route that the kernel makes for the address |
 | peer | the address as the peer of the VTEP's; the kernel makes the host route and no local one |
 | socket | the keeper's membership, a host route |
 
-The userspace datapath receives and sends by the addresses of its own LOCAL port, so with `socket`
-it has each group there too, less its local route; without autojoin, which IPv6 does not allow.
+The userspace datapath receives and sends by the addresses of its own LOCAL port. With `socket` it
+therefore has each group as an address of that port too, less its local route; IPv4 without
+autojoin, IPv6 with it, since IPv6 has no group address without.
+
+A new method goes here, into `JoinedBy` (items.py), and into preflight for where it cannot serve.
 """
 
 from __future__ import annotations
@@ -16,78 +19,67 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from netaddr import IPAddress
-
 from . import ownership
 from .items import Address, GroupMembership, Route
-from .model import Overlay
-from .observed import Observed
-from .target import method_of, others_addresses
+from .target import Target
 
-_KERNEL = 2  # RTPROT_KERNEL: the protocol of the routes that addresses make
+_KERNEL = 2  # RTPROT_KERNEL: the protocol of the routes that the kernel makes for addresses
 
 
-def items(
-    overlay: Overlay, observed: Observed, vtep: IPAddress
-) -> Iterator[Address | Route | GroupMembership]:
-    """What the method needs on this machine."""
-    device, metric = overlay.underlay.device, ownership.metric(overlay.name)
-    method = method_of(overlay, observed)
-    theirs = others_addresses(overlay, observed)
-    groups = [str(group) for group in overlay.flood_groups]
-    table: Literal["main", "local"] = "main" if vtep.version == 4 else "local"
+def items(target: Target) -> Iterator[Address | Route | GroupMembership]:
+    """Yield what the method needs on this host."""
+    table: Literal["main", "local"] = "main" if target.vtep.version == 4 else "local"
     # From 3.2 on Open vSwitch takes no route whose source is of another subnet than its
     # destination (verify_prefsrc() in lib/ovs-router.c). Its tunnels name their source.
-    source = None if overlay.datapath == "netdev" else str(vtep)
-    for group in groups:
-        if (address := _address(method, overlay, group, vtep)) and group not in theirs:
+    source = None if target.userspace else str(target.vtep)
+    # With `peer` the kernel makes the host route itself. A device that is down keeps no route.
+    routed = target.method != "peer" and target.link.up
+    for group in target.groups:
+        if (address := _address(target, group)) and group not in target.foreign:
             yield address
-        # The kernel makes the peer's route itself, and takes all of a device that goes down.
-        if method != "peer" and observed.links[device].up:
-            yield Route(device, group, source, metric, table, ownership.PROTOCOL)
-    if method == "socket" and groups:
-        yield GroupMembership(device, tuple(groups))
+        if routed:
+            yield Route(target.device, group, source, target.metric, table, ownership.PROTOCOL)
+    if target.method == "socket" and target.groups:
+        yield GroupMembership(target.device, target.groups)
 
 
-def _address(method: str, overlay: Overlay, group: str, vtep: IPAddress) -> Address | None:
-    if method == "socket" and overlay.datapath != "netdev":
+def _address(target: Target, group: str) -> Address | None:
+    if target.method == "socket" and not target.userspace:
         return None
     return Address(
-        device=overlay.underlay.device,
+        device=target.device,
         address=group,
-        prefixlen=32 if vtep.version == 4 else 128,
-        autojoin=method != "socket" or vtep.version == 6,
-        metric=ownership.metric(overlay.name),
-        local=str(vtep) if method == "peer" else None,
+        prefixlen=32 if target.vtep.version == 4 else 128,
+        autojoin=target.method != "socket" or target.vtep.version == 6,
+        metric=target.metric,
+        local=str(target.vtep) if target.method == "peer" else None,
         protocol=ownership.PROTOCOL,
     )
 
 
-def local_routes(
-    overlay: Overlay, observed: Observed, changing: Iterable[Address]
-) -> Iterator[Route]:
-    """Local routes that take ordinary sends to lo and that the method does without.
+def local_routes(target: Target, changing: Iterable[Address]) -> Iterator[Route]:
+    """Yield the local routes that divert ordinary sends to lo and that the method does without.
 
-    Those that are there for addresses of ours, and those that the addresses in ``changing`` are
-    about to make.
+    These are the routes of addresses of ours, and those that the kernel is about to make for the
+    addresses in ``changing``.
     """
-    if method_of(overlay, observed) not in {"repaired", "socket"}:
+    if target.method not in {"repaired", "socket"}:
         return
-    device = overlay.underlay.device
+    device, observed = target.device, target.observed
     mine = {
         item.address
         for item in observed.addresses
-        if item.device == device and ownership.is_ours(item, overlay.name)
+        if item.device == device and ownership.is_ours(item, target.overlay.name)
     }
-    # An IPv6 address makes its route when the link is up, and detection over.
-    makes = overlay.family == 4 or observed.links[device].up
+    # The kernel makes the route of an IPv6 address when the link is up and detection over.
+    makes = target.overlay.family == 4 or target.link.up
     coming = {item.address for item in changing} if makes else set()
     there = {
         route.destination: route
         for route in observed.routes
         if route.by_address and route.device == device
     }
-    for group in map(str, overlay.flood_groups):
+    for group in target.groups:
         if group in coming or (group in mine and group in there):
-            # With its protocol: without, the kernel may take the route of ours while it is late.
+            # Name the protocol: else, before the kernel's route comes, ours could be removed.
             yield there.get(group) or Route(device, group, None, None, "local", _KERNEL)

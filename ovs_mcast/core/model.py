@@ -1,103 +1,37 @@
-"""What is wanted: overlays, validated once when made. Frozen values; no I/O.
+"""The desired overlays, validated once when made. Frozen values; no I/O.
 
 Every refusal is a ConfigurationError that names the field in the words of the configuration file.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from netaddr import IPAddress, IPNetwork
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, StrictInt, model_validator
 
 from ..errors import ConfigurationError
 from . import groups
-
-VNI_MAX = (1 << 24) - 1
-VLAN_MAX = 4094
-VXLAN_UDP_PORT = 4789
-
-Datapath = Literal["system", "netdev"]
-Method = Literal["auto", "autojoin", "repaired", "peer", "socket"]
-
-# dev_valid_name() of the kernel: 1 to 15 octets, none of them a slash, a colon or white space.
-_DEVICE = re.compile(r"[^\s/:]{1,15}", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-
-def _device_name(value: str) -> str:
-    if not _DEVICE.fullmatch(value) or value in {".", ".."} or len(value.encode()) > 15:
-        raise ValueError(
-            f"{value!r} is not a name that Linux accepts: 1 to 15 bytes, no / : or space"
-        )
-    return value
+from .fields import (
+    VLAN_MAX,
+    VNI_MAX,
+    VXLAN_UDP_PORT,
+    Datapath,
+    DeviceName,
+    Group,
+    Method,
+    OverlayName,
+    Pool,
+    Value,
+    Vlan,
+    Vni,
+    Vtep,
+)
 
 
-def _overlay_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(
-            f"{value!r} is not a name: a letter or digit, then at most 62 of A-Za-z0-9._-"
-        )
-    return value
-
-
-def _group(value: object) -> IPAddress:
-    return groups.check_group(groups.parse_address(value))
-
-
-def _vtep(value: object) -> IPAddress:
-    return groups.check_vtep(groups.parse_address(value))
-
-
-DeviceName = Annotated[str, AfterValidator(_device_name)]
-Vni = Annotated[StrictInt, Field(ge=1, le=VNI_MAX)]
-Vlan = Annotated[StrictInt, Field(ge=1, le=VLAN_MAX)]
-Group = Annotated[IPAddress, BeforeValidator(_group)]
-Vtep = Annotated[IPAddress, BeforeValidator(_vtep)]
-Pool = Annotated[IPNetwork, BeforeValidator(groups.parse_pool)]
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    def __init__(self, /, **values: object) -> None:
-        """Validate; the first refusal is raised as a ConfigurationError. None means left out."""
-        given = {name: value for name, value in values.items() if value is not None}
-        try:
-            super().__init__(**given)
-        except ValidationError as error:
-            raise refusal(error) from None
-
-
-def refusal(error: ValidationError) -> ConfigurationError:
-    """The first of pydantic's complaints, as one sentence that names the field."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    raised = first.get("ctx", {}).get("error")
-    if isinstance(raised, ConfigurationError):
-        inner = ".".join(part for part in (place, raised.field) if part)
-        return ConfigurationError(raised.reason, field=inner)
-    if first["type"] == "extra_forbidden":
-        return ConfigurationError("there is no such key", field=place)
-    message = str(raised) if raised is not None else first["msg"]
-    if raised is None and first["type"] != "missing":
-        message += f", not {first['input']!r}"
-    return ConfigurationError(message, field=place)
-
-
-class Segment(_Value):
+class Segment(Value):
     """One layer-2 segment: VNI on the wire, VLAN on the bridge, group for its BUM frames.
 
     ``vlan`` left out is the VNI, which must then be at most 4094; ``group`` left out is taken from
@@ -134,7 +68,7 @@ class Segment(_Value):
 
     @property
     def flood_group(self) -> IPAddress:
-        """The group that BUM frames go to; known once the segment is in an Overlay."""
+        """The group of the segment's BUM frames; known once the segment is in an Overlay."""
         if self.group is None:
             raise ConfigurationError(
                 f"VNI {self.vni} has no group: it names none and there is no pool", field="group"
@@ -142,8 +76,8 @@ class Segment(_Value):
         return self.group
 
 
-class Underlay(_Value):
-    """The device that carries the tunnels, and how.
+class Underlay(Value):
+    """The device that carries the tunnels, and the outer source, UDP port and TTL.
 
     ``device`` with the userspace datapath is the bridge that holds the NIC. ``vtep`` left out is
     the device's first address of the groups' family. ``ttl`` is the outer TTL or hop limit.
@@ -169,8 +103,8 @@ class Underlay(_Value):
         ) -> None: ...
 
 
-class Overlay(_Value):
-    """All that is wanted of one overlay on one machine.
+class Overlay(Value):
+    """One overlay as it is desired on a host.
 
     ``segments`` are kept with their groups resolved, ordered by VNI. ``aging`` is in seconds, after
     the last frame from a MAC (300 like the Linux vxlan device); ``learned_limit`` is the number of
@@ -183,7 +117,7 @@ class Overlay(_Value):
     [(100, 100, '239.1.0.100'), (5050, 10, '239.1.3.186')]
     """
 
-    name: Annotated[str, AfterValidator(_overlay_name)] = "default"
+    name: OverlayName = "default"
     bridge: DeviceName = "br-int"
     tunnel_bridge: DeviceName = "br-mcast"
     datapath: Datapath = "system"
@@ -213,7 +147,7 @@ class Overlay(_Value):
 
     @classmethod
     def from_mapping(cls, data: object) -> Overlay:
-        """An overlay from a parsed configuration file; ConfigurationError for all else."""
+        """Return the overlay of a parsed configuration file; else ConfigurationError."""
         if not isinstance(data, Mapping):
             raise ConfigurationError("the configuration is not a mapping of names to values")
         try:
@@ -241,7 +175,7 @@ class Overlay(_Value):
 
     @property
     def family(self) -> int:
-        """4 or 6: the address family of the groups and of the VTEP."""
+        """The address family of the groups and of the VTEP: 4 or 6."""
         if self.segments:
             return self.segments[0].flood_group.version
         known = self.underlay.vtep or self.groups
@@ -279,16 +213,12 @@ class Overlay(_Value):
         return self.replace(segments=tuple(one for one in self.segments if one.vni != vni))
 
     def warnings(self) -> list[str]:
-        """What is allowed and yet worth a sentence: groups that share an Ethernet address."""
-        return [
-            f"{', '.join(map(str, members))} share the Ethernet address {mac}: "
-            "a switch that snoops by it sends members of one the traffic of the others"
-            for mac, members in groups.ethernet_aliases(self.flood_groups)
-        ]
+        """Return a sentence for each set of groups that share an Ethernet address."""
+        return [sentence for _groups, sentence in groups.shared_ethernet(self.flood_groups)]
 
 
 def _text_keys(data: Any) -> Any:
-    """The same mapping with text for every key, as YAML does not make sure."""
+    """Return the same mapping with text for every key: YAML has keys of other types too."""
     if isinstance(data, Mapping):
         return {str(key): _text_keys(value) for key, value in data.items()}
     return [_text_keys(value) for value in data] if isinstance(data, list) else data

@@ -1,10 +1,14 @@
-"""What was seen of a host: its devices, its items and what `auto` decided. Frozen values."""
+"""What was observed of a host: its devices, its items, its limits. Frozen values.
+
+`Lookups` are apart from `Observed`: they are made after a change, to verify it, so that an empty
+look-up is never one that was not made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from typing import Literal, cast
 
 from .items import Address, Bridge, Flow, GroupMembership, Options, Port, Route
 
@@ -23,7 +27,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class RoutePath:
-    """How the kernel would send: ``device`` is None where it knows no way."""
+    """By which device the kernel would send, and from where; ``device`` is None without a route."""
 
     device: str | None
     source: str | None = None
@@ -52,7 +56,7 @@ class FibRoute:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds autojoin in this namespace: groups, octets; None where it does not say."""
+    """What bounds autojoin in this namespace: groups, octets; None where /proc/sys lacks it."""
 
     igmp_max_memberships: int | None = 20
     optmem_max: int | None = 131072
@@ -60,15 +64,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The membership that `auto` chose for a device and address family, and on what evidence."""
+    """The method that `auto` chose for a device and address family, and on what evidence."""
 
-    method: str
+    method: Literal["autojoin", "socket"]
     device: str
     family: int
     evidence: str
 
     def to_notes(self) -> Options:
-        """As it is written down in external_ids of the tunnel bridge."""
+        """Return the external_ids of the tunnel bridge that keep the decision."""
         return (
             ("ovs-mcast-evidence", self.evidence),
             ("ovs-mcast-membership", self.method),
@@ -76,7 +80,7 @@ class Decision:
         )
 
     def to_json(self) -> dict[str, str]:
-        """As `setup --json` shows it."""
+        """Return the ``decision`` of `setup --json`."""
         return {
             "method": self.method,
             "underlay": f"{self.device} IPv{self.family}",
@@ -85,28 +89,29 @@ class Decision:
 
     @classmethod
     def from_notes(cls, notes: Options) -> Decision | None:
-        """What was written down, or None if it cannot be read."""
+        """Return the decision that external_ids keep, or None if they are incomplete."""
         found = dict(notes)
         device, _, family = found.get("ovs-mcast-underlay", "").rpartition(" IPv")
         method = found.get("ovs-mcast-membership", "")
         if family not in {"4", "6"} or not device or method not in {"autojoin", "socket"}:
             return None
+        method = cast("Literal['autojoin', 'socket']", method)
         return cls(method, device, int(family), found.get("ovs-mcast-evidence", ""))
 
-
-def _empty() -> Mapping[str, RoutePath]:
-    return MappingProxyType({})
+    @classmethod
+    def of(cls, overlay: str, bridges: Iterable[Bridge]) -> Decision | None:
+        """Return what `auto` chose for the overlay before, as its tunnel bridge keeps it."""
+        noted = (bridge.notes for bridge in bridges if bridge.owner == overlay and bridge.notes)
+        return next(map(cls.from_notes, noted), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One machine as it was seen: every bridge, port, device and address, and our flows and routes.
+    """One host as it was observed: every bridge, port, device and address, our flows and routes.
 
-    ``routes`` are those to groups in tables main and local. ``held`` is what the overlay's keeper
-    holds, as /proc confirms it. ``decision`` is what `auto` chose before, or has just found.
-    ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
-    ``sends`` and ``tunnels`` are the route look-ups per group as an ordinary program and as the
-    tunnel would send (explicit source).
+    ``flows`` are those of one overlay; ``routes`` are the host routes to groups in tables main and
+    local; ``held`` is what the overlay's keeper holds, as /proc confirms it; ``decision`` is what
+    `auto` chose before, or has just found.
 
     >>> om.Observed().flows
     ()
@@ -119,14 +124,35 @@ class Observed:
     routes: tuple[Route, ...] = ()
     links: Mapping[str, Link] = field(default_factory=dict)
     limits: Limits = Limits()
-    joined: frozenset[str] = frozenset()
     held: GroupMembership | None = None
     decision: Decision | None = None
-    sends: Mapping[str, RoutePath] = field(default_factory=_empty)
-    tunnels: Mapping[str, RoutePath] = field(default_factory=_empty)
 
     def overlays(self) -> set[str]:
-        """The overlays that have rows in this OVSDB."""
-        owners = [bridge.owner for bridge in self.bridges.values()]
-        owners += [port.owner for port in self.ports.values()]
-        return {owner for owner in owners if owner is not None}
+        """Return the names of the overlays that have rows in this OVSDB."""
+        return owners((*self.bridges.values(), *self.ports.values()))
+
+
+def owners(rows: Iterable[Bridge | Port]) -> set[str]:
+    """Return the names of the overlays that own rows of OVSDB."""
+    return {row.owner for row in rows if row.owner is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What only a look at the kernel shows: who is a member, and where packets would go.
+
+    ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
+    ``sends`` and ``tunnels`` are route look-ups by group, as an ordinary program and as the tunnel
+    would send (explicit source). A group that is not in them has no route.
+    """
+
+    joined: frozenset[str]
+    sends: Mapping[str, RoutePath]
+    tunnels: Mapping[str, RoutePath]
+
+    def send_path(self, group: str, device: str) -> Literal["wire", "loopback", "none"]:
+        """Return where an ordinary program's datagram to the group goes; wire is ``device``."""
+        by = self.sends.get(group, RoutePath(None)).device
+        if by == device:
+            return "wire"
+        return "loopback" if by == "lo" else "none"

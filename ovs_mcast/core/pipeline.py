@@ -1,6 +1,6 @@
-"""Segments to flows and back. Pure: text in the form that ovs-ofctl prints, nothing is run.
+"""The pipeline: segments to flows, as text in the form that ovs-ofctl prints.
 
-The pipeline of the tunnel bridge (patch port 1, VXLAN port 2):
+The tables of the tunnel bridge (patch port 1, VXLAN port 2):
 
 | table | does |
 |---|---|
@@ -10,8 +10,8 @@ The pipeline of the tunnel bridge (patch port 1, VXLAN port 2):
 | 20 unicast | learned: (VLAN, MAC) to one VTEP; no entry: to 30 |
 | 30 flood | per VLAN: pop it, set VNI and group, out of the VXLAN port |
 
-learn() is per segment and not one flow for all, so that its limit holds per segment: a flood of
-MACs in one leaves the others learning; and with delete_learned what a segment learned goes with it.
+Each segment has its own learn(), so that its limit holds per segment: a flood of MACs in one leaves
+the others learning. delete_learned removes what a segment learned with the segment.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from . import ownership
 from .groups import ethernet_of
 from .items import Flow
 from .model import Overlay, Segment
+from .target import Target
 
 PATCH, TUNNEL = 1, 2
 CLASSIFY, GROUP, DELIVER, UNICAST, FLOOD = 0, 10, 15, 20, 30
@@ -51,18 +52,19 @@ FIELDS = {
 }
 
 
-def tunnel_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
-    """Every flow of the tunnel bridge that does not come from learn()."""
-    yield from _shared_flows(overlay, vtep)
-    for segment in overlay.segments:
-        yield from segment_flows(overlay, segment, vtep)
+def tunnel_flows(target: Target) -> Iterator[Flow]:
+    """Yield every flow of the tunnel bridge that learn() does not make."""
+    yield from _shared_flows(target)
+    for segment in target.overlay.segments:
+        yield from segment_flows(target, segment)
 
 
-def _shared_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
+def _shared_flows(target: Target) -> Iterator[Flow]:
+    overlay, vtep = target.overlay, target.vtep
     names = FIELDS[vtep.version]
     cookie = ownership.cookie(overlay.name)
-    # Said once and not in each segment's flows: explicit, so that no local route of a group can
-    # send our packets to lo, and a new VTEP address changes two flows.
+    # Explicit, so that no local route of a group can send our packets to lo; set here and not in
+    # each segment's flows, so that a new VTEP address changes two flows.
     source = f"set_field:{vtep}->{names.src}"
     rows = (
         (CLASSIFY, 110, f"in_port={TUNNEL},dl_src=01:00:00:00:00:00/01:00:00:00:00:00", "drop",
@@ -81,9 +83,10 @@ def _shared_flows(overlay: Overlay, vtep: IPAddress) -> Iterator[Flow]:
         yield Flow(overlay.tunnel_bridge, table, priority, match, actions, cookie, summary)
 
 
-def segment_flows(overlay: Overlay, segment: Segment, vtep: IPAddress) -> Iterator[Flow]:
-    """The three flows of one segment; their cookie names its VNI and VLAN."""
-    names = FIELDS[vtep.version]
+def segment_flows(target: Target, segment: Segment) -> Iterator[Flow]:
+    """Yield the three flows of one segment; their cookie holds its VNI and VLAN."""
+    overlay = target.overlay
+    names = FIELDS[target.vtep.version]
     vni, vlan, group = segment.vni, segment.vlan, segment.flood_group
     cookie = ownership.cookie(overlay.name, vlan=vlan, vni=vni)
     rows = (
@@ -114,17 +117,18 @@ def _learn(overlay: Overlay, segment: Segment) -> str:
     )
 
 
-def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterator[Flow]:
-    """The flows of the bridge that holds the NIC, which the userspace datapath needs.
+def underlay_flows(target: Target) -> Iterator[Flow]:
+    """Yield the flows of the bridge that holds the NIC, which the userspace datapath needs.
 
-    Its tunnels listen on the LOCAL port's own Ethernet address and ask ARP, or neighbour discovery,
-    for the outer destination: so group frames are copied to LOCAL under its address, the frame
-    itself then going its usual way (reg13 says that we saw it), and who asks for a group is
-    answered here.
+    Its tunnels listen on the LOCAL port's own Ethernet address, and resolve the outer destination
+    by ARP or neighbour discovery. So group frames are copied to LOCAL with its Ethernet address;
+    reg13 marks the frame itself as seen, and the bridge's other flows forward it. Requests for a
+    group are answered here.
     """
+    overlay, vtep, local_mac = target.overlay, target.vtep, target.link.mac
     if not overlay.flood_groups:
         return
-    bridge, port = overlay.underlay.device, overlay.underlay.udp_port
+    bridge, port = target.device, overlay.underlay.udp_port
     cookie = ownership.cookie(overlay.name)
     answers = _answer_arp if overlay.family == 4 else _answer_discovery
     udp, field = ("udp", "nw_dst") if overlay.family == 4 else ("udp6", "ipv6_dst")
@@ -135,7 +139,7 @@ def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterato
     if overlay.family == 6:
         rows.append((
             2, f"udp6,{_SEEN},in_port=LOCAL,ipv6_src={vtep},tp_dst={port}",
-            f"{_written_again(vtep)},{_MARK_SEEN}", f"VXLAN from this host → truly from {vtep}",
+            f"{_rewrite_source(vtep)},{_MARK_SEEN}", f"VXLAN from this host → truly from {vtep}",
         ))  # fmt: skip
     for group in overlay.flood_groups:
         rows.append((
@@ -147,18 +151,18 @@ def underlay_flows(overlay: Overlay, local_mac: str, vtep: IPAddress) -> Iterato
 
 
 def underlay_matches(group: IPAddress) -> tuple[str, str]:
-    """What finds the flows of one group among those of the underlay's bridge."""
+    """Return the matches that select the flows of one group on the underlay's bridge."""
     if group.version == 4:
         return f"udp,nw_dst={group}", f"arp,arp_tpa={group}"
     return f"udp6,ipv6_dst={group}", f"icmp6,icmp_type=135,nd_target={group}"
 
 
-def _written_again(vtep: IPAddress) -> str:
-    """The outer IPv6 source, written whatever it is.
+def _rewrite_source(vtep: IPAddress) -> str:
+    """Always rewrite the outer IPv6 source.
 
-    Open vSwitch 3.1's userspace datapath believes tun_ipv6_src, yet sends from the source of its
-    route, which for a group is the group. A field is written only where it differs from what is
-    believed, and a change is carried out at the latest before a packet's length is looked at.
+    The userspace datapath of Open vSwitch 3.1 records tun_ipv6_src, but sends from the source of
+    its route, which for a group is the group. A set_field is dropped where its value equals the
+    recorded one; pending changes are carried out before check_pkt_larger reads a packet's length.
     """
     return (
         "set_field:::->ipv6_src,check_pkt_larger(65535)->NXM_NX_REG13[1],"
@@ -170,7 +174,7 @@ _Row = tuple[int, str, str, str]
 
 
 def _own(overlay: Overlay) -> int:
-    """A value of reg13 for each overlay: none replaces another's answers, which are else alike."""
+    """Return the overlay's value of reg13: it keeps the otherwise identical ARP flows distinct."""
     return 0x80000 | ownership.number(overlay.name)
 
 

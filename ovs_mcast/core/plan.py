@@ -1,37 +1,52 @@
-"""plan(overlay, observed) -> Plan: ordered changes. No I/O, no clock, no logging.
+"""plan(overlay, observed) -> Plan: the ordered changes that make a host as desired.
 
-A plan is the difference between the items that are wanted and those that are ours. The order is
-make before break: bridges, ports, addresses, routes, flows; then removal in reverse. Addresses come
-in one run before all flows, since Open vSwitch looks at its flows anew after each address.
+A plan is the difference between the desired items and those of ours:
+
+| desired | ours, as observed | change |
+|---|---|---|
+| item | missing | add |
+| item | same key, other value | update |
+| item | equal | none |
+| – | item | remove; a bridge that holds others' ports is kept, unmarked |
+| – or item | not marked as ours | none, ever |
+
+The laws that tests hold it to, for every overlay and every host:
+
+1. A plan made after a plan was applied is empty.
+2. With any one item taken away, the plan is exactly its repair.
+3. What is not marked as ours never appears in a plan (ownership.py).
+4. Make before break, removal in reverse; an address goes before its device. Addresses come in one
+   run before all flows, since Open vSwitch revalidates its flows after each address.
+5. A plan can be interrupted after any change; the next plan converges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
-
-from netaddr import IPAddress
 
 from ..errors import ConfigurationError
-from . import methods, ownership, pipeline, target
+from . import methods, ownership, pipeline
 from .changes import Change, Neighbour, Plan
 from .groups import ethernet_of
-from .items import Address, Bridge, Flow, GroupMembership, Item, Key, Options, Port, Route
+from .items import Address, Bridge, Flow, Item, Key, Options, Port, Route
 from .model import Overlay
 from .observed import Observed
-from .preflight import refuse
+from .preflight import check
+from .target import Target, decides
 
-# Sockets join before an address of the same group is changed, which lets go of it for a moment.
+DIVERTED = "it takes what programs send to lo"  # why a local route is removed
+
+# Sockets join before an address of the same group is changed, which ends its own membership.
 _ORDER = ("bridge", "port", "membership", "address", "route", "flow")
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
 def plan(overlay: Overlay, observed: Observed) -> Plan:
-    """What must change on the machine that was observed so that the overlay is as wanted.
+    """Return what must change on the observed host so that the overlay is as desired.
 
-    Empty when nothing differs. ConfigurationError for an overlay that this machine cannot have
-    without touching what is not ours: the device or address is missing, a port is in the way.
-    Pure: ``observed`` is what Host.observe has seen, or what a test makes up.
+    Empty when nothing differs. ConfigurationError for an overlay that this host cannot have without
+    touching what is not ours: the device or address is missing, a port is in the way. Pure:
+    ``observed`` is what Host.observe returned, or what a test makes.
 
     >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
     >>> try:
@@ -40,71 +55,77 @@ def plan(overlay: Overlay, observed: Observed) -> Plan:
     ...     print(error.field)
     underlay.device
     """
-    vtep = refuse(overlay, observed)
-    desired = {item.key: item for item in wanted(overlay, observed, vtep)}
-    changes = list(_difference(overlay.name, desired, observed))
+    return plan_for(check(overlay, observed))
+
+
+def plan_for(target: Target) -> Plan:
+    """Return what must change on a target's host; preflight has passed."""
+    items = {item.key: item for item in desired(target)}
+    changes = list(_difference(target.overlay.name, items, target.observed))
     changing = [
         change.item
         for change in changes
         if isinstance(change.item, Address) and change.action != "remove"
     ]
-    for route in methods.local_routes(overlay, observed, changing):
-        changes.append(Change("remove", route, "it takes what programs send to lo"))
-    return Plan(overlay.name, ordered(changes), neighbours(overlay, changes))
+    changes += [
+        Change("remove", route, DIVERTED) for route in methods.local_routes(target, changing)
+    ]
+    return Plan(target.overlay.name, ordered(changes), neighbours(target, changes))
 
 
 def plan_removal(name: str, observed: Observed) -> Plan:
-    """Everything of one overlay, removed; bridges that hold others' ports are kept, unmarked."""
+    """Return the removal of one overlay; bridges that hold others' ports are kept, unmarked."""
     return Plan(name, ordered(_difference(name, {}, observed)))
 
 
 def expected_flows(overlay: Overlay, observed: Observed) -> tuple[Flow, ...]:
-    """The flows that this machine would show if all were as wanted; none if it cannot be."""
+    """Return the flows of a host that is as desired; empty where preflight refuses the overlay."""
     try:
-        return tuple(wanted_flows(overlay, observed, refuse(overlay, observed)))
+        return tuple(desired_flows(check(overlay, observed)))
     except ConfigurationError:
         return ()
 
 
-def neighbours(overlay: Overlay, changes: Iterable[Change]) -> tuple[Neighbour, ...]:
-    """Groups whose ARP is about to be answered: told beforehand, no first frame waits for it."""
-    bridge = overlay.underlay.device
-    if overlay.datapath != "netdev" or not any(
+def neighbours(target: Target, changes: Iterable[Change]) -> tuple[Neighbour, ...]:
+    """Return the groups' Ethernet addresses, if flows that answer ARP for them are changed."""
+    bridge = target.device
+    if not target.userspace or not any(
         isinstance(change.item, Flow) and change.item.bridge == bridge for change in changes
     ):
         return ()
     return tuple(
-        Neighbour(bridge, str(group), ethernet_of(group)) for group in overlay.flood_groups
+        Neighbour(bridge, str(group), ethernet_of(group)) for group in target.overlay.flood_groups
     )
 
 
-def wanted(overlay: Overlay, observed: Observed, vtep: IPAddress) -> Iterator[Item]:
-    """The items that make up the overlay on this machine."""
-    yield from _bridges(overlay, observed)
-    yield from _ports(overlay, vtep)
-    yield from methods.items(overlay, observed, vtep)
-    yield from wanted_flows(overlay, observed, vtep)
+def desired(target: Target) -> Iterator[Item]:
+    """Yield the items that make up the overlay on this host."""
+    yield from _bridges(target)
+    yield from _ports(target)
+    yield from methods.items(target)
+    yield from desired_flows(target)
 
 
-def wanted_flows(overlay: Overlay, observed: Observed, vtep: IPAddress) -> Iterator[Flow]:
-    """The flows alone; with the userspace datapath those of the underlay's bridge come first."""
-    if overlay.datapath == "netdev":
-        mac = observed.links[overlay.underlay.device].mac
-        yield from pipeline.underlay_flows(overlay, mac, vtep)
-    yield from pipeline.tunnel_flows(overlay, vtep)
+def desired_flows(target: Target) -> Iterator[Flow]:
+    """Yield the flows alone; with the userspace datapath those of the underlay's bridge first."""
+    if target.userspace:
+        yield from pipeline.underlay_flows(target)
+    yield from pipeline.tunnel_flows(target)
 
 
-def _bridges(overlay: Overlay, observed: Observed) -> Iterator[Bridge]:
-    existing = observed.bridges.get(overlay.bridge)
+def _bridges(target: Target) -> Iterator[Bridge]:
+    overlay, decision = target.overlay, target.observed.decision
+    existing = target.observed.bridges.get(overlay.bridge)
     if existing is None or existing.owner == overlay.name:
         yield Bridge(overlay.bridge, overlay.datapath, owner=overlay.name)
     notes: Options = ()
-    if overlay.membership == "auto" and target.decided(overlay, observed) and observed.decision:
-        notes = observed.decision.to_notes()
+    if overlay.membership == "auto" and decision is not None and decides(decision, overlay):
+        notes = decision.to_notes()
     yield Bridge(overlay.tunnel_bridge, overlay.datapath, "secure", overlay.name, notes)
 
 
-def _ports(overlay: Overlay, vtep: IPAddress) -> Iterator[Port]:
+def _ports(target: Target) -> Iterator[Port]:
+    overlay = target.overlay
     suffix = ownership.suffix(overlay.name)
     to_bridge, to_tunnel = f"patch-int-{suffix}", f"patch-tun-{suffix}"
     yield Port(
@@ -116,7 +137,7 @@ def _ports(overlay: Overlay, vtep: IPAddress) -> Iterator[Port]:
         "remote_ip": "flow", "local_ip": "flow", "key": "flow",
         "dst_port": str(overlay.underlay.udp_port), "ttl": str(overlay.underlay.ttl),
     }  # fmt: skip
-    if vtep.version == 6:
+    if target.vtep.version == 6:
         # A Linux vxlan device drops IPv6 packets without a UDP checksum (noudp6zerocsumrx).
         options["csum"] = "true"
     yield Port(
@@ -133,26 +154,26 @@ def _ours(name: str, observed: Observed) -> dict[Key, Item]:
     return {item.key: item for items in seen for item in items if ownership.is_ours(item, name)}
 
 
-def _difference(name: str, desired: Mapping[Key, Item], observed: Observed) -> Iterator[Change]:
+def _difference(name: str, items: Mapping[Key, Item], observed: Observed) -> Iterator[Change]:
     ours = _ours(name, observed)
-    for key, item in desired.items():
+    for key, item in items.items():
         before = ours.get(key)
         if before is None:
             yield Change("add", item, "missing")
         elif before != item:
             yield Change("update", item, _differs(before, item), before)
-    unwanted = [item for key, item in ours.items() if key not in desired]
-    gone = {item.name for item in unwanted if isinstance(item, Bridge)}
+    unwanted = [item for key, item in ours.items() if key not in items]
+    removed = {item.name for item in unwanted if isinstance(item, Bridge)}
     for item in unwanted:
         if isinstance(item, Bridge):
             kept = _others_on(item.name, name, observed)
             if kept:
-                gone.discard(item.name)
+                removed.discard(item.name)
                 names = ", ".join(port.name for port in kept)
-                left = Bridge(item.name, item.datapath, item.fail_mode, _heir(kept))
+                left = Bridge(item.name, item.datapath, item.fail_mode, _next_owner(kept))
                 yield Change("update", left, f"kept, it holds {names}", item)
                 continue
-        if not (isinstance(item, Flow) and item.bridge in gone):
+        if not (isinstance(item, Flow) and item.bridge in removed):
             yield Change("remove", item, "not wanted")
 
 
@@ -161,8 +182,8 @@ def _others_on(bridge: str, name: str, observed: Observed) -> list[Port]:
     return sorted((port for port in ports if port.owner != name), key=lambda port: port.name)
 
 
-def _heir(kept: Iterable[Port]) -> str | None:
-    """Who has a bridge of ours next: another overlay, if all that it holds is of others of ours."""
+def _next_owner(kept: Iterable[Port]) -> str | None:
+    """Return the overlay that owns a bridge of ours next, if all ports left on it are overlays'."""
     owners = [port.owner for port in kept]
     return None if None in owners else min(owner for owner in owners if owner is not None)
 
@@ -178,7 +199,7 @@ def _differs(before: Item, after: Item) -> str:
 
 
 def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """The changes make before break, then removal in reverse."""
+    """Return the changes make before break, then removal in reverse."""
     bridges: dict[str, int] = {}
     changes = list(changes)
     routes = any(change.kind == "route" and change.action == "add" for change in changes)
@@ -192,33 +213,15 @@ def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
         if isinstance(change.item, Route) and change.item.by_address:
             return (_RANK["route"], 1, 0)  # a repair: right after the address that made it
         if isinstance(change.item, Address) and change.action == "remove" and change.item.local:
-            # The peer form takes its route along, which has the place of the one that comes.
+            # The kernel removes the peer form's route with it: make room for the route that comes.
             return (_RANK["address"], 1, 0) if routes else (2 * len(_RANK) - rank, 0, 0)
-        # A bridge that is let go of is let go of last, as one that is removed.
-        goes = change.action == "remove" or _is_let_go(change)
+        # Release ownership of a bridge last, like a removal.
+        goes = change.action == "remove" or _is_released(change)
         return (2 * len(_RANK) - rank if goes else rank, 0, 0)
 
     return tuple(sorted(changes, key=place))
 
 
-def _is_let_go(change: Change) -> bool:
+def _is_released(change: Change) -> bool:
     before, after = change.before, change.item
     return isinstance(before, Bridge) and isinstance(after, Bridge) and before.owner != after.owner
-
-
-def batches(plan: Plan) -> list[tuple[str, tuple[Change, ...]]]:
-    """The plan cut, in its order, into what goes out at once, each with where it goes.
-
-    ``ovsdb`` is one transaction, ``netlink`` one batch, ``keeper`` one process replaced, ``flow
-    BRIDGE`` one bundle of that bridge.
-    Their number does not depend on the number of segments.
-    """
-    return [(where, tuple(group)) for where, group in groupby(plan.changes, key=_destination)]
-
-
-def _destination(change: Change) -> str:
-    if isinstance(change.item, Flow):
-        return f"flow {change.item.bridge}"
-    if isinstance(change.item, GroupMembership):
-        return "keeper"
-    return "ovsdb" if isinstance(change.item, Bridge | Port) else "netlink"

@@ -1,68 +1,119 @@
-"""An overlay resolved on one host: its VTEP address, its membership method, foreign addresses."""
+"""An overlay resolved on one host: the VTEP address, the membership method, foreign addresses.
+
+A function that needs to know what an overlay means on a host takes a `Target`, and derives nothing
+from the overlay and the observed host anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 from netaddr import IPAddress
 
 from ..errors import ConfigurationError
 from . import ownership
-from .items import Address
+from .items import Address, JoinedBy
 from .model import Overlay
-from .observed import Observed
+from .observed import Decision, Link, Observed
 
-UNDECIDED = "socket"  # what `auto` plans for before it has looked
-
-
-def method_of(overlay: Overlay, observed: Observed) -> str:
-    """The method that is wanted; for `auto` what was decided for this device and family."""
-    if overlay.membership != "auto":
-        return overlay.membership
-    decision = observed.decision
-    if decision is None or not decided(overlay, observed):
-        return UNDECIDED
-    return decision.method
+UNDECIDED: Final = "socket"  # the method that `auto` plans for until it has tried the underlay
 
 
-def decided(overlay: Overlay, observed: Observed) -> bool:
-    """Whether the decision of `auto` that was seen is one for this underlay."""
-    decision = observed.decision
-    return decision is not None and (decision.device, decision.family) == (
-        overlay.underlay.device,
-        overlay.family,
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An overlay and the host that it is for: what is desired, beside what was observed.
+
+    ``vtep`` is the outer source address; ``method`` is how the groups are joined, never auto;
+    ``foreign`` are the addresses of the underlay device that are not this overlay's: a group among
+    them is used as it is. ``groups`` are those of the overlay once each, as text, in order.
+    """
+
+    overlay: Overlay
+    observed: Observed
+    vtep: IPAddress
+    method: JoinedBy
+    foreign: frozenset[str]
+    groups: tuple[str, ...]
+
+    def of(self, overlay: Overlay) -> Target:
+        """Return the target of an overlay that differs in its segments alone."""
+        return replace(self, overlay=overlay, groups=_groups(overlay))
+
+    @property
+    def device(self) -> str:
+        """The name of the underlay device."""
+        return self.overlay.underlay.device
+
+    @property
+    def link(self) -> Link:
+        """The underlay device as it was observed."""
+        return self.observed.links[self.device]
+
+    @property
+    def userspace(self) -> bool:
+        """Whether the overlay is on the userspace datapath."""
+        return self.overlay.datapath == "netdev"
+
+    @property
+    def metric(self) -> int:
+        """The metric that marks addresses and routes of this overlay."""
+        return ownership.metric(self.overlay.name)
+
+
+def resolve(overlay: Overlay, observed: Observed) -> Target:
+    """Return the overlay resolved on this host. ConfigurationError if it has no usable VTEP."""
+    return Target(
+        overlay=overlay,
+        observed=observed,
+        vtep=vtep_of(overlay, observed.addresses),
+        method=method_of(overlay, observed.decision),
+        foreign=foreign_addresses(overlay, observed.addresses),
+        groups=_groups(overlay),
     )
 
 
-def others_addresses(overlay: Overlay, observed: Observed) -> set[str]:
-    """Groups that the device has as addresses which are not ours; they are used as they are."""
-    return {
+def _groups(overlay: Overlay) -> tuple[str, ...]:
+    return tuple(map(str, overlay.flood_groups))
+
+
+def method_of(overlay: Overlay, decision: Decision | None) -> JoinedBy:
+    """Return the desired method; for `auto` the decision for this underlay, else `UNDECIDED`."""
+    if overlay.membership != "auto":
+        return overlay.membership
+    return decision.method if decision and decides(decision, overlay) else UNDECIDED
+
+
+def decides(decision: Decision | None, overlay: Overlay) -> bool:
+    """Return whether a decision of `auto` is for this overlay's device and address family."""
+    underlay = (overlay.underlay.device, overlay.family)
+    return decision is not None and (decision.device, decision.family) == underlay
+
+
+def foreign_addresses(overlay: Overlay, addresses: Iterable[Address]) -> frozenset[str]:
+    """Return the underlay device's addresses that do not bear the overlay's mark."""
+    return frozenset(
         item.address
-        for item in observed.addresses
+        for item in addresses
         if item.device == overlay.underlay.device and not ownership.is_ours(item, overlay.name)
-    }
+    )
 
 
-def vtep_of(overlay: Overlay, observed: Observed) -> IPAddress:
-    """The outer source: the one that is named, or the device's first unicast of the family.
+def vtep_of(overlay: Overlay, addresses: Iterable[Address]) -> IPAddress:
+    """Return the outer source: the named one, or the device's first unicast of the family.
 
-    Of IPv6 addresses, one that is deprecated or temporary (RFC 8981) comes after those that stay.
+    Prefer permanent IPv6 addresses to deprecated and temporary ones (RFC 8981).
+    ConfigurationError if the device has no such address.
     """
     device, named = overlay.underlay.device, overlay.underlay.vtep
-    usable = {
-        address: item
-        for item in observed.addresses
-        if item.device == device
-        and (address := IPAddress(item.address)).version == overlay.family
-        and not address.is_multicast()
-        and not (address.version == 6 and address.is_link_local())
-    }
+    usable = _usable(overlay, addresses)
     if named is None:
         found = [address for address, item in usable.items() if not item.duplicate]
         if not found:
-            none = "" if overlay.family == 4 else " (a link-local one does not say on which link)"
+            link_local = " (link-local addresses are not usable)" if overlay.family == 6 else ""
             raise ConfigurationError(
-                f"{device} has no IPv{overlay.family} address to send from{none}",
+                f"{device} has no IPv{overlay.family} address to send from{link_local}",
                 field="underlay.vtep",
             )
         return min(found, key=lambda address: usable[address].passing)
@@ -76,19 +127,31 @@ def vtep_of(overlay: Overlay, observed: Observed) -> IPAddress:
     return named
 
 
-def tentative_vtep(overlay: Overlay, observed: Observed) -> IPAddress | None:
-    """The VTEP, if it is not yet sure that nobody else has it; None too if there is none."""
-    device = overlay.underlay.device
-    link = observed.links.get(device)
+def _usable(overlay: Overlay, addresses: Iterable[Address]) -> Mapping[IPAddress, Address]:
+    """Return the underlay device's addresses that can be an outer source."""
+    return {
+        address: item
+        for item in addresses
+        if item.device == overlay.underlay.device
+        and (address := IPAddress(item.address)).version == overlay.family
+        and not address.is_multicast()
+        and not (address.version == 6 and address.is_link_local())
+    }
+
+
+def tentative_vtep(
+    overlay: Overlay, addresses: Iterable[Address], link: Link | None
+) -> IPAddress | None:
+    """Return the VTEP address while duplicate address detection goes on, else None.
+
+    ``link`` is the underlay device, None if it is missing. Detection is of IPv6 alone, and rests
+    while the device is down.
+    """
+    addresses = tuple(addresses)
     if overlay.family == 4 or link is None or not link.up:
         return None
     try:
-        vtep = vtep_of(overlay, observed)
+        vtep = vtep_of(overlay, addresses)
     except ConfigurationError:
         return None
-    held = (item.device == device and item.tentative for item in _with(vtep, observed))
-    return vtep if any(held) else None
-
-
-def _with(address: IPAddress, observed: Observed) -> Iterator[Address]:
-    return (item for item in observed.addresses if IPAddress(item.address) == address)
+    return vtep if _usable(overlay, addresses)[vtep].tentative else None

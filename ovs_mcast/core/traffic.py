@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from netaddr import IPAddress
 
 from . import ownership
+from .flow_text import outer_destination
 from .pipeline import DELIVER, FLOOD, GROUP, UNICAST
 
 _COUNTED = re.compile(r"\s*cookie=(0x[0-9a-f]+), .*?table=(\d+), n_packets=(\d+), n_bytes=(\d+), ")
@@ -32,7 +33,6 @@ _LOADED_V6 = re.compile(
     r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV6_DST\[0\.\.63\],"
     r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV6_DST\[64\.\.127\]"
 )
-_SET = re.compile(r"set_field:([0-9a-f.:]+)->tun_(?:ipv6_)?dst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,17 @@ class Traffic:
         """The number of MACs."""
         return sum(map(len, self.peers.values()))
 
+    def to_json(self) -> dict[str, object]:
+        """Return the counters and peers of a segment of `status --json`."""
+        return {
+            "learned": self.learned,
+            "peers": {vtep: list(macs) for vtep, macs in self.peers.items()},
+            "bum_sent": self.bum_sent.to_json(),
+            "bum_received": self.bum_received.to_json(),
+            "unicast_sent": self.unicast_sent.to_json(),
+            "unicast_received": self.unicast_received.to_json(),
+        }
+
 
 def traffic(overlay: str, lines: Iterable[str]) -> dict[int, Traffic]:
     """VNI → what its flows counted, of the overlay's flows among the lines, in order of VNI.
@@ -122,8 +133,7 @@ def _vtep(line: str) -> str | None:
         return str(IPAddress(int(loaded[1], 16), 4))
     if halves := _LOADED_V6.search(line):
         return str(IPAddress(int(halves[2], 16) << 64 | int(halves[1], 16), 6))
-    field_set = _SET.search(line)
-    return field_set[1] if field_set else None
+    return outer_destination(line)
 
 
 def _traffic(vlan: int, counts: Mapping[int, Count], peers: Mapping[str, Iterable[str]]) -> Traffic:

@@ -1,4 +1,4 @@
-"""A plan carried out on a machine, in its order; what was done, failed and was not tried."""
+"""Carry out a plan on a host, in its order; report what was done, failed and was not tried."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from netaddr import IPAddress
 from ..adapters.openflow import OpenFlowError
 from ..adapters.ovsdb.transaction import OvsdbError
 from ..adapters.rtnetlink.client import RefusedError
-from ..core.changes import Change, Plan
+from ..core.changes import Batch, Change, Plan
 from ..core.items import Address, GroupMembership
-from ..core.plan import batches
 from ..core.status import Progress
 from ..errors import ApplyError, UnavailableError
 from ..membership.keeper import KeeperError
@@ -24,47 +23,57 @@ from .backend import Backend, Keeper
 LOG = logging.getLogger(__name__)
 
 
-def apply(backend: Backend, changes: Plan, progress: Progress | None = None) -> None:
-    """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
+def apply(
+    backend: Backend,
+    plan: Plan,
+    progress: Progress | None = None,
+    *,
+    beside_others: bool = False,
+) -> None:
+    """Carry out a plan. ApplyError at the first batch that fails, with what was done.
+
+    ``beside_others`` is for the plan of one segment: the keeper joins or leaves single groups, and
+    an address or route that is there already is refused.
+    """
     done: list[Change] = []
-    if changes.neighbours:
+    if plan.neighbours:
         with backend.vswitchd() as control:
-            control.set_neighbours(changes.neighbours)
-    for where, batch in batches(changes):
-        LOG.debug("%s: %d changes", where, len(batch))
+            control.set_neighbours(plan.neighbours)
+    for batch in plan.batches():
+        LOG.debug("%s: %d changes", batch, len(batch.changes))
         try:
-            _send(backend, changes, where, batch)
+            _send(backend, plan.overlay, batch, beside_others=beside_others)
         except RefusedError as error:
-            failed = [batch[position] for position, _code in error.errors]
-            done += [change for change in batch if change not in failed]
-            raise _apply_error(_why(failed[0], error), changes, done, failed) from None
+            failed = [batch.changes[position] for position, _code in error.errors]
+            done += [change for change in batch.changes if change not in failed]
+            raise _apply_error(_why(failed[0], error), plan, done, failed) from None
         except (OvsdbError, OpenFlowError, KeeperError) as error:
-            raise _apply_error(str(error), changes, done, batch) from None
-        done += batch
+            raise _apply_error(str(error), plan, done, batch.changes) from None
+        done += batch.changes
         if progress is not None:
-            progress(len(done), len(changes))
+            progress(len(done), len(plan))
 
 
-def _send(backend: Backend, changes: Plan, where: str, batch: Sequence[Change]) -> None:
-    if where == "ovsdb":
-        _commit(backend, batch)
-    elif where == "netlink":
-        with _held_meanwhile(backend, batch):
-            backend.netlink.apply(batch, exclusive=changes.part)
-    elif where == "keeper":
-        keeper = backend.keeper(changes.overlay)
-        for change in batch:
-            (_join_or_leave if changes.part else _keep)(keeper, change)
-    else:
-        on = where.removeprefix("flow ")
-        bridge = backend.ovsdb.bridges().get(on)
-        if bridge is None:
-            raise OpenFlowError(f"{on}: the bridge is gone")
-        backend.openflow.apply(bridge, batch)
+def _send(backend: Backend, overlay: str, batch: Batch, *, beside_others: bool) -> None:
+    match batch.destination:
+        case "ovsdb":
+            _commit(backend, batch.changes)
+        case "netlink":
+            with _held_meanwhile(backend, batch.changes):
+                backend.netlink.apply(batch.changes, exclusive=beside_others)
+        case "keeper":
+            keeper = backend.keeper(overlay)
+            for change in batch.changes:
+                (_join_or_leave if beside_others else _keep)(keeper, change)
+        case "openflow":
+            bridge = backend.ovsdb.bridges().get(batch.bridge or "")
+            if bridge is None:
+                raise OpenFlowError(f"{batch.bridge}: the bridge is gone")
+            backend.openflow.apply(bridge, batch.changes)
 
 
 def _commit(backend: Backend, batch: Sequence[Change]) -> None:
-    """One transaction; one that is not followed says whether ovs-vswitchd runs at all."""
+    """Commit one transaction; if it is not followed, find out whether ovs-vswitchd runs at all."""
     try:
         backend.ovsdb.apply(batch)
     except UnavailableError:
@@ -87,7 +96,7 @@ def _join_or_leave(keeper: Keeper, change: Change) -> None:
 
 @contextmanager
 def _held_meanwhile(backend: Backend, batch: Sequence[Change]) -> Iterator[None]:
-    """Sockets hold the groups whose addresses are replaced: the kernel's own membership ends."""
+    """Hold with sockets the groups whose addresses are replaced: their own membership ends."""
     groups: defaultdict[str, list[IPAddress]] = defaultdict(list)
     for change in batch:
         item = change.item
@@ -96,16 +105,16 @@ def _held_meanwhile(backend: Backend, batch: Sequence[Change]) -> Iterator[None]
     with ExitStack() as held:
         for device, replaced in groups.items():
             one = held.enter_context(backend.memberships(device))
-            with suppress(UnavailableError):  # a courtesy to the groups' traffic
+            with suppress(UnavailableError):  # best effort: it spares the groups' traffic a gap
                 one.join(replaced)
         yield
 
 
 def _apply_error(
-    message: str, changes: Plan, done: Sequence[Change], failed: Sequence[Change]
+    message: str, plan: Plan, done: Sequence[Change], failed: Sequence[Change]
 ) -> ApplyError:
     tried = {id(change) for change in (*done, *failed)}
-    pending = [change for change in changes if id(change) not in tried]
+    pending = [change for change in plan if id(change) not in tried]
     counts = f"{len(done)} done, {len(failed)} failed, {len(pending)} pending: run again"
     return ApplyError(f"{message} ({counts})", done=done, failed=failed, pending=pending)
 

@@ -1,4 +1,4 @@
-"""The trial of `auto`: autojoin on one group, a look at the send path, and the group taken away."""
+"""The trial of `auto`: autojoin of one group, a test of the send path, the group removed."""
 
 from __future__ import annotations
 
@@ -12,63 +12,63 @@ from ..adapters.rtnetlink.client import RefusedError
 from ..core import methods
 from ..core.changes import Change
 from ..core.items import Route
-from ..core.model import Overlay, Segment
-from ..core.observed import Decision, Observed
+from ..core.model import Segment
+from ..core.observed import Decision
+from ..core.target import Target, resolve
 from .backend import Backend, Netlink
 
 _LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
 
 
-def decide(overlay: Overlay, seen: Observed, vtep: IPAddress, backend: Backend) -> Decision:
-    """Which method this underlay takes, on evidence: the packets of an ordinary program.
+def decide(target: Target, backend: Backend) -> Decision:
+    """Return the method that fits this underlay, on the evidence of an ordinary program's packets.
 
-    Autojoin is tried with one group, and its address is taken away again. Where ordinary sends to
-    it did not reach the wire, sockets shall hold the groups.
+    Autojoin is tried with one group, and its address is removed again. Where ordinary datagrams to
+    it do not reach the wire, sockets shall hold the groups.
     """
-    device, family = overlay.underlay.device, overlay.family
-    group, changes = _trial(overlay, seen, vtep)
+    device, family = target.device, target.overlay.family
+    group = _trial_group(target)
     try:
-        with _in_place(changes, backend.netlink):
+        with _in_place(_trial(target, group), backend.netlink):
             if family == 6:
                 _await_local_route(str(group), backend)
             path = backend.send_path(device, str(group))
     except RefusedError as error:
         return Decision("socket", device, family, f"autojoin of {group}: {error}")
     # With IPv6, autojoin is never the answer: the tunnels' packets take the local route too.
-    method = "autojoin" if path.verdict == "wire" and family == 4 else "socket"
+    fits = path.verdict == "wire" and family == 4
     evidence = f"autojoin of {group}: an ordinary datagram reaches {path.verdict}: {path.cause}"
-    return Decision(method, device, family, evidence)
+    return Decision("autojoin" if fits else "socket", device, family, evidence)
 
 
-def _trial(overlay: Overlay, seen: Observed, vtep: IPAddress) -> tuple[IPAddress, list[Change]]:
-    """A group that the device does not have as an address, and the changes that try it.
+def _trial_group(target: Target) -> IPAddress:
+    """Return a group that the device does not have as an address.
 
     An address that is there may have been repaired, and would show what autojoin does not do. Where
-    all of the overlay's are there, the trial is of one beside them that nobody sends to.
+    all of the overlay's are there, the trial is of a group near them that no program sends to.
     """
-    there = {item.address for item in seen.addresses if item.device == overlay.underlay.device}
-    groups = overlay.flood_groups
+    addresses = target.observed.addresses
+    there = {item.address for item in addresses if item.device == target.device}
+    groups = target.overlay.flood_groups
     candidates = chain(groups, (groups[0] ^ bits for bits in count(1)))
-    group = next(group for group in candidates if str(group) not in there)
-    wanted = Overlay(
-        name=overlay.name,
-        bridge=overlay.bridge,
-        tunnel_bridge=overlay.tunnel_bridge,
-        datapath=overlay.datapath,
-        membership="autojoin",
-        underlay=overlay.underlay,
-        segments=[Segment(vni=1, group=group)],
+    return next(group for group in candidates if str(group) not in there)
+
+
+def _trial(target: Target, group: IPAddress) -> list[Change]:
+    """Return the changes that autojoin one group."""
+    trial = target.overlay.replace(
+        membership="autojoin", segments=[Segment(vni=1, vlan=1, group=group)]
     )
-    routes = {route.key for route in seen.routes}
-    return group, [
+    routes = {route.key for route in target.observed.routes}
+    return [
         Change("add", item, "to see what it does to the send path")
-        for item in methods.items(wanted, seen, vtep)
+        for item in methods.items(resolve(trial, target.observed))
         if item.key not in routes
     ]
 
 
 def _await_local_route(group: str, backend: Backend) -> None:
-    """The kernel makes it a moment after an IPv6 address; where it never comes, that shows too."""
+    """Wait for the route that the kernel makes a moment after an IPv6 address, if it comes."""
     backend.patiently(
         backend.netlink.group_routes,
         lambda routes: not any(map(_takes(group), routes)),

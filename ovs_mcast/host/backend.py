@@ -1,6 +1,6 @@
-"""All that a Host reaches outside of itself, as one object that can be another machine.
+"""The I/O interfaces of a Host, replaceable for tests: protocols, and Backend, which has them all.
 
-The protocols say what is asked of each part; the errors are those of adapters, with the same names.
+The errors are those of the adapters that have the same names.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .. import probe
 from ..core.changes import Change, Neighbour
 from ..core.items import Address, Bridge, GroupMembership, Port, Route
 from ..core.observed import Limits, Link, RoutePath
+from ..core.status import Holder
 
 _T = TypeVar("_T")
 Holding = Literal["keeper", "here"]  # who holds what sockets hold: a process left behind, or this
@@ -55,8 +56,11 @@ class OpenFlow(Protocol):
         ``match`` is one that they have within theirs, such as arp,arp_tpa=239.0.0.1.
         """
 
+    def dump_counted(self, bridge: Bridge, cookie: int, mask: int) -> list[str]:
+        """Return the same with statistics: what each flow counted."""
+
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
-        """One bundle, all or nothing."""
+        """Send one bundle, all or nothing."""
 
 
 class Netlink(Protocol):
@@ -141,7 +145,8 @@ class Backend:
     ``vswitchd`` opens its control socket; ``joined`` are the groups of a device in /proc, and
     ``is_member`` is whether one of them is;
     ``memberships`` hold groups of a device within a `with` block; ``send_path`` looks where an
-    ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay;
+    ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay,
+    and ``holder`` the process that holds its groups, whichever it is;
     ``hand_over`` leaves processes behind for the groups that this one holds, ``let_go`` does not;
     ``follow`` is how long what comes after a change may take, in seconds; ``sleep`` lets seconds
     pass.
@@ -157,6 +162,7 @@ class Backend:
     memberships: Callable[[str], AbstractContextManager[Joining]]
     send_path: Callable[[str, str], probe.SendPath]
     keeper: Callable[[str], Keeper]
+    holder: Callable[[str], Holder]
     hand_over: Callable[[], None] = lambda: None
     let_go: Callable[[], None] = lambda: None
     follow: float = FOLLOW

@@ -14,6 +14,7 @@ from ..adapters.rtnetlink import client
 from ..errors import ConfigurationError
 from ..membership import in_process, keeper
 from ..membership import sockets as sockets_module
+from ..membership.holder import holder
 from .backend import Backend, Holding
 from .host import Host
 
@@ -40,7 +41,9 @@ def connect(
 _REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 
-def open_backend(db: str | None, rundir: str | Path | None, holding: Holding) -> Backend:
+def open_backend(
+    db: str | None = None, rundir: str | Path | None = None, holding: Holding = "keeper"
+) -> Backend:
     """The Open vSwitch and the namespace of the caller; see host.connect."""
     if holding not in get_args(Holding):
         raise ConfigurationError(f"{holding!r} is neither keeper nor here", field="holding")
@@ -60,6 +63,7 @@ def open_backend(db: str | None, rundir: str | Path | None, holding: Holding) ->
         memberships=sockets_module.Memberships,
         send_path=probe.send_path,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
+        holder=partial(holder, sockets),
         hand_over=threads.hand_over,
         let_go=threads.close,
     )

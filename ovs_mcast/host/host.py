@@ -1,4 +1,4 @@
-"""One machine: observe, plan, apply, verify. Whose turn it is; what they do is elsewhere.
+"""Public facade of one host: locking and delegation; the work is in observe, plan, apply, verify.
 
 with ovs_mcast.connect() as host:
     for change in host.plan(overlay):
@@ -20,15 +20,12 @@ from ..core.changes import Change, Plan
 from ..core.closeable import Closeable
 from ..core.incremental import AppliedOverlay
 from ..core.model import Overlay, Segment
-from ..core.observed import Observed
+from ..core.observed import Observed, owners
 from ..core.plan import plan_removal
 from ..core.status import Progress, Status
 from ..errors import ConfigurationError, UnavailableError, VerifyError
 from ..membership.keeper import KeeperError
-from . import apply as apply_module
-from . import incremental
-from . import observe as observe_module
-from . import reconcile as reconcile_module
+from . import apply, incremental, observe, reconcile
 from .backend import Backend
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +36,7 @@ PATIENCE = 60.0  # seconds that a run waits for another to end
 
 
 def _in_turn(method: Callable[Concatenate[Host, _P], _T]) -> Callable[Concatenate[Host, _P], _T]:
-    """One call at a time, whatever thread it comes from."""
+    """Let one call run at a time, from any thread."""
 
     @wraps(method)
     def turn(host: Host, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
@@ -49,7 +46,7 @@ def _in_turn(method: Callable[Concatenate[Host, _P], _T]) -> Callable[Concatenat
     return turn
 
 
-def _of(status: Status, done: tuple[Change, ...], vnis: tuple[int, ...]) -> Status:
+def _part(status: Status, done: tuple[Change, ...], vnis: tuple[int, ...]) -> Status:
     segments = {vni: seen for vni, seen in status.segments.items() if vni in vnis}
     return replace(status, changes=(*done, *status.changes), segments=segments)
 
@@ -58,7 +55,7 @@ class Host(Closeable):
     """One Open vSwitch and one network namespace; ``connect`` makes one for those of the caller.
 
     All methods may be called from any thread: one runs at a time, the others wait for it. (`hold`
-    has its turn until it holds.) Every method that asks the machine raises UnavailableError where
+    has its turn until it holds.) Every method that reads the host raises UnavailableError where
     Open vSwitch or a privilege is missing.
 
     >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"),
@@ -79,12 +76,12 @@ class Host(Closeable):
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._lock = RLock()
-        self._in_place: dict[str, AppliedOverlay] = {}
+        self._applied: dict[str, AppliedOverlay] = {}
 
     @_in_turn
     def close(self) -> None:
         """End the connections; no thread is left, and no group held here."""
-        self._in_place.clear()
+        self._applied.clear()
         self.backend.close()
 
     @_in_turn
@@ -99,28 +96,29 @@ class Host(Closeable):
 
     @_in_turn
     def observe(self, overlay: Overlay | str) -> Observed:
-        """The machine as it is now, with the flows of this overlay (or of the one so named)."""
-        return observe_module.observe(self.backend, overlay)
+        """Return the host as it is now, with the flows of this overlay (or of the one so named)."""
+        return observe.observe(self.backend, overlay)
 
     @_in_turn
     def plan(self, overlay: Overlay) -> Plan:
-        """What `reconcile` would change; changes nothing. ConfigurationError as there."""
-        return self.compare(overlay)[1]
+        """Return what `reconcile` would change; changes nothing. ConfigurationError as there."""
+        return observe.compare(self.backend, overlay)[1]
 
     @_in_turn
     def compare(self, overlay: Overlay) -> tuple[Observed, Plan]:
-        """The machine as it is, and what `reconcile` would change of it."""
-        return observe_module.compare(self.backend, overlay)
+        """Return the host as it is, and what `reconcile` would change of it."""
+        target, changes = observe.compare(self.backend, overlay)
+        return target.observed, changes
 
     @_in_turn
     def apply(self, changes: Plan, progress: Progress | None = None) -> None:
         """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
-        apply_module.apply(self.backend, changes, progress)
+        apply.apply(self.backend, changes, progress)
 
     @_in_turn
     def verify(self, overlay: Overlay) -> Status:
-        """What is there now, read back; changes nothing."""
-        return observe_module.verify(self.backend, overlay)
+        """Return what is in place, read back; changes nothing."""
+        return observe.verify(self.backend, overlay)
 
     @_in_turn
     def reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
@@ -128,101 +126,101 @@ class Host(Closeable):
 
         Waits for another run on the same Open vSwitch to end. ConfigurationError before anything
         is touched, ApplyError when a change fails, VerifyError when what is read back is not as
-        wanted. Running it again changes nothing, or converges after a failure.
+        desired. Running it again changes nothing, or converges after a failure.
         """
         with self._alone():
             return self._reconcile(overlay, progress)
 
     def _reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
-        if overlay.name in self._in_place:
-            self._in_place[overlay.name].settled = False
-        status, seen = reconcile_module.reconcile(self.backend, overlay, progress)
-        self._in_place[overlay.name] = AppliedOverlay(overlay, seen, settled=status.verified)
+        if overlay.name in self._applied:
+            self._applied[overlay.name].settled = False
+        status, target = reconcile.reconcile(self.backend, overlay, progress)
+        self._applied[overlay.name] = AppliedOverlay(target, settled=status.verified)
         if not status.verified:
             raise VerifyError(status.problems, status)
         return status
 
     @_in_turn
     def overlay(self, name: str | None = None) -> Overlay:
-        """The overlay that was put in place last, with the segments that came and went since.
+        """Return the overlay that was applied last, with the segments added and removed since.
 
         ``name`` may be left out where this Host has but one. ConfigurationError before `reconcile`.
         """
-        return self._placed(name).overlay
+        return self._find(name).overlay
 
     @_in_turn
     def add(self, segment: Segment, *, name: str | None = None) -> Status:
-        """Put one segment more in place, in an overlay that `reconcile` has put in place.
+        """Add one segment to an overlay that `reconcile` has applied.
 
-        Looks at what concerns the segment alone, so that the cost does not grow with the number of
-        segments; where something else is found than is expected, as `reconcile` does. The Status
-        has the changes and the one segment. ConfigurationError, with nothing touched, for a VNI or
-        VLAN that is there already and whatever else `reconcile` refuses; the other errors as there.
-        After an error, but for VerifyError, the segment is not wanted: add it again, or reconcile.
+        Only what concerns the segment is observed, so that the cost does not grow with the number
+        of segments; where the host is not as expected, the whole is reconciled. The Status has the
+        changes and the one segment. ConfigurationError, with nothing touched, for a VNI or VLAN
+        that is there already and for what `reconcile` refuses; the other errors as there. After an
+        error, except VerifyError, the segment is not desired: add it again, or reconcile.
         """
-        place = self._placed(name)
-        wanted = place.admitted(segment)
+        applied = self._find(name)
+        added = applied.admit(segment)
         with self._alone():
             try:
-                with place.unsettled_by_errors():
-                    status = incremental.add(self.backend, place, wanted)
-            except incremental.DriftError as error:
-                return self._as_a_whole(place, place.grown(wanted), error, wanted.vni)
-            place.add(wanted)
+                with applied.unsettled_by_errors():
+                    status = incremental.add(self.backend, applied, added)
+            except incremental.DriftError as drift:
+                return self._reconcile_whole(applied, applied.with_segment(added), drift, added.vni)
+            applied.add(added)
             return status
 
     @_in_turn
     def remove(self, vni: int, *, name: str | None = None) -> Status:
-        """Take one segment away, and what it has learned; the cost and the errors are as for `add`.
+        """Remove one segment, and what it has learned; the cost and the errors are as for `add`.
 
         ConfigurationError if there is no such segment. The Status has the changes and no segment.
         """
-        place = self._placed(name)
-        unwanted = place.there(vni)
+        applied = self._find(name)
+        removed = applied.segment(vni)
         with self._alone():
             try:
-                with place.unsettled_by_errors():
-                    status = incremental.remove(self.backend, place, unwanted)
-            except incremental.DriftError as error:
-                return self._as_a_whole(place, place.shrunk(vni), error)
-            place.discard(unwanted)
+                with applied.unsettled_by_errors():
+                    status = incremental.remove(self.backend, applied, removed)
+            except incremental.DriftError as drift:
+                return self._reconcile_whole(applied, applied.without(vni), drift)
+            applied.discard(removed)
             return status
 
-    def _placed(self, name: str | None) -> AppliedOverlay:
-        if name is None and len(self._in_place) > 1:
-            names = ", ".join(sorted(self._in_place))
+    def _find(self, name: str | None) -> AppliedOverlay:
+        if name is None and len(self._applied) > 1:
+            names = ", ".join(sorted(self._applied))
             raise ConfigurationError(f"say which overlay: {names}", field="name")
-        found = next(iter(self._in_place), None) if name is None else name
-        if found is None or found not in self._in_place:
+        found = next(iter(self._applied), None) if name is None else name
+        if found is None or found not in self._applied:
             which = "no overlay" if found is None else f"no overlay {found}"
             raise ConfigurationError(f"{which} was reconciled by this Host", field="name")
-        return self._in_place[found]
+        return self._applied[found]
 
-    def _as_a_whole(
-        self, place: AppliedOverlay, overlay: Overlay, error: incremental.DriftError, *vnis: int
+    def _reconcile_whole(
+        self, applied: AppliedOverlay, overlay: Overlay, drift: incremental.DriftError, *vnis: int
     ) -> Status:
-        """Reconcile all of it; of the segments tell those alone that were asked for."""
-        LOG.debug("the whole is looked at: %s", error)
-        before = place.overlay
+        """Reconcile the whole overlay; return the status of the named segments alone."""
+        LOG.debug("reconcile the whole overlay: %s", drift)
+        before = applied.overlay
         try:
             status = self._reconcile(overlay)
         except ConfigurationError:
-            if error.done:  # of a segment that cannot be
+            if drift.done:  # of a segment that is refused
                 self._reconcile(before)
             raise
         except VerifyError as failed:
-            if not isinstance(failed.status, Status):
+            if failed.status is None:
                 raise
-            raise VerifyError(failed.problems, _of(failed.status, error.done, vnis)) from None
-        return _of(status, error.done, vnis)
+            raise VerifyError(failed.problems, _part(failed.status, drift.done, vnis)) from None
+        return _part(status, drift.done, vnis)
 
     @_in_turn
     def teardown(self, name: str, progress: Progress | None = None) -> Status:
         """Remove everything that bears the overlay's mark, and nothing else."""
         with self._alone():
-            done, left = reconcile_module.remove(self.backend, name, progress)
+            done, left = reconcile.remove(self.backend, name, progress)
             self.backend.keeper(name).end()
-            self._in_place.pop(name, None)
+            self._applied.pop(name, None)
         status = Status(name, done, not left, {}, left)
         if left:
             raise VerifyError(left, status)
@@ -230,17 +228,17 @@ class Host(Closeable):
 
     @_in_turn
     def plan_teardown(self, name: str) -> Plan:
-        """What `teardown` would remove; changes nothing."""
+        """Return what `teardown` would remove; changes nothing."""
         return plan_removal(name, self.observe(name))
 
     @_in_turn
     def overlays(self) -> list[str]:
-        """The names of the overlays that have rows in this OVSDB."""
+        """Return the names of the overlays that have rows in this OVSDB."""
         ovsdb = self.backend.ovsdb
-        return sorted(Observed(bridges=ovsdb.bridges(), ports=ovsdb.ports()).overlays())
+        return sorted(owners((*ovsdb.bridges().values(), *ovsdb.ports().values())))
 
     def hold(self, overlay: Overlay, ready: Callable[[], None]) -> None:
-        """Hold the groups in this process, in place of the keeper, until somebody ends it.
+        """Hold the groups in this process, in place of the keeper, until a signal or a run ends it.
 
         Returns at once, after ``ready``, when no socket is needed to hold them.
         """

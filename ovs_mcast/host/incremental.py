@@ -1,7 +1,7 @@
-"""One segment more or less on a machine whose overlay is in place: changed and read back alone.
+"""Add or remove one segment of an overlay that was applied: changed and read back alone.
 
-The number of messages does not depend on how many segments there are. Whatever is not as it is
-expected to be raises UnexpectedError: then the whole has to be looked at.
+The number of messages does not depend on the number of segments. Anything that is not as expected
+raises DriftError: then the overlay must be reconciled as a whole.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from netaddr import IPAddress
-
 from ..adapters.openflow import OpenFlowError
-from ..core import flow_text, health, ownership, pipeline
+from ..core import flow_text, ownership, pipeline
 from ..core.changes import Change, Plan
+from ..core.findings import Finding, error
+from ..core.health import assess
 from ..core.incremental import AppliedOverlay, SegmentItems
 from ..core.items import Bridge, Flow, Port
-from ..core.model import Overlay, Segment
-from ..core.observed import Observed, RoutePath
-from ..core.plan import wanted, wanted_flows
-from ..core.status import SegmentStatus, Status
-from ..core.target import method_of
+from ..core.model import Segment
+from ..core.observed import Lookups, Observed, RoutePath
+from ..core.plan import desired, desired_flows
+from ..core.status import Status
 from ..errors import ApplyError
 from . import apply, observe
 from .backend import Backend
@@ -29,160 +28,151 @@ _ALL = (1 << 64) - 1
 
 
 class DriftError(Exception):
-    """Something is not as expected; ``done`` are the changes that were made all the same."""
+    """The host is not as expected; ``done`` are the changes that were made all the same."""
 
     def __init__(self, what: str, done: tuple[Change, ...] = ()) -> None:
         super().__init__(what)
         self.done = done
 
 
-def add(backend: Backend, place: AppliedOverlay, segment: Segment) -> Status:
-    """Put a segment in place beside the others, and read it back."""
-    seen, vtep = _look(backend, place, segment)
-    alone = place.alone(segment, seen, vtep)
-    _expect_rows(alone, seen, vtep)
-    if not alone.shares and backend.netlink.group_route(segment.flood_group) is not None:
-        raise DriftError(f"there is a route to {alone.group}")
-    plan = place.addition(alone, seen)
+def add(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Status:
+    """Add a segment to the others, and read it back."""
+    items = applied.items_of(segment, _observe(backend, applied, segment))
+    _expect_rows(items)
+    if not items.shares and backend.netlink.group_route(segment.flood_group) is not None:
+        raise DriftError(f"there is a route to {items.group}")
+    plan = applied.addition(items)
     _apply(backend, plan)
-    status = observe.patiently(
-        backend, alone.overlay, lambda: (_added(backend, alone, seen, vtep), False)
+    status = observe.await_verified(
+        backend, items.target.overlay, lambda: (_added(backend, items), False)
     )
     if not status.verified:
         raise DriftError("; ".join(status.problems), plan.changes)
     return replace(status, changes=plan.changes)
 
 
-def remove(backend: Backend, place: AppliedOverlay, segment: Segment) -> Status:
-    """Take a segment away from beside the others, and see that it is gone."""
-    seen, vtep = _look(backend, place, segment)
-    alone = place.alone(segment, seen, vtep)
-    _expect_rows(alone, seen, vtep)
-    plan = place.removal(alone)
+def remove(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Status:
+    """Remove a segment from the others, and verify that nothing of it is left."""
+    items = applied.items_of(segment, _observe(backend, applied, segment))
+    _expect_rows(items)
+    plan = applied.removal(items)
     _apply(backend, plan)
-    left = list(_left(backend, alone, seen))
+    left = list(_left(backend, items))
     if left:
         raise DriftError("; ".join(left), plan.changes)
-    return Status(alone.overlay.name, plan.changes, verified=True, decision=seen.decision)
+    decision = items.target.observed.decision
+    return Status(items.target.overlay.name, plan.changes, verified=True, decision=decision)
 
 
-def _look(backend: Backend, place: AppliedOverlay, segment: Segment) -> tuple[Observed, IPAddress]:
-    """What a segment's items depend on: the device, the bridges, what `auto` has chosen."""
-    overlay = place.first
-    if place.needs_the_whole(segment, backend.limits()):
-        raise DriftError("more than the segment is in question")
-    link = backend.netlink.link(overlay.underlay.device)
+def _observe(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Observed:
+    """Return what a segment's items depend on: the device, the bridges, what `auto` has chosen."""
+    if applied.needs_whole(segment, backend.limits()):
+        raise DriftError("the change concerns more than the segment")
+    device = applied.target.device
+    link = backend.netlink.link(device)
     if link is None or not link.up:
-        raise DriftError(f"{overlay.underlay.device} is down or gone")
-    seen = Observed(
+        raise DriftError(f"{device} is down or gone")
+    return replace(
+        applied.observed,
         bridges=backend.ovsdb.bridges(),
-        ports=backend.ovsdb.ports(overlay.tunnel_bridge),
+        ports=backend.ovsdb.ports(applied.target.overlay.tunnel_bridge),
         links={link.name: link},
-        decision=place.decision,
     )
-    return seen, place.vtep
 
 
-def _expect_rows(alone: SegmentItems, seen: Observed, vtep: IPAddress) -> None:
-    """The bridges, and the ports of the tunnel bridge, that all segments need."""
-    there = {*seen.bridges.values(), *seen.ports.values()}
-    for item in wanted(alone.overlay, seen, vtep):
-        elsewhere = isinstance(item, Port) and item.bridge != alone.overlay.tunnel_bridge
+def _expect_rows(items: SegmentItems) -> None:
+    """Expect the bridges, and the ports of the tunnel bridge, that all segments need."""
+    target = items.target
+    there = {*target.observed.bridges.values(), *target.observed.ports.values()}
+    for item in desired(target):
+        elsewhere = isinstance(item, Port) and item.bridge != target.overlay.tunnel_bridge
         if isinstance(item, Bridge | Port) and not elsewhere and item not in there:
-            raise DriftError(f"{item.target} is not as wanted")
+            raise DriftError(f"{item.target} is not as desired")
 
 
 def _apply(backend: Backend, plan: Plan) -> None:
     try:
-        apply.apply(backend, plan)
-    except ApplyError as error:
-        done = tuple(change for change in error.done if isinstance(change, Change))
-        raise DriftError(str(error), done) from None
+        apply.apply(backend, plan, beside_others=True)
+    except ApplyError as failed:
+        raise DriftError(str(failed), failed.done) from None
 
 
-def _added(backend: Backend, alone: SegmentItems, seen: Observed, vtep: IPAddress) -> Status:
-    overlay, segment = alone.overlay, alone.segment
-    group, device = segment.flood_group, overlay.underlay.device
-    seen = replace(
-        seen,
-        ports=backend.ovsdb.ports(overlay.tunnel_bridge),
-        joined=frozenset({alone.group} if backend.is_member(device, alone.group) else ()),
+def _added(backend: Backend, items: SegmentItems) -> Status:
+    """Return the status of the overlay of this segment alone."""
+    before, group = items.target, items.segment.flood_group
+    ports = backend.ovsdb.ports(before.overlay.tunnel_bridge)
+    target = replace(before, observed=replace(before.observed, ports=ports))
+    joined = backend.is_member(target.device, items.group)
+    lookups = Lookups(
+        joined=frozenset({items.group} if joined else ()),
         sends=backend.netlink.look_up([group]),
-        tunnels=_tunnel(backend, overlay, group, vtep),
+        tunnels=_tunnels(backend, items),
     )
-    faults = [*_flow_faults(backend, alone, seen, vtep), *health.faults(overlay, seen)]
-    status = SegmentStatus(
-        vlan=segment.vlan,
-        group=alone.group,
-        joined_by=method_of(overlay, seen),
-        send_path=health.send_path(overlay, seen, group),
-    )
-    problems = (*faults, *health.warnings(overlay, seen))
-    return Status(overlay.name, (), not faults, {segment.vni: status}, problems, seen.decision)
+    name = target.overlay.name
+    found = assess(target, lookups, Plan(name), _flow_findings(backend, items))
+    decision = target.observed.decision
+    return Status(name, (), found.healthy, found.segments, found.problems, decision)
 
 
-def _tunnel(
-    backend: Backend, overlay: Overlay, group: IPAddress, vtep: IPAddress
-) -> dict[str, RoutePath]:
-    if overlay.datapath != "netdev":
-        return backend.netlink.look_up([group], vtep)
+def _tunnels(backend: Backend, items: SegmentItems) -> dict[str, RoutePath]:
+    if not items.target.userspace:
+        return backend.netlink.look_up([items.segment.flood_group], items.target.vtep)
     with backend.vswitchd() as control:
-        return {str(group): control.route(str(group))}
+        return {items.group: control.route(items.group)}
 
 
-def _flow_faults(
-    backend: Backend, alone: SegmentItems, seen: Observed, vtep: IPAddress
-) -> Iterator[str]:
-    """Flows that are missing, or are there under the segment's cookie and should not be.
+def _flow_findings(backend: Backend, items: SegmentItems) -> Iterator[Finding]:
+    """Yield flows that are missing, or that the segment's cookie marks and that are not desired.
 
-    Of the tunnel bridge those that serve all segments are looked at too: without them the segment
-    is not in place.
+    The tunnel bridge's flows that serve all segments are included: without those the segment is
+    not in place.
     """
-    overlay = alone.overlay
-    name = overlay.tunnel_bridge
-    tunnel = {flow for flow in wanted_flows(overlay, seen, vtep) if flow.bridge == name}
-    found = set()
-    for cookie in (_cookie(alone), ownership.cookie(overlay.name)):
-        lines = _dump(backend, seen.bridges[name], cookie, _ALL)
-        found |= set(flow_text.read(name, lines, tunnel))
-    yield from (f"{flow.target}: missing" for flow in tunnel - found)
-    yield from (f"{flow.target}: not wanted" for flow in found - tunnel)
-    there = _on_underlay(backend, alone, seen)
-    beneath = {flow for flow in alone.flows if flow.bridge != name}
-    yield from (f"{flow.target}: missing" for flow in beneath - set(there))
+    overlay = items.target.overlay
+    tunnel = overlay.tunnel_bridge
+    expected = {flow for flow in desired_flows(items.target) if flow.bridge == tunnel}
+    found: set[Flow] = set()
+    for cookie in (_cookie(items), ownership.cookie(overlay.name)):
+        lines = _dump(backend, items.target.observed.bridges[tunnel], cookie, _ALL)
+        found |= set(flow_text.read(tunnel, lines, expected))
+    underlay = {flow for flow in items.flows if flow.bridge != tunnel}
+    missing = [*(expected - found), *(underlay - set(_underlay_flows(backend, items)))]
+    for flow in missing:
+        yield error("change-pending", flow.target, f"{flow.target}: missing")
+    for flow in found - expected:
+        yield error("change-pending", flow.target, f"{flow.target}: not desired")
 
 
-def _on_underlay(backend: Backend, alone: SegmentItems, seen: Observed) -> Iterator[Flow]:
-    """What the underlay's bridge has of ours for the group, with the userspace datapath."""
-    device = alone.overlay.underlay.device
-    if alone.overlay.datapath != "netdev" or alone.shares or device not in seen.bridges:
+def _underlay_flows(backend: Backend, items: SegmentItems) -> Iterator[Flow]:
+    """Yield the group's flows on the underlay's bridge, with the userspace datapath."""
+    target = items.target
+    bridge = target.observed.bridges.get(target.device)
+    if not target.userspace or items.shares or bridge is None:
         return
-    for match in pipeline.underlay_matches(alone.segment.flood_group):
-        lines = _dump(
-            backend, seen.bridges[device], ownership.cookie(alone.overlay.name), _ALL, match
-        )
-        yield from flow_text.read(device, lines, alone.flows)
+    cookie = ownership.cookie(target.overlay.name)
+    for match in pipeline.underlay_matches(items.segment.flood_group):
+        lines = _dump(backend, bridge, cookie, _ALL, match)
+        yield from flow_text.read(bridge.name, lines, items.flows)
 
 
-def _left(backend: Backend, alone: SegmentItems, seen: Observed) -> Iterator[str]:
-    """What is still there of a segment that was taken away, learned flows too."""
-    overlay, group = alone.overlay, alone.segment.flood_group
-    bridge = seen.bridges[overlay.tunnel_bridge]
-    lines = _dump(backend, bridge, _cookie(alone), _ALL ^ ownership.LEARNED)
+def _left(backend: Backend, items: SegmentItems) -> Iterator[str]:
+    """Yield what is still there of a segment that was removed, learned flows too."""
+    overlay = items.target.overlay
+    bridge = items.target.observed.bridges[overlay.tunnel_bridge]
+    lines = _dump(backend, bridge, _cookie(items), _ALL ^ ownership.LEARNED)
     yield from (f"{line.strip()}: still there" for line in lines)
-    yield from (f"{flow.target}: still there" for flow in _on_underlay(backend, alone, seen))
-    route = None if alone.shares else backend.netlink.group_route(group)
+    yield from (f"{flow.target}: still there" for flow in _underlay_flows(backend, items))
+    route = None if items.shares else backend.netlink.group_route(items.segment.flood_group)
     if route is not None and ownership.is_ours(route, overlay.name):
         yield f"{route.target}: still there"
 
 
-def _cookie(alone: SegmentItems) -> int:
-    segment = alone.segment
-    return ownership.cookie(alone.overlay.name, vlan=segment.vlan, vni=segment.vni)
+def _cookie(items: SegmentItems) -> int:
+    segment = items.segment
+    return ownership.cookie(items.target.overlay.name, vlan=segment.vlan, vni=segment.vni)
 
 
 def _dump(backend: Backend, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
     try:
         return backend.openflow.dump(bridge, cookie, mask, match)
-    except OpenFlowError as error:
-        raise DriftError(str(error)) from None
+    except OpenFlowError as failed:
+        raise DriftError(str(failed)) from None

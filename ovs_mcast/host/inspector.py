@@ -1,104 +1,113 @@
-"""What of ours is on this machine, read and put together; changes nothing."""
+"""Inspect what of ours is on a host, from its marks alone; changes nothing."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from ..adapters.openflow import OpenFlow, OpenFlowError
 from ..core import flow_text, ownership
-from ..core import traffic as traffic_module
+from ..core.changes import Plan
 from ..core.closeable import Closeable
-from ..core.health import kept
-from ..core.items import Flow
-from ..core.observed import Observed
-from ..core.plan import expected_flows, plan
-from ..core.recovery import discover
-from ..core.status import Holder, OverlayStatus, Who
-from ..errors import ConfigurationError, UnavailableError
-from ..membership.keeper import Keeper
-from .connect import open_backend, rundir_of
-from .observe import ways, without_flows
+from ..core.findings import Finding, error
+from ..core.health import Assessment, assess
+from ..core.items import Bridge, Flow
+from ..core.observed import owners
+from ..core.plan import desired_flows, plan_for
+from ..core.preflight import check
+from ..core.recovery import recover
+from ..core.status import Holder, OverlayStatus, SegmentDetail
+from ..core.target import Target
+from ..core.traffic import Traffic, traffic
+from ..errors import ConfigurationError
+from .backend import Backend
+from .observe import dump_flows, lookups, observe_without_flows
 
-_AGENT = frozenset({"agent", "ovs_mcast.agent"})
+_Dumped = Mapping[str, list[str]]  # the flows of each bridge as printed, with statistics
 
 
 class Inspector(Closeable):
-    """One Open vSwitch and the network namespace of the caller; as ovs_mcast.Host, but only reads.
+    """One host, as ovs_mcast.Host has it, but only read. Use it from one thread at a time."""
 
-    UnavailableError if Open vSwitch does not run. Use it from one thread at a time.
-    """
-
-    def __init__(self, db: str | None = None) -> None:
-        self.rundir = rundir_of(db)
-        self._backend = open_backend(db, self.rundir, "keeper")
-        self._openflow = OpenFlow(self.rundir)
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def close(self) -> None:
         """End the connections; no thread is left."""
         self._backend.close()
 
     def overlays(self) -> list[str]:
-        """The overlays that have rows in this OVSDB, by name."""
+        """Return the names of the overlays that have rows in this OVSDB."""
         ovsdb = self._backend.ovsdb
-        seen = Observed(bridges=ovsdb.bridges(), ports=ovsdb.ports())
-        return sorted(seen.overlays())
+        return sorted(owners((*ovsdb.bridges().values(), *ovsdb.ports().values())))
 
-    def look(self, name: str) -> OverlayStatus:
-        """What is there of an overlay: one dump of the flows of each bridge that may have some."""
-        seen, holder = self._seen(name)
-        dumped = dict(self._dumps(name, seen))
-        traffic = traffic_module.traffic(
-            name, (line for lines in dumped.values() for line in lines)
-        )
-        printed = _read(dumped, ())
+    def inspect(self, name: str) -> OverlayStatus:
+        """Return what is there of an overlay; one dump of the flows of each bridge with some."""
+        holder = self._backend.holder(name)
         try:
-            overlay = discover(name, replace(seen, flows=printed))
-            # Read again beside what is expected: versions print the same flow differently.
-            expected = expected_flows(overlay, seen)
-            seen = replace(seen, flows=_read(dumped, expected) if expected else printed)
-            seen = ways(self._backend, overlay, seen)
-            return kept(overlay, seen, plan(overlay, seen), traffic, holder)
-        except ConfigurationError as error:
-            return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(error),))
+            target, pending, dumped = self._recover(name)
+        except ConfigurationError as refused:
+            return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(refused),))
+        more = list(_missing(target, holder))
+        found = assess(target, lookups(self._backend, target), pending, more)
+        counted = traffic(name, (line for lines in dumped.values() for line in lines))
+        return OverlayStatus(
+            overlay=name,
+            healthy=found.healthy,
+            underlay=target.device,
+            vtep=str(target.vtep),
+            datapath=target.overlay.datapath,
+            bridge=target.overlay.bridge,
+            tunnel_bridge=target.overlay.tunnel_bridge,
+            held_by=holder if target.method == "socket" else Holder("kernel"),
+            segments=_details(found, counted),
+            problems=found.problems,
+        )
 
-    def _seen(self, name: str) -> tuple[Observed, Holder]:
-        found = Keeper(self.rundir, name).look()
-        holder = Holder(_who(found.pid), found.pid) if found else Holder("nobody")
-        return without_flows(self._backend, name), holder
+    def _recover(self, name: str) -> tuple[Target, Plan, _Dumped]:
+        """Return the overlay as it was applied, what would repair it, and its flows as printed."""
+        observed = observe_without_flows(self._backend, name)
+        dumped = dict(dump_flows(name, observed.bridges.values(), self._dump(name)))
+        printed = replace(observed, flows=_read(dumped, ()))
+        target = check(recover(name, printed), printed)
+        # Read again beside what is expected: versions print the same flow differently.
+        observed = replace(observed, flows=_read(dumped, tuple(desired_flows(target))))
+        target = replace(target, observed=observed)
+        return target, plan_for(target), dumped
 
-    def _dumps(self, name: str, seen: Observed) -> Iterator[tuple[str, list[str]]]:
+    def _dump(self, name: str) -> Callable[[Bridge], list[str]]:
         cookie, mask = ownership.cookie(name), ownership.OVERLAY_MASK
-        for bridge in seen.bridges.values():
-            if bridge.owner == name or bridge.datapath == "netdev":
-                try:
-                    lines = self._openflow.dump_counted(bridge, cookie, mask)
-                except OpenFlowError as error:
-                    raise UnavailableError(
-                        f"ovs-vswitchd does not show its flows: {error}"
-                    ) from None
-                yield bridge.name, lines
+        return lambda bridge: self._backend.openflow.dump_counted(bridge, cookie, mask)
 
 
-def _read(dumped: dict[str, list[str]], expected: tuple[Flow, ...]) -> tuple[Flow, ...]:
+def _details(found: Assessment, counted: Mapping[int, Traffic]) -> dict[int, SegmentDetail]:
+    return {
+        vni: SegmentDetail(
+            vlan=seen.vlan,
+            group=seen.group,
+            joined_by=seen.joined_by,
+            send_path=seen.send_path,
+            traffic=counted.get(vni) or Traffic(seen.vlan),
+        )
+        for vni, seen in found.segments.items()
+    }
+
+
+def _missing(target: Target, holder: Holder) -> Iterator[Finding]:
+    """Yield what an overlay that was recovered lacks as a whole."""
+    name = target.overlay.name
+    if not target.overlay.segments:
+        yield error(
+            "flows-missing", name,
+            "no segment has a flow: has ovs-vswitchd started anew? Run setup again",
+        )  # fmt: skip
+    if target.method == "socket" and holder.who == "nobody":
+        yield error("keeper-missing", name, "no process holds the groups", "run setup again")
+
+
+def _read(dumped: _Dumped, expected: tuple[Flow, ...]) -> tuple[Flow, ...]:
     return tuple(
         flow
         for bridge, lines in dumped.items()
         for flow in flow_text.read(bridge, lines, expected)
         if not ownership.is_learned(flow.cookie)
     )
-
-
-def _who(pid: int) -> Who:
-    """What kind of process it is that answers as the keeper, by its name and command line."""
-    process = Path(f"/proc/{pid}")
-    with suppress(OSError):
-        if (process / "comm").read_text().strip() == "ovs-mcast-keep":
-            return "keeper"
-        command = os.fsdecode((process / "cmdline").read_bytes()).split("\0")
-        if any("ovs_mcast/agent" in part or part in _AGENT for part in command):
-            return "agent"
-    return "hold"

@@ -1,21 +1,23 @@
-"""What is there: a machine observed, and read back. Changes nothing."""
+"""Observe a host, compare it with an overlay, verify what is in place. Changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from netaddr import IPAddress
 
 from ..adapters.openflow import OpenFlowError
-from ..core import flow_text, health, ownership
+from ..core import flow_text, ownership
 from ..core.changes import Plan
-from ..core.items import Flow
+from ..core.health import assess
+from ..core.items import Bridge, Flow
 from ..core.model import Overlay
-from ..core.observed import Decision, Observed
-from ..core.plan import expected_flows, plan
-from ..core.status import SegmentStatus, Status
-from ..core.target import method_of, tentative_vtep, vtep_of
+from ..core.observed import Decision, Lookups, Observed
+from ..core.plan import desired_flows, expected_flows, plan_for
+from ..core.preflight import check
+from ..core.status import Status
+from ..core.target import Target, tentative_vtep
 from ..errors import UnavailableError
 from .backend import Backend
 
@@ -23,48 +25,52 @@ _DETECTION = 8.0  # seconds that duplicate address detection may take
 
 
 def observe(backend: Backend, overlay: Overlay | str) -> Observed:
-    """The machine as it is now, with the flows of this overlay (or of the one so named)."""
+    """Return the host as it is now, with the flows of this overlay (or of the one so named)."""
     name = overlay if isinstance(overlay, str) else overlay.name
-    seen = without_flows(backend, name)
-    expected = () if isinstance(overlay, str) else expected_flows(overlay, seen)
-    return replace(seen, flows=tuple(_flows(backend, name, seen, expected)))
+    observed = observe_without_flows(backend, name)
+    expected = () if isinstance(overlay, str) else expected_flows(overlay, observed)
+    return replace(observed, flows=_flows(backend, name, observed, expected))
 
 
-def without_flows(backend: Backend, name: str) -> Observed:
-    """The machine as it is now but for its flows, with what an overlay's keeper holds."""
-    seen = Observed(
-        bridges=backend.ovsdb.bridges(),
+def observe_without_flows(backend: Backend, name: str) -> Observed:
+    """Return the host as it is now but for its flows, with what the overlay's keeper holds."""
+    bridges = backend.ovsdb.bridges()
+    return Observed(
+        bridges=bridges,
         ports=backend.ovsdb.ports(),
         addresses=backend.netlink.addresses(),
         routes=backend.netlink.group_routes(),
         links=backend.netlink.links(),
         limits=backend.limits(),
         held=backend.keeper(name).held(backend.joined),
+        decision=Decision.of(name, bridges.values()),
     )
-    return replace(seen, decision=decision_of(name, seen))
 
 
-def compare(backend: Backend, overlay: Overlay) -> tuple[Observed, Plan]:
-    """The machine as it is, and what would have to change."""
-    seen = observe(backend, overlay)
-    return seen, plan(overlay, seen)
+def compare(
+    backend: Backend, overlay: Overlay, decision: Decision | None = None
+) -> tuple[Target, Plan]:
+    """Return the overlay resolved on the host as it is now, and what must change there.
 
-
-def decision_of(name: str, seen: Observed) -> Decision | None:
-    """What `auto` chose for the overlay before, as it is written down."""
-    ours = (bridge for bridge in seen.bridges.values() if bridge.owner == name and bridge.notes)
-    return next((Decision.from_notes(bridge.notes) for bridge in ours), None)
+    ``decision`` is what `auto` has just chosen, where the tunnel bridge does not keep it yet.
+    ConfigurationError if preflight refuses the overlay.
+    """
+    observed = observe_without_flows(backend, overlay.name)
+    target = check(overlay, replace(observed, decision=decision) if decision else observed)
+    flows = _flows(backend, overlay.name, observed, desired_flows(target))
+    target = replace(target, observed=replace(target.observed, flows=flows))
+    return target, plan_for(target)
 
 
 def await_detection(backend: Backend, overlay: Overlay) -> None:
-    """Until the VTEP is no longer tentative: the kernel takes no route with such a source.
+    """Wait until the VTEP is no longer tentative: the kernel takes no route with such a source.
 
     UnavailableError when duplicate address detection (RFC 4862, 5.4) does not come to an end.
     """
 
     def tentative() -> IPAddress | None:
-        addresses, links = backend.netlink.addresses(), backend.netlink.links()
-        return tentative_vtep(overlay, Observed(addresses=addresses, links=links))
+        link = backend.netlink.links().get(overlay.underlay.device)
+        return tentative_vtep(overlay, backend.netlink.addresses(), link)
 
     if overlay.family == 4:
         return
@@ -75,77 +81,76 @@ def await_detection(backend: Backend, overlay: Overlay) -> None:
         )
 
 
-def verify(backend: Backend, overlay: Overlay, *looks: tuple[Observed, Plan]) -> Status:
-    """What is there, read back, when Open vSwitch has had its time to follow.
+def verify(backend: Backend, overlay: Overlay, first: tuple[Target, Plan] | None = None) -> Status:
+    """Return what is in place, read back once Open vSwitch has had its time to follow.
 
-    ``looks`` are taken first: the machine as seen since its last change, what is left to change.
+    ``first`` is a comparison made since the last change; it spares one.
     """
-    fresh = iter(looks)
+    compared = [] if first is None else [first]
 
     def look() -> tuple[Status, bool]:
-        seen, left = next(fresh, None) or compare(backend, overlay)
-        return _status(backend, overlay, seen, left), bool(left)
+        target, pending = compared.pop() if compared else compare(backend, overlay)
+        found = assess(target, lookups(backend, target), pending)
+        decision = target.observed.decision
+        status = Status(overlay.name, (), found.healthy, found.segments, found.problems, decision)
+        return status, bool(pending)
 
-    return patiently(backend, overlay, look)
+    return await_verified(backend, overlay, look)
 
 
-def patiently(
+def await_verified(
     backend: Backend, overlay: Overlay, look: Callable[[], tuple[Status, bool]]
 ) -> Status:
-    """What is seen once it is as wanted, or when what follows had its time to.
+    """Return what ``look`` sees once it is verified, or once what follows has had its time.
 
-    ``look`` also says whether something is left to change, which does not come by itself.
+    ``look`` also returns whether a change is pending: no wait brings that about.
     """
-    seconds = backend.follow if _follows(overlay) else 0
-    return backend.patiently(
-        look, lambda found: not found[0].verified and not found[1], seconds, 0.25
-    )[0]
+    # Open vSwitch's route table follows the kernel's; so does an IPv6 address's local route.
+    follows = overlay.datapath == "netdev" or overlay.family == 6
+    status, _pending = backend.patiently(
+        look,
+        lambda seen: not seen[0].verified and not seen[1],
+        backend.follow if follows else 0,
+        0.25,
+    )
+    return status
 
 
-def _follows(overlay: Overlay) -> bool:
-    """Whether something comes after the change: Open vSwitch's routes, or an IPv6 local route."""
-    return overlay.datapath == "netdev" or overlay.family == 6
-
-
-def _status(backend: Backend, overlay: Overlay, seen: Observed, left: Plan) -> Status:
-    seen = ways(backend, overlay, seen)
-    method = method_of(overlay, seen)
-    faults = [str(change) for change in left] + health.faults(overlay, seen)
-    segments = {
-        segment.vni: SegmentStatus(
-            vlan=segment.vlan,
-            group=str(segment.flood_group),
-            joined_by=method,
-            send_path=health.send_path(overlay, seen, segment.flood_group),
-        )
-        for segment in overlay.segments
-    }
-    problems = (*faults, *health.warnings(overlay, seen))
-    return Status(overlay.name, (), not faults, segments, problems, seen.decision)
-
-
-def ways(backend: Backend, overlay: Overlay, seen: Observed) -> Observed:
-    """What was seen, with who is a member and where programs and the tunnels would send."""
-    groups = overlay.flood_groups
-    if overlay.datapath == "netdev":
+def lookups(backend: Backend, target: Target) -> Lookups:
+    """Return who is a member, and where programs and the tunnels would send."""
+    groups = target.overlay.flood_groups
+    if target.userspace:
         with backend.vswitchd() as control:
             tunnels = control.routes()
     else:
-        tunnels = backend.netlink.look_up(groups, vtep_of(overlay, seen))
-    return replace(
-        seen,
-        joined=backend.joined(overlay.underlay.device),
-        sends=backend.netlink.look_up(groups),
-        tunnels=tunnels,
-    )
+        tunnels = backend.netlink.look_up(groups, target.vtep)
+    return Lookups(backend.joined(target.device), backend.netlink.look_up(groups), tunnels)
 
 
-def _flows(backend: Backend, name: str, seen: Observed, expected: Sequence[Flow]) -> Iterator[Flow]:
-    # Ours are on our own bridges and, with the userspace datapath, on an underlay's.
-    for bridge in seen.bridges.values():
+def dump_flows(
+    name: str, bridges: Iterable[Bridge], dump: Callable[[Bridge], list[str]]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield each bridge that may have flows of the overlay, and those flows as printed.
+
+    Flows of ours are on our own bridges and, with the userspace datapath, on an underlay's.
+    """
+    for bridge in bridges:
         if bridge.owner == name or bridge.datapath == "netdev":
             try:
-                lines = backend.openflow.dump(bridge, ownership.cookie(name), ownership.STATIC_MASK)
+                yield bridge.name, dump(bridge)
             except OpenFlowError as error:
                 raise UnavailableError(f"ovs-vswitchd does not show its flows: {error}") from None
-            yield from flow_text.read(bridge.name, lines, expected)
+
+
+def _flows(
+    backend: Backend, name: str, observed: Observed, expected: Iterable[Flow]
+) -> tuple[Flow, ...]:
+    def dump(bridge: Bridge) -> list[str]:
+        return backend.openflow.dump(bridge, ownership.cookie(name), ownership.STATIC_MASK)
+
+    wanted = tuple(expected)
+    return tuple(
+        flow
+        for bridge, lines in dump_flows(name, observed.bridges.values(), dump)
+        for flow in flow_text.read(bridge, lines, wanted)
+    )

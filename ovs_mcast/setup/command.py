@@ -15,7 +15,7 @@ from ..cli.overlay_options import OverlayOptions
 from ..core.changes import Change
 from ..core.model import Overlay
 from ..core.status import Status
-from ..core.target import UNDECIDED, decided
+from ..core.target import UNDECIDED, decides
 from ..errors import ApplyError, OvsMcastError, VerifyError
 from ..host.connect import check_remote, connect
 from ..host.host import Host
@@ -124,7 +124,7 @@ class _Run:
         seen, changes = host.compare(overlay)
         if not changes:
             return host.verify(overlay)
-        if overlay.membership == "auto" and not decided(overlay, seen):
+        if overlay.membership == "auto" and not decides(seen.decision, overlay):
             output.say(f"auto has not looked at this underlay yet: shown as for {UNDECIDED}")
         return Status(overlay.name, changes.changes)
 

@@ -39,7 +39,7 @@ from ..cli import app as app_module
 from ..cli import output
 from ..core.status import OverlayStatus
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError, VerifyError
-from ..host.connect import check_remote
+from ..host.connect import check_remote, open_backend
 from ..host.inspector import Inspector
 from .table import Pace, console, screen
 
@@ -100,14 +100,14 @@ def _period(seconds: float | None) -> float:
 def _look(name: str | None, db: str | None) -> list[OverlayStatus]:
     """Each look has its own connections, so that one that was lost is none that is missed."""
     check_remote(db, "--db")
-    with Inspector(db) as survey:
-        names = survey.overlays()
+    with Inspector(open_backend(db)) as inspector:
+        names = inspector.overlays()
         if name is not None and name not in names:
             others = f"; --name: {', '.join(names)}" if names else ""
             return [
                 OverlayStatus(name, healthy=False, problems=(f"nothing is marked {name}{others}",))
             ]
-        return [survey.look(one) for one in ([name] if name else names)]
+        return [inspector.inspect(one) for one in ([name] if name else names)]
 
 
 def _once(name: str | None, db: str | None, *, as_json: bool) -> int:

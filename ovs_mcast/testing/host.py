@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 from netaddr import IPNetwork
 
 from ..core.changes import Change
+from ..core.fields import Datapath
 from ..core.flow_text import segments_of
 from ..core.items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
-from ..core.model import Datapath
 from ..core.observed import Limits, Link
 from ..host.backend import Backend
 from ..host.host import Host
@@ -224,5 +224,6 @@ def fake_backend(system: FakeSystem) -> Backend:
         memberships=lambda device: FakeMemberships(system, device),
         send_path=system.send_path,
         keeper=lambda overlay: FakeKeeper(system, overlay),
+        holder=system.holder,
         sleep=system.sleep,
     )

@@ -11,6 +11,7 @@ from netaddr import IPAddress
 from ..core.changes import Change
 from ..core.items import GroupMembership
 from ..core.observed import RoutePath
+from ..core.status import Holder
 from ..probe import Evidence, SendPath
 from ..probe.verdict import judge
 from .faults import Faults
@@ -36,6 +37,10 @@ class FakeSystem:
                 make(changes)
                 self.made += changes
             self.faults.made(len(changes))
+
+    def holder(self, overlay: str) -> Holder:
+        """Return the keeper that holds the overlay's groups; nobody if none runs."""
+        return Holder("keeper", 1) if overlay in self.keepers else Holder("nobody")
 
     def kill_keeper(self, overlay: str) -> None:
         """The process that holds the overlay's sockets ends, and they with it."""

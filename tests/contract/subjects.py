@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ovs_mcast.core import ownership
 from ovs_mcast.core.closeable import Closeable
-from ovs_mcast.core.model import Datapath
+from ovs_mcast.core.fields import Datapath
 from ovs_mcast.core.observed import Limits
 from ovs_mcast.lab import Host as LabHost
 from ovs_mcast.testing import FakeHost, Happening

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovs_mcast.core.model import Datapath
+from ovs_mcast.core.fields import Datapath
 from ovs_mcast.lab import Kind, Lab
 from tests.contract.steps import Outcome
 from tests.contract.subjects import Both, Fake, Real

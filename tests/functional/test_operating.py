@@ -18,7 +18,7 @@ from subprocess import CompletedProcess, Popen
 
 import pytest
 
-from ovs_mcast.core.model import VLAN_MAX
+from ovs_mcast.core.fields import VLAN_MAX
 from ovs_mcast.lab import Host, Lab, Workload
 from ovs_mcast.membership.sockets import GROUPS_PER_SOCKET
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from ovs_mcast.core import ownership
 from ovs_mcast.core.changes import Change
 from ovs_mcast.core.items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
-from ovs_mcast.core.observed import Link, Observed, RoutePath
+from ovs_mcast.core.observed import Link, Lookups, Observed, RoutePath
 
 _MARK = 0x6D
 T = TypeVar("T", Flow, Address, Route)
@@ -108,11 +108,10 @@ def gone_down(machine: Observed, device: str) -> Observed:
     return replace(machine, links={**machine.links, device: link}, routes=routes)
 
 
-def looked_at(machine: Observed, device: str) -> Observed:
-    """The machine with memberships and route look-ups as autojoin addresses leave them."""
+def looked_up(machine: Observed, device: str) -> Lookups:
+    """Memberships and route look-ups as the machine's autojoin addresses leave them."""
     joined = [item for item in machine.addresses if item.autojoin and item.device == device]
-    return replace(
-        machine,
+    return Lookups(
         joined=frozenset(item.address for item in joined),
         sends={item.address: RoutePath("lo", item.address) for item in joined},
         tunnels={item.address: RoutePath(device) for item in joined},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ovs_mcast.core.model import Datapath
+from ovs_mcast.core.fields import Datapath
 from tests.contract.subjects import Fake
 from tests.contract.suite import *  # noqa: F403
 

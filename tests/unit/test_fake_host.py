@@ -14,8 +14,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 import ovs_mcast as om
+from ovs_mcast.core.fields import Datapath
 from ovs_mcast.core.items import Address
-from ovs_mcast.core.model import Datapath
 from ovs_mcast.testing import FAULTS, HAPPENINGS, FakeHost, Fault, Happening, Interrupted
 
 KINDS: list[tuple[Datapath, int, str]] = [

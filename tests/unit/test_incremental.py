@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from netaddr import IPAddress
 
 import ovs_mcast as om
 from ovs_mcast.core.incremental import AppliedOverlay
 from ovs_mcast.core.items import Address, Bridge, GroupMembership
 from ovs_mcast.core.observed import Limits, Link, Observed
-from ovs_mcast.core.plan import wanted
+from ovs_mcast.core.plan import desired
+from ovs_mcast.core.target import Target, resolve
 
-VTEP = IPAddress("10.0.0.1")
 SEEN = Observed(
     bridges={name: Bridge(name, "system") for name in ("eth0",)},
     addresses=(Address("eth0", "10.0.0.1", 24),),
@@ -35,6 +34,14 @@ def overlay(numbers: set[int], datapath: str = "system", membership: str = "sock
     )
 
 
+def target(overlay: om.Overlay) -> Target:
+    return resolve(overlay, SEEN)
+
+
+def applied(overlay: om.Overlay) -> AppliedOverlay:
+    return AppliedOverlay(target(overlay), settled=True)
+
+
 def groups(overlay: om.Overlay) -> set[str]:
     return set(map(str, overlay.flood_groups))
 
@@ -52,10 +59,9 @@ def test_a_segment_has_what_the_whole_has_more_with_it(numbers, how, random) -> 
     """Its own items are those of the overlay with it, less those of the overlay without it."""
     number = random.choice(sorted(numbers))
     whole, rest = overlay(numbers, *how), overlay(numbers - {number}, *how)
-    place = AppliedOverlay(whole, SEEN, settled=True)
-    alone = place.alone(segment(number), SEEN, VTEP)
-    without = {item.key for item in wanted(rest, SEEN, VTEP)}
-    more = {item for item in wanted(whole, SEEN, VTEP) if item.key not in without}
+    alone = applied(whole).items_of(segment(number), SEEN)
+    without = {item.key for item in desired(target(rest))}
+    more = {item for item in desired(target(whole)) if item.key not in without}
     assert {item for item in alone.items if not isinstance(item, GroupMembership)} == more
     held = [item for item in alone.items if isinstance(item, GroupMembership)]
     left = groups(whole) - groups(rest)
@@ -68,51 +74,50 @@ def test_a_segment_has_what_the_whole_has_more_with_it(numbers, how, random) -> 
 def test_segments_come_and_go(steps: list[tuple[bool, int]]) -> None:
     """Whatever comes and goes: the overlay is that of the segments that are there."""
     there = {1, 2, 6}
-    place = AppliedOverlay(overlay(there, membership="autojoin"), SEEN, settled=True)
+    place = applied(overlay(there, membership="autojoin"))
     for comes, number in steps:
         if comes and number not in there:
-            place.add(place.admitted(segment(number)))
+            place.add(place.admit(segment(number)))
             there.add(number)
         elif not comes and number in there and len(there) > 1:
-            place.discard(place.there(number))
+            place.discard(place.segment(number))
             there.remove(number)
         assert place.overlay == overlay(there, membership="autojoin")
         for each in range(1, 13):
             if each in there:
                 with pytest.raises(om.ConfigurationError) as refused:
-                    place.admitted(segment(each))
+                    place.admit(segment(each))
                 assert refused.value.field == "vni"
             else:
                 with pytest.raises(om.ConfigurationError) as refused:
-                    place.there(each)
+                    place.segment(each)
                 assert refused.value.field == "vni"
 
 
-def test_what_needs_the_whole() -> None:
+def test_what_needs_whole() -> None:
     """The first segment and the last, an unsettled overlay, a full kernel, an address of others."""
-    place = AppliedOverlay(overlay({1, 2}, membership="autojoin"), SEEN, settled=True)
-    assert not place.needs_the_whole(segment(3), Limits(igmp_max_memberships=1))
-    assert place.needs_the_whole(segment(3), Limits(igmp_max_memberships=0))
+    place = applied(overlay({1, 2}, membership="autojoin"))
+    assert not place.needs_whole(segment(3), Limits(igmp_max_memberships=1))
+    assert place.needs_whole(segment(3), Limits(igmp_max_memberships=0))
     place.settled = False
-    assert place.needs_the_whole(segment(3), Limits())
-    assert AppliedOverlay(overlay(set()), SEEN, settled=True).needs_the_whole(segment(3), Limits())
-    assert AppliedOverlay(overlay({3}), SEEN, settled=True).needs_the_whole(segment(3), Limits())
+    assert place.needs_whole(segment(3), Limits())
+    assert applied(overlay(set())).needs_whole(segment(3), Limits())
+    assert applied(overlay({3})).needs_whole(segment(3), Limits())
     theirs = Observed(
         addresses=(*SEEN.addresses, Address("eth0", "239.1.0.4", 32)), links=SEEN.links
     )
-    assert AppliedOverlay(overlay({1, 2}), theirs, settled=True).needs_the_whole(
-        segment(3), Limits()
-    )
+    on_theirs = AppliedOverlay(resolve(overlay({1, 2}), theirs), settled=True)
+    assert on_theirs.needs_whole(segment(3), Limits())
 
 
 def test_the_slots_of_the_kernel_are_counted() -> None:
     """A group that is shared takes none; one that goes gives its own back."""
-    place = AppliedOverlay(overlay({1, 2}, membership="autojoin"), SEEN, settled=True)
+    place = applied(overlay({1, 2}, membership="autojoin"))
     two = Limits(igmp_max_memberships=2)
     place.add(segment(6))  # shares 1's
-    assert not place.needs_the_whole(segment(3), two)
+    assert not place.needs_whole(segment(3), two)
     place.add(segment(3))
     place.add(segment(4))
-    assert place.needs_the_whole(segment(5), two)
+    assert place.needs_whole(segment(5), two)
     place.discard(segment(4))
-    assert not place.needs_the_whole(segment(5), two)
+    assert not place.needs_whole(segment(5), two)

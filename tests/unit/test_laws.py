@@ -17,11 +17,12 @@ from ovs_mcast.core.health import faults
 from ovs_mcast.core.items import Address, Bridge, Flow, Item, Port
 from ovs_mcast.core.model import Overlay, Segment
 from ovs_mcast.core.observed import Observed
-from ovs_mcast.core.plan import batches, plan, plan_removal
+from ovs_mcast.core.plan import plan, plan_removal
+from ovs_mcast.core.target import resolve
 from ovs_mcast.errors import ConfigurationError
 
 from . import simulate
-from .simulate import after, looked_at, ours, visible, whole
+from .simulate import after, looked_up, ours, visible, whole
 from .simulate_joining import Joining
 from .strategies import (
     NAMES,
@@ -183,9 +184,11 @@ def test_our_metric_under_another_protocol_is_a_strangers(
     )
     assert _answer(scene.overlay, theirs) == _answer(scene.overlay, bare)
     assert plan_removal(name, theirs) == plan_removal(name, bare)
-    assert faults(scene.overlay, looked_at(theirs, device)) == faults(
-        scene.overlay, looked_at(bare, device)
-    )
+    seen_of = [
+        list(faults(resolve(scene.overlay, host), looked_up(host, device)))
+        for host in (theirs, bare)
+    ]
+    assert seen_of[0] == seen_of[1]
     made = plan_removal(name, theirs)
     with suppress(ConfigurationError):
         made = Plan(name, (*made, *plan(scene.overlay, theirs)))
@@ -307,21 +310,22 @@ def _bridge_of(change: Change) -> str:
 def test_batches_are_the_plan_cut_in_few_pieces(scene: Scene) -> None:
     """Law 4: batches are the plan in its order, at most four and one for each bridge's flows."""
     made = planned(scene)
-    cut = batches(made)
-    assert [change for _, batch in cut for change in batch] == list(made)
+    cut = made.batches()
+    assert [change for batch in cut for change in batch.changes] == list(made)
     bridges = {change.item.bridge for change in made if isinstance(change.item, Flow)}
     assert len(cut) <= 4 + len(bridges)
-    assert len(cut) == len({*enumerate(where for where, _ in cut)})
-    for where, batch in cut:
-        assert batch
-        for change in batch:
-            assert _where(change) == where
+    for one, following in itertools.pairwise(cut):
+        assert (one.destination, one.bridge) != (following.destination, following.bridge)
+    for batch in cut:
+        assert batch.changes
+        for change in batch.changes:
+            assert _destination(change) == (batch.destination, batch.bridge)
 
 
-def _where(change: Change) -> str:
+def _destination(change: Change) -> tuple[str, str | None]:
     if isinstance(change.item, Flow):
-        return f"flow {change.item.bridge}"
-    return {"bridge": "ovsdb", "port": "ovsdb"}.get(change.kind, "netlink")
+        return "openflow", change.item.bridge
+    return {"bridge": "ovsdb", "port": "ovsdb"}.get(change.kind, "netlink"), None
 
 
 @pytest.mark.parametrize("datapath", ["system", "netdev"])
@@ -335,7 +339,7 @@ def test_the_number_of_batches_does_not_grow_with_the_segments(datapath: str) ->
             machine = after(machine, plan(_sized(datapath, device, before), machine))
         change = plan(_sized(datapath, device, wanted), machine)
         removal = plan_removal("default", after(machine, change))
-        return [[where for where, _ in batches(made)] for made in (change, removal)]
+        return [list(map(str, made.batches())) for made in (change, removal)]
 
     assert destinations(0, 1) == destinations(0, _MANY)
     assert destinations(1, 2) == destinations(1, _MANY)
@@ -390,13 +394,14 @@ def test_a_partly_refused_netlink_batch_is_taken_up_again(
 ) -> None:
     """Law 5: the kernel may refuse some addresses and routes of a batch and take the others."""
     made = planned(scene)
-    cut = batches(made)
-    partial = [index for index, (where, _) in enumerate(cut) if where == "netlink"]
+    cut = made.batches()
+    partial = [index for index, batch in enumerate(cut) if batch.destination == "netlink"]
     assume(partial)
     stop = data.draw(st.sampled_from(partial))
-    batch = data.draw(st.lists(st.sampled_from(cut[stop][1]), unique=True))
-    taken = [change for change in cut[stop][1] if change in batch]
-    done = [change for _, whole_batch in cut[:stop] for change in whole_batch] + taken
+    batch = cut[stop].changes
+    some = data.draw(st.lists(st.sampled_from(batch), unique=True))
+    taken = [change for change in batch if change in some]
+    done = [change for earlier in cut[:stop] for change in earlier.changes] + taken
     machine = after(scene.machine, done)
     rest = plan(scene.overlay, visible(machine, scene.overlay.name))
     assert whole(after(machine, rest)) == whole(after(scene.machine, made))

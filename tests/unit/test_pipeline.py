@@ -13,6 +13,8 @@ from netaddr import IPAddress
 from ovs_mcast.core import flow_text, ownership, pipeline
 from ovs_mcast.core.items import Flow
 from ovs_mcast.core.model import Overlay, Segment, Underlay
+from ovs_mcast.core.observed import Link, Observed
+from ovs_mcast.core.target import Target
 
 from .strategies import RIVAL, learned_flow, overlays
 
@@ -34,17 +36,25 @@ def overlay_of(*segments: Segment, datapath: str = "system") -> Overlay:
     return Overlay(underlay=Underlay(device="br-phy"), datapath=datapath, segments=segments)
 
 
+def on(overlay: Overlay, vtep: IPAddress) -> Target:
+    """Return the overlay resolved on a host whose underlay device has the address MAC."""
+    device = overlay.underlay.device
+    host = Observed(links={device: Link(device, 1500, MAC, True)})
+    groups = tuple(map(str, overlay.flood_groups))
+    return Target(overlay, host, vtep, "socket", frozenset(), groups)
+
+
 def everything(overlay: Overlay, vtep: IPAddress = V4) -> list[Flow]:
-    made = list(pipeline.tunnel_flows(overlay, vtep))
+    made = list(pipeline.tunnel_flows(on(overlay, vtep)))
     if overlay.datapath == "netdev":
-        made += pipeline.underlay_flows(overlay, MAC, vtep)
+        made += pipeline.underlay_flows(on(overlay, vtep))
     return made
 
 
 def lines(overlay: Overlay, vtep: IPAddress) -> list[str]:
     return [
         f"{flow.table} {flow.priority} {flow.match or 'any'} = {flow.actions}"
-        for flow in pipeline.tunnel_flows(overlay, vtep)
+        for flow in pipeline.tunnel_flows(on(overlay, vtep))
     ]
 
 
@@ -86,7 +96,7 @@ def test_the_underlay_bridge_of_the_userspace_datapath() -> None:
     overlay = overlay_of(
         Segment(vni=1, group="239.0.0.1"), Segment(vni=2, group="239.0.0.1"), datapath="netdev"
     )
-    own, group, arp = pipeline.underlay_flows(overlay, MAC, V4)
+    own, group, arp = pipeline.underlay_flows(on(overlay, V4))
     assert {own.bridge, group.bridge, arp.bridge} == {"br-phy"}
     assert own.priority > group.priority == arp.priority == pipeline.UNDERLAY_PRIORITY
     assert own.match == "udp,reg13=0/0x1,in_port=LOCAL,tp_dst=4789"
@@ -103,7 +113,7 @@ def test_the_underlay_bridge_of_the_userspace_datapath() -> None:
 def test_the_underlay_bridge_of_the_userspace_datapath_with_ipv6() -> None:
     """The source is written in any case; neighbour discovery is answered with 33:33 and 32 bits."""
     overlay = overlay_of(Segment(vni=1, group="ff05::a:1"), datapath="netdev")
-    own, source, group, solicited, advertised = pipeline.underlay_flows(overlay, MAC, V6)
+    own, source, group, solicited, advertised = pipeline.underlay_flows(on(overlay, V6))
     number = f"{0x80000 | ownership.number('default'):#x}"
     assert source.priority > own.priority > group.priority == pipeline.UNDERLAY_PRIORITY
     assert own.match == "udp6,reg13=0/0x1,in_port=LOCAL,tp_dst=4789"
@@ -131,7 +141,7 @@ def test_the_underlay_bridge_of_the_userspace_datapath_with_ipv6() -> None:
 
 def test_no_group_needs_no_flow_on_the_underlay_bridge() -> None:
     """An overlay without segments leaves the bridge that holds the NIC alone."""
-    assert not list(pipeline.underlay_flows(overlay_of(datapath="netdev"), MAC, V4))
+    assert not list(pipeline.underlay_flows(on(overlay_of(datapath="netdev"), V4)))
 
 
 @given(overlays())
@@ -146,7 +156,7 @@ def test_every_flow_is_marked_and_no_two_are_one(overlay: Overlay) -> None:
         assert ownership.segment_of(flow.cookie) in wanted | {(0, 0)}
         assert flow.summary
     for segment in overlay.segments:
-        own = list(pipeline.segment_flows(overlay, segment, V4))
+        own = list(pipeline.segment_flows(on(overlay, V4), segment))
         assert {flow.table for flow in own} == {pipeline.GROUP, pipeline.DELIVER, pipeline.FLOOD}
         assert {ownership.segment_of(flow.cookie) for flow in own} == {(segment.vni, segment.vlan)}
 
@@ -154,7 +164,7 @@ def test_every_flow_is_marked_and_no_two_are_one(overlay: Overlay) -> None:
 @given(overlays())
 def test_frames_only_go_forward(overlay: Overlay) -> None:
     """Every table that a flow sends to is a later one, and has flows of its own."""
-    made = list(pipeline.tunnel_flows(overlay, V4))
+    made = list(pipeline.tunnel_flows(on(overlay, V4)))
     tables = {flow.table for flow in made} | {pipeline.GROUP, pipeline.DELIVER, pipeline.FLOOD}
     for flow in made:
         for found in re.findall(r"goto_table:(\d+)", flow.actions):
@@ -168,7 +178,7 @@ def test_segments_are_learned_apart(overlay: Overlay) -> None:
     for segment in overlay.segments:
         [deliver] = (
             flow
-            for flow in pipeline.segment_flows(overlay, segment, V4)
+            for flow in pipeline.segment_flows(on(overlay, V4), segment)
             if flow.table == pipeline.DELIVER
         )
         learned = ownership.cookie(overlay.name, vlan=segment.vlan, vni=segment.vni, learned=True)
@@ -190,7 +200,7 @@ def test_the_answers_of_two_overlays_are_two(group: str, vtep: IPAddress) -> Non
     """Law 3: who answers ARP or ND for a group that two overlays share leaves the other's alone."""
     segment = Segment(vni=1, group=group)
     keys = [
-        {flow.key for flow in pipeline.underlay_flows(overlay, MAC, vtep)}
+        {flow.key for flow in pipeline.underlay_flows(on(overlay, vtep))}
         for overlay in (
             Overlay(name="one", datapath="netdev", segments=[segment],
                     underlay=Underlay(device="br-phy", udp_port=4789)),
@@ -204,7 +214,9 @@ def test_the_answers_of_two_overlays_are_two(group: str, vtep: IPAddress) -> Non
 def test_only_flood_flows_carry_a_segment_out() -> None:
     """A flow of another table that names a group, or one without a segment, does not count."""
     overlay = overlay_of(Segment(vni=100, vlan=10, group="239.0.0.1"))
-    [flood] = (flow for flow in pipeline.tunnel_flows(overlay, V4) if flow.table == pipeline.FLOOD)
+    [flood] = (
+        flow for flow in pipeline.tunnel_flows(on(overlay, V4)) if flow.table == pipeline.FLOOD
+    )
     assert flow_text.segments_of([flood]) == {100: (10, IPAddress("239.0.0.1"))}
     assert flow_text.segments_of([replace(flood, table=pipeline.UNICAST)]) == {}
     assert flow_text.segments_of([replace(flood, cookie=ownership.cookie("default"))]) == {}
@@ -238,7 +250,7 @@ def test_flows_say_which_segments_they_carry(overlay: Overlay, through_text: boo
 def test_ipv6_flows_say_which_segments_they_carry() -> None:
     """The same with IPv6 groups."""
     overlay = overlay_of(Segment(vni=70000, vlan=10, group="ff05::1:2"))
-    found = flow_text.segments_of(pipeline.tunnel_flows(overlay, V6))
+    found = flow_text.segments_of(pipeline.tunnel_flows(on(overlay, V6)))
     assert found == {70000: (10, IPAddress("ff05::1:2"))}
 
 
@@ -350,7 +362,7 @@ def test_what_is_not_a_flow_is_passed_over(line: str) -> None:
 @given(st.lists(st.text(max_size=40) | st.sampled_from(GARBAGE)), overlays())
 def test_reading_never_raises(text: list[str], overlay: Overlay) -> None:
     """Whatever the lines, the flows among them are found and the rest passed over."""
-    made = list(pipeline.tunnel_flows(overlay, V4))
+    made = list(pipeline.tunnel_flows(on(overlay, V4)))
     mixed = [*text, *map(printed, made)]
     assert list(flow_text.read(overlay.tunnel_bridge, mixed, made))[-len(made) :] == made
 

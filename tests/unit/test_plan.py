@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from netaddr import IPAddress
 
 from ovs_mcast.core import ownership
 from ovs_mcast.core.changes import Change, Neighbour, Plan
 from ovs_mcast.core.items import Address, Bridge, Flow, Port, Route
 from ovs_mcast.core.model import Overlay, Segment, Underlay
 from ovs_mcast.core.observed import Link, Observed
-from ovs_mcast.core.plan import expected_flows, plan, plan_removal, wanted
+from ovs_mcast.core.plan import desired, expected_flows, plan, plan_removal
+from ovs_mcast.core.target import resolve
 
 from .simulate import after, gone_down, having, ours, whole, without
 from .strategies import RIVAL, bare_machine, built, learned_flow
@@ -337,7 +337,7 @@ def test_an_ipv6_port_has_udp_checksums() -> None:
     """A Linux vxlan device drops IPv6 packets without them; IPv4 ones need none."""
     six = overlay_of({100: "ff05::1"})
     machine = having(bare_machine(), Address("eth0", "fd00::1", 64))
-    items = list(wanted(six, machine, IPAddress("fd00::1")))
+    items = list(desired(resolve(six, machine)))
     [port] = [item for item in items if isinstance(item, Port) and item.type == "vxlan"]
     assert port.option("csum") == "true"
     assert Address("eth0", "ff05::1", 128, True, METRIC) in items

@@ -13,7 +13,7 @@ from ovs_mcast.core.items import Address
 from ovs_mcast.core.model import Overlay, Segment
 from ovs_mcast.core.observed import Observed
 from ovs_mcast.core.plan import plan
-from ovs_mcast.core.recovery import discover
+from ovs_mcast.core.recovery import recover
 from ovs_mcast.errors import ConfigurationError
 
 from . import simulate
@@ -35,7 +35,7 @@ _ROWS = {"bridge", "port", "flow"}
 def test_every_method_is_told_by_what_it_leaves(datapath: str, family: int, method: str) -> None:
     wanted = overlay(datapath, family, method, GROUPS[family][:3])
     machine = whole(wanted, settled(wanted, bare()))
-    assert discover("default", machine) == wanted
+    assert recover("default", machine) == wanted
 
 
 @given(scenes(clean=True))
@@ -44,7 +44,7 @@ def test_asking_again_for_what_was_found_changes_nothing(scene: Scene) -> None:
     machine = built(wanted, machine)
     assume(wanted.segments)
     assume(any(bridge.owner == wanted.name for bridge in machine.bridges.values()))
-    found = discover(wanted.name, machine)
+    found = recover(wanted.name, machine)
     event(wanted.membership)
     assert found.segments == wanted.segments
     assert list(plan(found, machine)) == list(plan(wanted, machine))
@@ -61,7 +61,7 @@ def test_somebody_elses_addresses_leave_none_of_ours(
     ]
     seen = bare()
     machine = whole(wanted, settled(wanted, replace(seen, addresses=(*seen.addresses, *theirs))))
-    assert discover("default", machine) == wanted
+    assert recover("default", machine) == wanted
 
 
 def test_a_flow_that_is_missing_is_missed() -> None:
@@ -70,13 +70,13 @@ def test_a_flow_that_is_missing_is_missed() -> None:
     machine = whole(wanted, settled(wanted, bare()))
     for flow in machine.flows:
         without = replace(machine, flows=tuple(one for one in machine.flows if one != flow))
-        changes = list(plan(discover("default", without), without))
+        changes = list(plan(recover("default", without), without))
         assert changes == [Change("add", flow, "missing")], flow
 
 
 def test_the_name_alone_tells_nothing() -> None:
-    with pytest.raises(ConfigurationError, match="tunnel bridge is gone"):
-        discover("default", bare())
+    with pytest.raises(ConfigurationError, match="tunnel bridge is missing"):
+        recover("default", bare())
 
 
 def test_two_segments_of_one_vlan_contradict_each_other() -> None:
@@ -86,4 +86,4 @@ def test_two_segments_of_one_vlan_contradict_each_other() -> None:
     machine = whole(one, settled(one, bare()))
     both = replace(machine, flows=machine.flows + whole(two, machine).flows)
     with pytest.raises(ConfigurationError, match="VLAN 1"):
-        discover("default", both)
+        recover("default", both)

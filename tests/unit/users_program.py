@@ -63,7 +63,7 @@ def refused(overlay: om.Overlay) -> Any:
     except om.UnavailableError as error:
         assert_type(error.exit_status, int)
     except om.ApplyError as error:
-        assert_type(error.pending, tuple[object, ...])
+        assert_type(error.pending, tuple[om.Change, ...])
     except om.VerifyError as error:
         assert_type(error.problems, tuple[str, ...])
     except om.OvsMcastError as error:

@@ -1,0 +1,79 @@
+"""Findings: what is wrong, or worth a warning, on one host. Frozen values.
+
+Preflight yields what refuses an overlay before anything is touched, health yields what was seen
+afterwards and is not as desired. `Status.problems` is the text of findings.
+
+| code | severity | of | subject |
+|---|---|---|---|
+| method-unfit | error | preflight | the membership method |
+| bridge-taken, port-taken | error | preflight | a bridge, a port |
+| datapath-differs | error | preflight | a bridge |
+| name-collides | error | preflight | another overlay |
+| underlay-missing, underlay-unfit | error | preflight | the underlay device |
+| udp-port-taken | error | preflight | a port or device |
+| group-taken, route-taken | error | preflight | a group, a route |
+| memberships-full | error | preflight | a sysctl |
+| vtep-unusable | error | preflight | the underlay device |
+| change-pending | error | health | the item that is missing or differs |
+| port-failed | error | health | a port |
+| underlay-down | error | health | the underlay device |
+| send-path | error | health | a group: programs' datagrams do not reach the wire |
+| tunnel-path | error | health | a group: the tunnels' packets do not leave by the underlay |
+| address-tentative | error | health | an IPv6 address |
+| not-a-member | error | health | a group |
+| keeper-missing | error | health | the overlay |
+| flows-missing | error | health | the overlay |
+| mtu-small | warning | health | the underlay device |
+| ethernet-shared | warning | health | groups that share an Ethernet address |
+| peer-diverted | warning | health | a port of others that takes some peers' packets |
+| port-unserved | warning | health | a port of others on the tunnel bridge |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import ConfigurationError
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: a stable code, what it concerns, what was seen, what cures it.
+
+    ``evidence`` and ``cure`` are text for people; ``cure`` is empty where `setup` itself is the
+    cure, or where the evidence names it. ``field`` is the key of the configuration that must
+    change, in preflight's findings alone.
+    """
+
+    code: str
+    severity: Severity
+    subject: str
+    evidence: str
+    cure: str = ""
+    field: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.evidence}: {self.cure}" if self.cure else self.evidence
+
+    def refusal(self) -> ConfigurationError:
+        """Return the error that refuses the configuration for this finding."""
+        return ConfigurationError(str(self), field=self.field)
+
+
+def error(code: str, subject: str, evidence: str, cure: str = "", *, field: str = "") -> Finding:
+    """Return a finding that refuses an overlay, or that makes it unhealthy."""
+    return Finding(code, "error", subject, evidence, cure, field)
+
+
+def warning(code: str, subject: str, evidence: str, cure: str = "") -> Finding:
+    """Return a finding that is worth a sentence and leaves the overlay healthy."""
+    return Finding(code, "warning", subject, evidence, cure)
+
+
+def errors(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that make an overlay unhealthy."""
+    return [finding for finding in findings if finding.severity == "error"]
