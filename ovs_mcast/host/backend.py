@@ -120,15 +120,15 @@ class Keeper(Protocol):
     def hold(self, membership: GroupMembership, ready: Callable[[], None]) -> None:
         """Hold them in the calling thread until somebody ends it."""
 
-    def settle(self) -> None:
-        """Make one of two that a killed run has left; here, take over what a process holds."""
+    def drop_duplicates(self) -> None:
+        """Remove a duplicate left by a killed run; in-process, take over a process's groups."""
 
     def end(self) -> None:
         """Let go of all groups."""
 
 
 class Joining(Protocol):
-    """Sockets for a while, as adapters.membership.Memberships."""
+    """Sockets for a while, as membership.device_groups.DeviceGroups."""
 
     def join(self, groups: Iterable[IPAddress]) -> None:
         """Hold each of them; UnavailableError where the kernel refuses."""

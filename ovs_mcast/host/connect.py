@@ -12,8 +12,7 @@ from ..adapters import openflow, proc, vswitchd
 from ..adapters.ovsdb import connection
 from ..adapters.rtnetlink import client
 from ..errors import ConfigurationError
-from ..membership import in_process, keeper
-from ..membership import sockets as sockets_module
+from ..membership import device_groups, in_process, keeper
 from .backend import Backend, Holding
 from .host import Host
 
@@ -57,7 +56,7 @@ def open_backend(db: str | None, rundir: str | Path | None, holding: Holding) ->
         limits=proc.limits,
         joined=proc.joined,
         is_member=proc.is_member,
-        memberships=sockets_module.Memberships,
+        memberships=device_groups.DeviceGroups,
         send_path=probe.send_path,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         hand_over=threads.hand_over,

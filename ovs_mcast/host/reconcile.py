@@ -26,7 +26,7 @@ def reconcile(
     backend: Backend, overlay: Overlay, progress: Progress | None
 ) -> tuple[Status, Observed]:
     """What was done and read back, verified or not, and what was seen last."""
-    backend.keeper(overlay.name).settle()
+    backend.keeper(overlay.name).drop_duplicates()
     observe_module.await_detection(backend, overlay)
     decision = _decide(backend, overlay)
     done: tuple[Change, ...] = ()

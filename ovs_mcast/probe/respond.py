@@ -15,7 +15,7 @@ from netaddr import IPAddress
 from ..adapters.packet_socket import PacketSocket
 from ..adapters.proc import joined
 from ..errors import ConfigurationError, UnavailableError
-from ..membership.sockets import Memberships
+from ..membership.device_groups import DeviceGroups
 from .device import DAY, Station, check_number, find_groups, find_station, find_unicast
 from .protocol import PORT
 from .responder import RATE, Answerer, Counts, Now
@@ -63,7 +63,7 @@ def respond(
         packets = stack.enter_context(PacketSocket(device, udp_port=port))
         for family in sources:
             stack.enter_context(_port_taken(family, device, port))
-        memberships = stack.enter_context(Memberships(device))
+        memberships = stack.enter_context(DeviceGroups(device))
         if join:
             memberships.join(wanted)
             _check_joined(device, wanted)
