@@ -14,6 +14,7 @@ from netaddr import IPAddress
 
 from ..adapters.packet_socket import PacketSocket
 from ..adapters.proc import joined
+from ..adapters.signals import SignalPipe
 from ..errors import ConfigurationError, UnavailableError
 from ..membership.device_groups import DeviceGroups
 from .device import DAY, Station, check_number, find_groups, find_station, find_unicast
@@ -59,7 +60,7 @@ def respond(
     station = find_station(device)
     sources = _sources(station, wanted, source)
     with ExitStack() as stack:
-        ending = stack.enter_context(_told_to_end())
+        ending = stack.enter_context(SignalPipe((signal.SIGINT, signal.SIGTERM)))
         packets = stack.enter_context(PacketSocket(device, udp_port=port))
         for family in sources:
             stack.enter_context(_port_taken(family, device, port))
@@ -86,7 +87,7 @@ def respond(
 def _serve(
     answerer: Answerer,
     packets: PacketSocket,
-    ending: socket.socket,
+    ending: SignalPipe,
     *,
     once: bool,
     duration: float | None,
@@ -158,22 +159,3 @@ def _port_taken(family: int, device: str, port: int) -> Iterator[None]:
                 f"UDP port {port} on {device}: {error.strerror}; one responder serves many groups"
             ) from error
         yield
-
-
-@contextmanager
-def _told_to_end() -> Iterator[socket.socket]:
-    """A socket that can be read from once SIGINT or SIGTERM came."""
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        writer.setblocking(False)
-        before = {
-            number: signal.signal(number, lambda *_: None)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        try:
-            yield reader
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
