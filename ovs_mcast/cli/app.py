@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from typing import TextIO
 
 import typer
@@ -53,11 +52,3 @@ def require_net_admin() -> None:
     if not int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1:
         who = "root" if os.geteuid() else "CAP_NET_ADMIN"
         raise UnavailableError(f"this changes addresses and routes: run it as {who}")
-
-
-def notify_ready() -> None:
-    """Tell systemd, if it asked to be told, that the service is ready (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.sendto(b"READY=1", address.replace("@", "\0", 1))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 from netaddr import IPAddress
-from tenacity import Retrying, retry_if_result, wait_exponential
 
 from .. import probe
+from ..adapters.polling import poll_until
 from ..core.changes import Change, Neighbour
 from ..core.items import Address, Bridge, GroupMembership, Port, Route
 from ..core.observed import Limits, Link, RoutePath
@@ -124,15 +124,15 @@ class Keeper(Protocol):
     def hold(self, membership: GroupMembership, ready: Callable[[], None]) -> None:
         """Hold them in the calling thread until somebody ends it."""
 
-    def settle(self) -> None:
-        """Make one of two that a killed run has left; here, take over what a process holds."""
+    def drop_duplicates(self) -> None:
+        """Remove a duplicate left by a killed run; in-process, take over a process's groups."""
 
     def end(self) -> None:
         """Let go of all groups."""
 
 
 class Joining(Protocol):
-    """Sockets for a while, as adapters.membership.Memberships."""
+    """Sockets for a while, as membership.device_groups.DeviceGroups."""
 
     def join(self, groups: Iterable[IPAddress]) -> None:
         """Hold each of them; UnavailableError where the kernel refuses."""
@@ -171,20 +171,8 @@ class Backend:
     def patiently(
         self, ask: Callable[[], _T], again: Callable[[_T], bool], seconds: float, pause: float
     ) -> _T:
-        """Ask until the answer is good, or for so many seconds; the last answer.
-
-        ``pause`` is the longest between two questions. Time that the machine's own ``sleep`` lets
-        pass counts, whatever the clock on the wall says.
-        """
-        asking = Retrying(
-            retry=retry_if_result(again),
-            wait=wait_exponential(multiplier=min(0.02, pause), max=pause),
-            stop=lambda state: max(state.seconds_since_start or 0, state.idle_for) >= seconds,
-            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-            sleep=self.sleep,
-        )
-        answer: _T = asking(ask)
-        return answer
+        """Poll with this backend's own ``sleep`` while ``again``; see adapters.polling."""
+        return poll_until(ask, lambda answer: not again(answer), seconds, pause, sleep=self.sleep)
 
     def close(self) -> None:
         """End the connections; no thread is left."""

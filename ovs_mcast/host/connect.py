@@ -12,8 +12,7 @@ from ..adapters import openflow, proc, vswitchd
 from ..adapters.ovsdb import connection
 from ..adapters.rtnetlink import client
 from ..errors import ConfigurationError
-from ..membership import in_process, keeper
-from ..membership import sockets as sockets_module
+from ..membership import device_groups, in_process, keeper
 from ..membership.holder import holder
 from .backend import Backend, Holding
 from .host import Host
@@ -60,7 +59,7 @@ def open_backend(
         limits=proc.limits,
         joined=proc.joined,
         is_member=proc.is_member,
-        memberships=sockets_module.Memberships,
+        memberships=device_groups.DeviceGroups,
         send_path=probe.send_path,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         holder=partial(holder, sockets),

@@ -28,7 +28,7 @@ def reconcile(
     backend: Backend, overlay: Overlay, progress: Progress | None
 ) -> tuple[Status, Target]:
     """Return what was done and read back, verified or not, and the overlay as last resolved."""
-    backend.keeper(overlay.name).settle()
+    backend.keeper(overlay.name).drop_duplicates()
     await_detection(backend, overlay)
     decision = _decide(backend, overlay)
     done: tuple[Change, ...] = ()

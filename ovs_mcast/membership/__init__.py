@@ -1,1 +1,1 @@
-"""Who holds the multicast sockets: this process, a keeper process, or an agent's thread."""
+"""Which process holds the multicast sockets: a keeper process, or this process by a thread."""

@@ -1,11 +1,12 @@
-"""Memberships held by this very process, for agents: threads in place of keepers.
+"""Groups held by this process, for agents: a thread for each overlay in place of a keeper.
 
-Each is found, asked and ended as a keeper is, through the same unix socket, so that a run of
-`setup` finds what an agent holds, and can take it over.
+A thread is found, asked and ended as a keeper, through the same unix socket, so that a run of
+`setup` finds the groups that an agent holds, and can take them over.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -21,29 +22,30 @@ from ..core.closeable import Closeable
 from ..core.items import GroupMembership
 from ..errors import UnavailableError
 from . import keeper_process
-from .keeper import Keeper, KeeperError, copied
-from .sockets import Memberships
+from .keeper import Keeper, KeeperError
+from .sockets import GroupSockets
 
-_STORED = "ovs-mcast-"  # the names of sets of sockets begin with it
+_STORED = "ovs-mcast-"  # prefix of the names of sets of sockets
 
 
 class Store(Protocol):
-    """Where duplicates of sockets outlive this process, as adapters.systemd.Notify has them.
+    """A store in which duplicates of sockets outlive this process, as adapters.systemd.Notify.
 
-    As long as one duplicate is open the kernel keeps the groups of a socket, whoever else ends.
+    The kernel keeps the groups of a socket while any duplicate is open.
     """
 
     def store(self, name: str, descriptors: Sequence[int]) -> None:
-        """Keep duplicates of some more, under a name."""
+        """Keep duplicates of more descriptors under a name."""
 
     def discard(self, name: str) -> None:
-        """Close all that is kept under a name."""
+        """Close all duplicates kept under a name."""
 
 
 def left_behind(handed: Mapping[str, Sequence[int]]) -> list[str]:
-    """The names of the sets that a process before us has stored, of what a store hands to us.
+    """Return the names of our sets among the descriptors that a store hands to this process.
 
-    The store keeps its own duplicates until it is told to discard them, so ours are closed.
+    An earlier process stored them. The store keeps its own duplicates until they are discarded, so
+    those handed over are closed.
     """
     names = [name for name in handed if name.startswith(_STORED)]
     for name in names:
@@ -53,60 +55,62 @@ def left_behind(handed: Mapping[str, Sequence[int]]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Holding:
-    """A thread that holds the groups of one overlay, and the socket that it answers at."""
+class _HolderThread:
+    """A thread that holds the groups of one overlay, and the socket at which it answers."""
 
     thread: threading.Thread
     listener: socket.socket
 
     def end(self) -> None:
-        """End the thread, if nobody has; what it held is let go of."""
+        """End the thread, if it still runs; its groups are released."""
         with suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.thread.join()
 
 
 class InProcessKeepers(Closeable):
-    """What the keepers of one Host are: threads of this process, until ``close``.
+    """The keepers of one Host as threads of this process, until ``close``.
 
-    ``store`` has a duplicate of each socket for as long as its thread holds it.
+    ``store`` keeps a duplicate of each socket for as long as its thread holds the socket.
     """
 
     def __init__(self, rundir: Path, store: Store | None = None) -> None:
         self._rundir, self._store = rundir, store
-        self._holdings: dict[str, _Holding] = {}
+        self._threads: dict[str, _HolderThread] = {}
 
     def keeper(self, overlay: str) -> InProcessKeeper:
-        """The keeper of an overlay."""
+        """Return the keeper of an overlay."""
         return InProcessKeeper(self._rundir, overlay, self)
 
     def holds(self, overlay: str) -> bool:
-        """Whether the groups of an overlay are held here: nobody has ended the thread."""
-        holding = self._holdings.get(overlay)
-        return holding is not None and holding.thread.is_alive()
+        """True if a thread of this process holds the groups of an overlay."""
+        holder = self._threads.get(overlay)
+        return holder is not None and holder.thread.is_alive()
 
     def start(
-        self, overlay: str, listener: socket.socket, held: Memberships, membership: GroupMembership
+        self, overlay: str, listener: socket.socket, sockets: GroupSockets, device: str
     ) -> None:
-        """A thread that holds the groups from now on, and answers; a former one lets go."""
+        """Start a thread that holds the groups and answers; the former thread releases its own."""
         # No two sets have one name: the new one is stored before the former one is discarded.
         name = f"{_STORED}{overlay}-{time.monotonic_ns()}"
-        groups, ours = copied(held, membership, partial(self._keep, name)), listener.dup()
+        groups, ours = sockets.duplicate(partial(self._keep, name)), listener.dup()
 
         def hold() -> None:
             try:
                 with ours:
-                    keeper_process.serve(ours, groups, os.geteuid(), thread=True)
+                    keeper_process.serve(
+                        ours, groups, json.dumps(device), os.geteuid(), thread=True
+                    )
             finally:
                 if self._store is not None:
                     self._store.discard(name)
 
-        # Whoever forgets to close does not wait for it.
+        # A daemon: a program that forgets to close does not wait for the thread at its end.
         thread = threading.Thread(target=hold, name=f"ovs-mcast {overlay}", daemon=True)
-        former = self._holdings.get(overlay)
-        self._keep(name, *held.descriptors)
+        former = self._threads.get(overlay)
+        self._keep(name, *sockets.descriptors)
         thread.start()
-        self._holdings[overlay] = _Holding(thread, ours)
+        self._threads[overlay] = _HolderThread(thread, ours)
         if former is not None:
             former.end()
 
@@ -115,50 +119,50 @@ class InProcessKeepers(Closeable):
             self._store.store(name, descriptors)
 
     def hand_over(self) -> None:
-        """Leave a process behind for each overlay, which joins before the thread lets go.
+        """Start a keeper process for each overlay; it joins before the thread releases the groups.
 
-        UnavailableError names those that could not be; their groups are still held here, and what
-        is stored of them stays there, for whoever is started next.
+        UnavailableError names the overlays for which none could be started. This process continues
+        to hold their groups, and the store to keep them, for the agent that is started next.
         """
         failed = []
-        for overlay in [name for name in self._holdings if self.holds(name)]:
+        for overlay in [name for name in self._threads if self.holds(name)]:
             try:
-                self._leave_behind(overlay)
+                self._hand_over(overlay)
             except KeeperError as error:
                 failed.append(f"{overlay}: {error}")
         if failed:
             self._store = None
             raise UnavailableError(f"no process holds the groups on: {'; '.join(failed)}")
 
-    def _leave_behind(self, overlay: str) -> None:
+    def _hand_over(self, overlay: str) -> None:
         keeper = Keeper(self._rundir, overlay)
         found = keeper.look()
         if found is None:
-            if self.holds(overlay):  # else it was ended by whoever wanted it to
+            if self.holds(overlay):  # else another run has just ended it
                 raise KeeperError("it does not answer")
             return
         keeper.replace(GroupMembership(found.device, found.groups))
-        self._holdings[overlay].end()  # it has let go; nothing of it is left to run
+        self._threads[overlay].end()  # its groups are released; wait for the thread
 
     def close(self) -> None:
-        """Let go of all groups; no thread is left."""
-        while self._holdings:
-            overlay, holding = self._holdings.popitem()
-            holding.end()
+        """Release all groups; no thread is left."""
+        while self._threads:
+            overlay, holder = self._threads.popitem()
+            holder.end()
             Keeper(self._rundir, overlay).forget()
 
 
 class InProcessKeeper(Keeper):
     """A keeper that is a thread of this process."""
 
-    def __init__(self, rundir: Path, overlay: str, here: InProcessKeepers) -> None:
-        super().__init__(rundir, overlay, here.start)
-        self._here = here
+    def __init__(self, rundir: Path, overlay: str, threads: InProcessKeepers) -> None:
+        super().__init__(rundir, overlay, threads.start)
+        self._threads = threads
 
-    def settle(self) -> None:
-        """Of two keepers that a killed run has left make one, and take over what it holds."""
-        super().settle()
-        found = None if self._here.holds(self._overlay) else self.look()
+    def drop_duplicates(self) -> None:
+        """Remove a duplicate keeper left by a killed run, then take over the other's groups."""
+        super().drop_duplicates()
+        found = None if self._threads.holds(self._overlay) else self.look()
         if found is not None:
-            with suppress(KeeperError):  # its device is gone: the plan says what is missing
+            with suppress(KeeperError):  # its device no longer exists: the plan has what is missing
                 self.replace(GroupMembership(found.device, found.groups))

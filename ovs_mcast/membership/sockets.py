@@ -1,149 +1,129 @@
-"""Sockets that hold multicast groups: as many as the groups need, at most 20 groups each."""
+"""Sockets that hold multicast groups, as many as the groups need. Standard library alone."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 
-from netaddr import IPAddress
+GROUPS_PER_SOCKET = 20  # net.ipv4.igmp_max_memberships, unless it was changed
 
-from ..core.closeable import Closeable
-from ..errors import UnavailableError
-
-GROUPS_PER_SOCKET = 20  # net.ipv4.igmp_max_memberships, unless somebody changed it
 _FULL = frozenset({errno.ENOBUFS, errno.ENOMEM})
+_IPV4, _IPV6 = socket.AF_INET, socket.AF_INET6
+# By family: the level of both options, that to join, that to leave, and the request.
+_OPTIONS = {
+    _IPV4: (socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.IP_DROP_MEMBERSHIP, "=4s4xi"),
+    _IPV6: (socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.IPV6_LEAVE_GROUP, "=16sI"),
+}  # struct ip_mreqn, struct ipv6_mreq
 
 
-class Memberships(Closeable):
-    """Groups that sockets hold on one device, for as long as this object and its process live.
+class GroupSockets:
+    """Groups of one device, each held by one of the sockets, at most 20 groups a socket.
 
-    The kernel counts the members of a group on a device, so whoever shall take groups over joins
-    them first, and then this one lets go: no IGMP or MLD leave is sent (ip(7): IP_ADD_MEMBERSHIP;
-    ipv6(7)). The sockets are bound to no port and receive nothing. Not thread-safe.
+    ``index`` is the device's. ``groups`` are already held by ``sockets``; which socket holds which
+    group only the kernel knows, so these sockets count as full until a group of theirs is left.
+    ``on_open`` is called with the descriptor of a new socket before the socket holds a group.
+
+    The kernel counts the members of a group on a device: while two processes hold a group, one of
+    them can release it without an IGMP or MLD leave (ip(7): IP_ADD_MEMBERSHIP; ipv6(7)). The
+    sockets are bound to no port and receive nothing. Needs no privilege. Not thread-safe.
     """
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self._shards: list[_Shard] = []
-        self._open: dict[int, _Shard] = {}  # family to the shard that may have room
-        self._holders: dict[IPAddress, _Shard] = {}
+    def __init__(
+        self,
+        index: int,
+        groups: Iterable[str] = (),
+        sockets: Iterable[socket.socket] = (),
+        on_open: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.index = index
+        self._on_open = on_open
+        self._groups = dict.fromkeys(groups)
+        self._sockets = deque(sockets)  # the last one most likely has room, or the group to leave
+        self._room = dict.fromkeys(self._sockets, 0)
 
     @property
-    def groups(self) -> frozenset[IPAddress]:
-        """The groups that are held."""
-        return frozenset(self._holders)
+    def groups(self) -> tuple[str, ...]:
+        """The groups held, in the order in which they were joined."""
+        return tuple(self._groups)
 
     @property
     def descriptors(self) -> list[int]:
-        """The sockets: a process that inherits them holds the groups on."""
-        return [shard.fileno() for shard in self._shards]
+        """The sockets' descriptors: a process that inherits them continues to hold the groups."""
+        return [one.fileno() for one in self._sockets]
 
-    def join(self, groups: Iterable[IPAddress]) -> None:
-        """Become a member of each group that is not held yet, IPv4 or IPv6.
+    def join(self, group: str) -> None:
+        """Hold one more group, if it is not held yet; OSError if the kernel refuses."""
+        if group in self._groups:
+            return
+        family = _family(group)
+        for one in reversed(self._sockets):
+            if self._room[one] and one.family == family and self._joined(one, group):
+                break
+        else:
+            self._open(family, group)
+        self._groups[group] = None
 
-        UnavailableError, with the cure, where the kernel refuses; the groups joined until then are
-        held on.
-        """
-        index = self._index()
-        for group in groups:
-            if group not in self._holders:
-                self._holders[group] = self._joined(group, index)
+    def leave(self, group: str) -> None:
+        """Release one group; nothing happens if it is not held, or its device no longer exists."""
+        if group not in self._groups:
+            return
+        del self._groups[group]
+        for one in reversed(self._sockets):
+            with contextlib.suppress(OSError):
+                self._set(one, group, join=False)
+                self._room[one] += 1
+                self._sockets.remove(one)
+                self._sockets.append(one)
+                return
 
-    def leave(self, groups: Iterable[IPAddress]) -> None:
-        """Let go of each of these groups that is held."""
-        for group in groups:
-            shard = self._holders.pop(group, None)
-            if shard is None:
-                continue
-            shard.leave(group)
-            if shard.groups:
-                self._open[group.version] = shard
-            else:
-                self._discard(shard)
+    def duplicate(self, on_open: Callable[[int], None] = lambda _: None) -> GroupSockets:
+        """Return the same groups on duplicates of the sockets: held until both are closed."""
+        copies = {one: socket.socket(fileno=os.dup(one.fileno())) for one in self._sockets}
+        duplicate = GroupSockets(self.index, self._groups, copies.values(), on_open)
+        duplicate._room = {copies[one]: room for one, room in self._room.items()}
+        return duplicate
 
     def close(self) -> None:
-        """Let go of all groups."""
-        self._holders.clear()
-        self._open.clear()
-        while self._shards:
-            self._shards.pop().close()
+        """Release all groups."""
+        self._groups.clear()
+        self._room.clear()
+        while self._sockets:
+            self._sockets.pop().close()
 
-    def _index(self) -> int:
+    def _open(self, family: socket.AddressFamily, group: str) -> None:
+        new = socket.socket(family, socket.SOCK_DGRAM)
         try:
-            return socket.if_nametoindex(self.device)
+            self._on_open(new.fileno())
+            self._set(new, group, join=True)
         except OSError:
-            raise UnavailableError(f"there is no device {self.device}") from None
-
-    def _joined(self, group: IPAddress, index: int) -> _Shard:
-        shard = self._open.get(group.version)
-        try:
-            if shard is not None and shard.join(group, index):
-                return shard
-            shard = self._open[group.version] = _Shard(group.version)
-            self._shards.append(shard)
-            if shard.join(group, index):
-                return shard
-            reason = "no room: raise net.core.optmem_max, or net.ipv4.igmp_max_memberships from 0"
-        except OSError as error:
-            reason = error.strerror or str(error)
-            if error.errno == errno.EMFILE:
-                reason += f": {len(self._shards)} sockets hold groups; raise `ulimit -n`"
-        if shard is not None and not shard.groups:
-            self._discard(shard)
-        raise UnavailableError(f"cannot join {group} on {self.device}: {reason}")
-
-    def _discard(self, shard: _Shard) -> None:
-        if shard in self._shards:
-            self._shards.remove(shard)
-        for family in [family for family, one in self._open.items() if one is shard]:
-            del self._open[family]
-        shard.close()
-
-
-class _Shard:
-    """One socket and the groups that it holds."""
-
-    def __init__(self, family: int) -> None:
-        kind = socket.AF_INET if family == 4 else socket.AF_INET6
-        self._socket = socket.socket(kind, socket.SOCK_DGRAM)
-        self.groups: dict[IPAddress, int] = {}  # to the index of the device
-
-    def join(self, group: IPAddress, index: int) -> bool:
-        """Whether there was room for one more group."""
-        if len(self.groups) >= GROUPS_PER_SOCKET:
-            return False
-        try:
-            self._set(group, index, join=True)
-        except OSError as error:
-            if error.errno in _FULL:
-                return False
+            new.close()
             raise
-        self.groups[group] = index
+        self._room[new] = GROUPS_PER_SOCKET - 1
+        self._sockets.append(new)
+
+    def _joined(self, one: socket.socket, group: str) -> bool:
+        """Join by a socket that may have room; return False if it has none."""
+        try:
+            self._set(one, group, join=True)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._room[one] = 0
+            return False
+        self._room[one] -= 1
         return True
 
-    def leave(self, group: IPAddress) -> None:
-        index = self.groups.pop(group)
-        try:
-            self._set(group, index, join=False)
-        except OSError as error:
-            # The device is gone, and with it the membership.
-            if error.errno not in {errno.ENODEV, errno.EADDRNOTAVAIL}:
-                raise
+    def _set(self, one: socket.socket, group: str, *, join: bool) -> None:
+        family = _family(group)
+        level, to_join, to_leave, request = _OPTIONS[family]
+        packed = struct.pack(request, socket.inet_pton(family, group), self.index)
+        one.setsockopt(level, to_join if join else to_leave, packed)
 
-    def close(self) -> None:
-        self._socket.close()
 
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def _set(self, group: IPAddress, index: int, *, join: bool) -> None:
-        if group.version == 4:  # struct ip_mreqn
-            option = socket.IP_ADD_MEMBERSHIP if join else socket.IP_DROP_MEMBERSHIP
-            request = struct.pack("=4s4xi", group.packed, index)
-            self._socket.setsockopt(socket.IPPROTO_IP, option, request)
-        else:  # struct ipv6_mreq
-            option = socket.IPV6_JOIN_GROUP if join else socket.IPV6_LEAVE_GROUP
-            request = struct.pack("=16sI", group.packed, index)
-            self._socket.setsockopt(socket.IPPROTO_IPV6, option, request)
+def _family(group: str) -> socket.AddressFamily:
+    return _IPV6 if ":" in group else _IPV4

@@ -1,9 +1,9 @@
 """Where an ordinary datagram to a group goes, as seen in packets on the device and on lo.
 
-It disturbs nobody: one datagram, of TTL or hop limit 1, so that no router passes it on, to a port
-of the probe's own, with a payload that says what it is, and not handed to members on this host.
-(Of TTL 0 nothing would be seen: such a datagram to a group never leaves the host. 1 is also what a
-program sends that sets nothing, ip(7) IP_MULTICAST_TTL.)
+One datagram is sent: with TTL or hop limit 1, so that routers do not forward it; to the probe's own
+port, with a payload that identifies it; and not looped back to members on this host. (A datagram
+with TTL 0 to a group never leaves the host, so nothing would be seen. 1 is also the default of
+programs that set no TTL, ip(7) IP_MULTICAST_TTL.)
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from contextlib import ExitStack, closing
 from selectors import EVENT_READ, DefaultSelector
 
 from netaddr import IPAddress
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ..adapters.packet_socket import PacketSocket
-from ..adapters.rtnetlink import fib
+from ..adapters.polling import poll_until
 from ..adapters.rtnetlink.client import Netlink
 from ..core.frames import decode_udp
 from ..core.observed import RoutePath
@@ -27,7 +26,7 @@ from .device import Station, find_group, find_station, find_unicast
 from .protocol import PORT, Kind, Message, Way, parse
 from .verdict import LOOPBACK, Evidence, SendPath, judge
 
-SIGHT = 0.5  # seconds in which a datagram that leaves is seen to
+SIGHT = 0.5  # seconds to wait until a datagram is seen leaving
 DETECTION = 8.0  # seconds that duplicate address detection may take
 
 
@@ -40,18 +39,20 @@ def send_path(
     sight: float = SIGHT,
     detection: float = DETECTION,
 ) -> SendPath:
-    """The verdict on the send path of an ordinary program to the group, with the evidence.
+    """Return the verdict on the send path of an ordinary program to the group, with the evidence.
 
     ``source`` is the tunnel's, by default the device's first unicast address of the family. For
     IPv6, waits up to ``detection`` seconds for duplicate address detection on the device. Needs
-    CAP_NET_RAW: UnavailableError without it. A verdict that is not "wire" is a value, no exception.
+    CAP_NET_RAW: UnavailableError without it. A verdict other than "wire" is a value, no exception.
     """
     destination = find_group(group)
     station = find_station(device)
     tunnel = _tunnel_source(station, destination, source)
-    tentative, sends, tunnels = _look(device, destination, tunnel, detection)
+    with closing(Netlink()) as netlink:
+        tentative, sends = _after_detection(netlink, device, destination, detection)
+        tunnels = _tunnel_path(netlink, destination, tunnel)
+        taken = netlink.fib_route(destination)
     watched = tuple(dict.fromkeys(filter(None, (device, LOOPBACK, sends.device))))
-    taken = fib.taken(destination)
     seen, error = _watch_one(destination, port, watched, device, sight)
     return judge(
         Evidence(
@@ -78,51 +79,49 @@ def _tunnel_source(
     return next(iter(station.unicast(group.version)), None)
 
 
-def _look(
-    device: str, group: IPAddress, source: IPAddress | None, detection: float
-) -> tuple[frozenset[str], RoutePath, RoutePath]:
-    """Addresses that are tentative all the same, and how a program and a tunnel would send."""
-    tentative: frozenset[str] = frozenset()
-    with closing(Netlink()) as netlink:
+def _after_detection(
+    netlink: Netlink, device: str, group: IPAddress, seconds: float
+) -> tuple[frozenset[str], RoutePath]:
+    """Return the addresses still tentative after so many seconds, and an ordinary program's path.
+
+    For IPv6 alone, duplicate address detection (RFC 4862, 5.4) is waited for.
+    """
+    sends = netlink.look_up([group])[str(group)]
+    if group.version == 4:
+        return frozenset(), sends
+    # The other device's detection matters too: without an address, nothing can be sent.
+    devices = set(filter(None, {device, sends.device} - {LOOPBACK}))
+
+    def tentative() -> frozenset[str]:
+        addresses = netlink.addresses()
+        return frozenset(a.address for a in addresses if a.device in devices and a.tentative)
+
+    if tentative():
+        left = poll_until(tentative, lambda found: not found, seconds, 0.05)
+        time.sleep(0.05)  # the kernel adds the route a moment after the flag is cleared
         sends = netlink.look_up([group])[str(group)]
-        if group.version == 6:
-            # The other device's detection matters too: without an address, nothing can be sent.
-            for name in filter(None, {device, sends.device} - {LOOPBACK}):
-                tentative |= _after_detection(name, detection)
-            sends = netlink.look_up([group])[str(group)]
-        if source is None:
-            return tentative, sends, RoutePath(None)
-        # The kernel names no preferred source where the source is given.
-        tunnels = netlink.look_up([group], source)[str(group)]
-        return tentative, sends, RoutePath(tunnels.device, str(source))
+        return left, sends
+    return frozenset(), sends
 
 
-def _after_detection(device: str, seconds: float) -> frozenset[str]:
-    """The addresses whose detection is not over after so many seconds; mostly none."""
-    looking = Retrying(
-        retry=retry_if_result(bool),
-        stop=stop_after_delay(seconds),
-        wait=wait_fixed(0.05),
-        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-    )
-    if fib.tentative(device):
-        left: frozenset[str] = looking(fib.tentative, device)
-        time.sleep(0.05)  # the flag goes a moment before the route comes
-        return left
-    return frozenset()
+def _tunnel_path(netlink: Netlink, group: IPAddress, source: IPAddress | None) -> RoutePath:
+    if source is None:
+        return RoutePath(None)
+    # The kernel returns no preferred source if the source is given.
+    return RoutePath(netlink.look_up([group], source)[str(group)].device, str(source))
 
 
 def _watch_one(
     group: IPAddress, port: int, watched: Sequence[str], device: str, seconds: float
 ) -> tuple[frozenset[str], int]:
-    """Send one datagram; on which devices it was seen, and the errno of sending or 0."""
+    """Send one datagram; return the devices on which it was seen, and the errno of sending or 0."""
     run = os.urandom(16)
     payload = Message(Kind.NOTICE, Way.GROUP, run, 0, group, ttl=1).encode()
     seen: set[str] = set()
     with ExitStack() as stack:
         selector = stack.enter_context(DefaultSelector())
         for name in watched:
-            # Not what comes in: a switch may bring back by one device what left by another.
+            # Outgoing packets alone: a switch may return by one device what left by another.
             packets = stack.enter_context(
                 PacketSocket(name, outgoing=True, incoming=False, udp_port=port)
             )
@@ -138,7 +137,7 @@ def _watch_one(
 
 
 def _send_ordinarily(group: IPAddress, port: int, payload: bytes) -> int:
-    """As any program does, which binds nothing and names no device; the errno, or 0."""
+    """Send as a program that binds no socket and names no device; return the errno, or 0."""
     family = socket.AF_INET if group.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sender:

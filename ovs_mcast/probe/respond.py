@@ -1,4 +1,4 @@
-"""The responder: answers the questions of `probe send` from one device until it is told to end."""
+"""The responder: answer the questions of `probe send` on one device, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from netaddr import IPAddress
 
 from ..adapters.packet_socket import PacketSocket
 from ..adapters.proc import joined
+from ..adapters.signals import SignalPipe
 from ..errors import ConfigurationError, UnavailableError
-from ..membership.sockets import Memberships
+from ..membership.device_groups import DeviceGroups
 from .device import DAY, Station, check_number, find_groups, find_station, find_unicast
 from .protocol import PORT
 from .responder import RATE, Answerer, Counts, Now
@@ -23,7 +24,7 @@ from .responder import RATE, Answerer, Counts, Now
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a responder stands ready for."""
+    """What a responder answers for."""
 
     device: str
     groups: tuple[IPAddress, ...]
@@ -47,46 +48,68 @@ def respond(
 ) -> Counts:
     """Answer until SIGINT or SIGTERM, for ``duration`` seconds, or ``once``; then leave the groups.
 
-    Calls ``on_ready`` when the kernel shows the memberships and questions are heard. Without
-    ``join`` it becomes a member of nothing and answers what reaches it all the same: what a switch
-    floods. Call it from the main thread. Needs CAP_NET_RAW: UnavailableError without it.
+    Calls ``on_ready`` when the kernel shows the memberships and questions are received. Without
+    ``join``, becomes a member of nothing and answers the questions that a switch floods. Call it
+    from the main thread. Needs CAP_NET_RAW: UnavailableError without it.
     """
     check_number(port, "port", 1, 65535)
     check_number(rate, "rate", 0.1, 1_000_000)
     if duration is not None:
         check_number(duration, "duration", 0, 365 * DAY)
-    wanted = find_groups(groups)
-    station = find_station(device)
+    wanted, station = find_groups(groups), find_station(device)
     sources = _sources(station, wanted, source)
-    with ExitStack() as stack:
-        ending = stack.enter_context(_told_to_end())
-        packets = stack.enter_context(PacketSocket(device, udp_port=port))
-        for family in sources:
-            stack.enter_context(_port_taken(family, device, port))
-        memberships = stack.enter_context(Memberships(device))
-        if join:
-            memberships.join(wanted)
-            _check_joined(device, wanted)
-        answerer = Answerer(
-            station=station,
-            groups=frozenset(wanted),
-            joined=memberships.groups,
-            sources=sources,
-            started=_now(),
-            key=key,
-            rate=rate,
-            silent=silent,
-            port=port,
-        )
+    settings = _Settings(station, wanted, sources, port, key, rate, join, silent)
+    with _opened(settings) as (ending, packets, answerer):
         on_ready(Ready(device, wanted, tuple(sources.values()), port))
         _serve(answerer, packets, ending, once=once, duration=duration)
     return answerer.counts
 
 
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The arguments of a run, checked."""
+
+    station: Station
+    groups: tuple[IPAddress, ...]
+    sources: dict[int, IPAddress]
+    port: int
+    key: bytes | None
+    rate: float
+    join: bool
+    silent: bool
+
+
+@contextmanager
+def _opened(settings: _Settings) -> Iterator[tuple[SignalPipe, PacketSocket, Answerer]]:
+    """Open the sockets and join the groups."""
+    device = settings.station.device
+    with ExitStack() as stack:
+        ending = stack.enter_context(SignalPipe((signal.SIGINT, signal.SIGTERM)))
+        packets = stack.enter_context(PacketSocket(device, udp_port=settings.port))
+        for family in settings.sources:
+            stack.enter_context(_port_taken(family, device, settings.port))
+        held = stack.enter_context(DeviceGroups(device))
+        if settings.join:
+            held.join(settings.groups)
+            _check_joined(device, settings.groups)
+        answerer = Answerer(
+            station=settings.station,
+            groups=frozenset(settings.groups),
+            joined=held.groups,
+            sources=settings.sources,
+            started=_now(),
+            key=settings.key,
+            rate=settings.rate,
+            silent=settings.silent,
+            port=settings.port,
+        )
+        yield ending, packets, answerer
+
+
 def _serve(
     answerer: Answerer,
     packets: PacketSocket,
-    ending: socket.socket,
+    ending: SignalPipe,
     *,
     once: bool,
     duration: float | None,
@@ -103,7 +126,7 @@ def _serve(
             answer = answerer.answer(frame, _now()) if frame is not None else None
             if answer is None:
                 continue
-            # A device that is down for a moment costs an answer, not the responder.
+            # While the device is down, an answer is lost; the responder goes on.
             with suppress(UnavailableError):
                 packets.send(answer)
             if once and answerer.counts.answered:
@@ -111,7 +134,7 @@ def _serve(
 
 
 def _heard(packets: PacketSocket) -> bytes | None:
-    """The next frame; a device that goes down says so once, and may come up again."""
+    """Return the next frame; None once if the device goes down, for it may come up again."""
     try:
         return packets.receive()
     except UnavailableError:
@@ -144,7 +167,7 @@ def _check_joined(device: str, groups: Sequence[IPAddress]) -> None:
 
 @contextmanager
 def _port_taken(family: int, device: str, port: int) -> Iterator[None]:
-    """Hold the UDP port, so that the kernel refuses no question by ICMP; read nothing from it."""
+    """Bind the UDP port, so that the kernel answers no question by ICMP; receive nothing."""
     kind = socket.AF_INET if family == 4 else socket.AF_INET6
     with socket.socket(kind, socket.SOCK_DGRAM) as holder:
         try:
@@ -158,22 +181,3 @@ def _port_taken(family: int, device: str, port: int) -> Iterator[None]:
                 f"UDP port {port} on {device}: {error.strerror}; one responder serves many groups"
             ) from error
         yield
-
-
-@contextmanager
-def _told_to_end() -> Iterator[socket.socket]:
-    """A socket that can be read from once SIGINT or SIGTERM came."""
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        writer.setblocking(False)
-        before = {
-            number: signal.signal(number, lambda *_: None)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        try:
-            yield reader
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)

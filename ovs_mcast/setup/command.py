@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..adapters.systemd import Notify
 from ..cli import app as app_module
 from ..cli import output
 from ..cli.overlay_options import OverlayOptions
@@ -146,7 +147,7 @@ class _Run:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with self._host() as host:
-                host.hold(self._choice.overlay(), app_module.notify_ready)
+                host.hold(self._choice.overlay(), Notify().ready)
         except KeyboardInterrupt:
             output.say("no longer holding the groups")
         except OvsMcastError as error:

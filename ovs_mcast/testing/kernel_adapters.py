@@ -174,7 +174,7 @@ class FakeKeeper:
                 lambda: self._system.keepers.get(self._overlay) is not mine
             )
 
-    def settle(self) -> None:
+    def drop_duplicates(self) -> None:
         """A change of keeper is whole here: there are never two."""
 
     def end(self) -> None:

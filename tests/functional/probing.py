@@ -20,7 +20,7 @@ from netaddr import IPAddress
 from ovs_mcast.core.frames import UdpDatagram, decode_udp
 from ovs_mcast.lab import Lab, LinuxHost
 from ovs_mcast.lab.namespace import Namespace
-from ovs_mcast.membership.sockets import Memberships
+from ovs_mcast.membership.device_groups import DeviceGroups
 from ovs_mcast.probe import PORT, Ready, respond, send, send_path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -122,7 +122,7 @@ def _respond(there: Connection, groups: list[str], **named: Any) -> None:
 
 
 def _hold(there: Connection, group: str) -> None:
-    with Memberships("eth0") as held:
+    with DeviceGroups("eth0") as held:
         held.join([IPAddress(group)])
         there.send(None)
         signal.pause()

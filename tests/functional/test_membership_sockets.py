@@ -16,7 +16,7 @@ from ovs_mcast.core.frames import ETHERTYPE_IPV4, decode_ethernet
 from ovs_mcast.errors import UnavailableError
 from ovs_mcast.lab import Lab
 from ovs_mcast.lab.namespace import wait_until
-from ovs_mcast.membership.sockets import Memberships
+from ovs_mcast.membership.device_groups import DeviceGroups
 from tests.functional.probing import call, holding, write
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
@@ -50,7 +50,7 @@ def test_every_segment_of_a_host_in_well_under_a_second(lab: Lab, first: str) ->
     wanted = groups(first, 4094)
 
     def join_and_leave() -> tuple[float, int, int, int]:
-        with Memberships("eth0") as held:
+        with DeviceGroups("eth0") as held:
             begun = time.monotonic()
             held.join(wanted)
             held.join(wanted[:100])  # again: nothing to do
@@ -98,7 +98,7 @@ def test_room_is_found_where_the_sysctl_leaves_less(lab: Lab) -> None:
     host = lab.add_linux_host()
 
     def join(number: int) -> int:
-        with Memberships("eth0") as held:
+        with DeviceGroups("eth0") as held:
             held.join(groups("239.1.0.0", number))
             return len([one for one in joined("eth0") if one.startswith("239.1.")])
 
@@ -117,7 +117,7 @@ def test_a_device_that_is_not_there(lab: Lab) -> None:
     host = lab.add_linux_host()
 
     def join_on(device: str) -> None:
-        with Memberships(device) as held:
+        with DeviceGroups(device) as held:
             held.join(groups("239.1.0.0", 30))
             subprocess.run(["ip", "link", "del", device], check=True)
             held.leave(groups("239.1.0.0", 30))

@@ -12,7 +12,7 @@ from netaddr import IPAddress
 from ovs_mcast.adapters.proc import joined
 from ovs_mcast.lab import Lab, LinuxHost
 from ovs_mcast.lab.namespace import link_batch
-from ovs_mcast.membership.sockets import Memberships
+from ovs_mcast.membership.device_groups import DeviceGroups
 from ovs_mcast.probe import send_path
 from tests.functional.probing import (
     CHECKOUT,
@@ -134,7 +134,7 @@ def test_a_socket_membership_hijacks_nothing(host: LinuxHost) -> None:
     sh(host, "ip route add 239.0.0.0/24 dev eth0")
 
     def join_and_look() -> tuple[bool, str]:
-        with Memberships("eth0") as held:
+        with DeviceGroups("eth0") as held:
             held.join([IPAddress(GROUP4)])
             return GROUP4 in joined("eth0"), send_path("eth0", GROUP4).verdict
 

@@ -237,18 +237,21 @@ def _carry_out(request: Mapping[str, Any]) -> None:
 def _count(result: Path) -> None:
     """At the end, write the processes that were started, and what went to the kernel and OVSDB."""
     import atexit  # noqa: PLC0415
+    from collections import Counter  # noqa: PLC0415
 
     from ovs_mcast.host import host  # noqa: PLC0415
     from ovs_mcast.setup import command  # noqa: PLC0415
+    from tests.functional.counting import with_counts  # noqa: PLC0415
 
-    hosts: list[host.Host] = []
+    spent: Counter[str] = Counter()
     processes: list[list[str]] = []
     names = vars(command)
     connect = names["connect"]
 
-    def remembered(*arguments: Any, **named: Any) -> host.Host:
-        hosts.append(connect(*arguments, **named))
-        return hosts[-1]
+    def connected(*arguments: Any, **named: Any) -> host.Host:
+        opened: host.Host = connect(*arguments, **named)
+        opened.backend = with_counts(opened.backend, spent)
+        return opened
 
     def heard(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "subprocess.Popen":
@@ -259,12 +262,12 @@ def _count(result: Path) -> None:
     def tell() -> None:
         seen = {
             "processes": processes,
-            "batches": sum(vars(one.backend.netlink)["batches"] for one in hosts),
-            "transactions": sum(vars(one.backend.ovsdb)["transactions"] for one in hosts),
+            "batches": spent["netlink batches"],
+            "transactions": spent["transactions"],
         }
         result.write_text(json.dumps(seen))
 
-    names["connect"] = remembered
+    names["connect"] = connected
     sys.addaudithook(heard)
     atexit.register(tell)
 

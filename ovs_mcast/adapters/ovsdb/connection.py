@@ -85,7 +85,6 @@ class Ovsdb:
     def __init__(self, remote: str, timeout: float = 30) -> None:
         self.remote = remote
         self._timeout = timeout
-        self.transactions = 0
         try:
             helper = idlutils.get_schema_helper(remote, "Open_vSwitch")
             for table, columns in rows.COLUMNS.items():
@@ -146,7 +145,6 @@ class Ovsdb:
 
         What it made of them is not looked at here: read ``ports`` again for ofport and error.
         """
-        self.transactions += 1
         try:
             with self._api.transaction(check_error=True, log_errors=False) as transaction:
                 transaction.add(_Changes(self._api, changes))

@@ -1,4 +1,4 @@
-"""rtnetlink messages, coded and decoded (rtnetlink(7)); nothing is sent here."""
+"""rtnetlink (rtnetlink(7)): client, event monitor, and messages encoded and decoded without I/O."""
 
-TABLES = {"main": 254, "local": 255}
+TABLES = {"default": 253, "main": 254, "local": 255}
 UNICAST, LOCAL = 1, 2  # RTN_UNICAST, RTN_LOCAL

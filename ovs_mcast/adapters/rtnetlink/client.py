@@ -1,6 +1,6 @@
 """Links, addresses, routes and route look-ups of this network namespace.
 
-Decides nothing: hands over what the kernel says, and sends what it is given in one batch.
+Returns what the kernel answers, and sends changes in one batch. Decides nothing.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from functools import lru_cache
 
 from netaddr import IPAddress
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ...core.changes import Change
 from ...core.items import Address, Route
-from ...core.observed import Link, RoutePath
+from ...core.observed import FibRoute, Link, RoutePath
 from ...errors import UnavailableError
+from ..polling import poll_until
 from . import decode, encode
 from .decode import (
     Answer,
     decode_address,
     decode_fib_match,
+    decode_fib_route,
     decode_group_routes,
     decode_link,
     decode_path,
@@ -31,12 +32,12 @@ from .decode import (
 )
 
 _RECEIVE_OCTETS = 64 << 20  # the answers of the largest batch, which the kernel queues at once
-_LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
+_LATE = 1.0  # seconds until the kernel has made the local route of an IPv6 address
 _GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
 
 
 class RefusedError(Exception):
-    """The kernel refused requests of a batch: ``errors`` are (position in it, errno)."""
+    """The kernel refused requests of a batch: ``errors`` are (position in the batch, errno)."""
 
     def __init__(self, errors: Sequence[tuple[int, int]]) -> None:
         super().__init__(os.strerror(errors[0][1]))
@@ -44,15 +45,25 @@ class RefusedError(Exception):
 
 
 class Netlink:
-    """One rtnetlink socket in the namespace of the thread that made it. Not thread-safe."""
+    """One rtnetlink socket, in the network namespace of the thread that opens it. Not thread-safe.
+
+    UnavailableError if no socket can be opened.
+    """
 
     def __init__(self) -> None:
-        self.batches = 0
         self._sequence = 0
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            raise UnavailableError("too many open files: raise `ulimit -n`") from None
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             self._socket.setsockopt(socket.SOL_SOCKET, option, _RECEIVE_OCTETS)
-        for option in (32, 33):  # SO_SNDBUFFORCE, SO_RCVBUFFORCE: past the sysctl, if we may
+        for option in (
+            32,
+            33,
+        ):  # SO_SNDBUFFORCE, SO_RCVBUFFORCE: past the sysctl, with CAP_NET_ADMIN
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, option, _RECEIVE_OCTETS)
             except PermissionError:
@@ -64,18 +75,18 @@ class Netlink:
         self._socket.close()
 
     def links(self) -> dict[str, Link]:
-        """Every device by name."""
+        """Return every device by name."""
         found = map(decode_link, self._exchange([encode.dump_request(RTM_GETLINK)]))
         return {link.name: link for link in found}
 
     def addresses(self) -> tuple[Address, ...]:
-        """Every address of every device, IPv4 and IPv6, in the kernel's order."""
+        """Return every address of every device, IPv4 and IPv6, in the kernel's order."""
         name = lru_cache(device_name)
         request = encode.dump_request(RTM_GETADDR)
         return tuple(decode_address(answer, name) for answer in self._exchange([request]))
 
     def group_routes(self) -> tuple[Route, ...]:
-        """The host routes to groups in tables main and local, each with its one device."""
+        """Return the host routes to groups in tables main and local, each with its one device."""
         name = lru_cache(device_name)
         request = encode.dump_request(RTM_GETROUTE)
         return tuple(
@@ -85,7 +96,7 @@ class Netlink:
         )
 
     def link(self, name: str) -> Link | None:
-        """One device; None if it is not there."""
+        """Return one device; None if it does not exist."""
         try:
             request = encode.link_request(socket.if_nametoindex(name))
         except OSError:
@@ -94,17 +105,27 @@ class Netlink:
         return next((decode_link(answer) for answer in found), None)
 
     def group_route(self, group: IPAddress) -> Route | None:
-        """The host route that takes a packet to the group; None if a wider one does, or none."""
-        request = encode.route_get_request(group)
-        found = self._exchange([request], tolerate=lambda _index, _code: True)
-        return next((route for answer in found if (route := decode_fib_match(answer))), None)
+        """Return the host route that a packet to the group takes; None if a wider route or none."""
+        matched = map(decode_fib_match, self._fib_match(group))
+        return next((route for route in matched if route is not None), None)
+
+    def fib_route(self, group: IPAddress) -> FibRoute | None:
+        """Return the route that an ordinary program's packet to the group takes.
+
+        The same as `ip route get fibmatch GROUP`; None without a route, or if the route forbids it.
+        """
+        return next(map(decode_fib_route, self._fib_match(group)), None)
+
+    def _fib_match(self, group: IPAddress) -> list[Answer]:
+        request = encode.fib_match_request(group)
+        return self._exchange([request], tolerate=lambda _index, _code: True)
 
     def look_up(
         self, groups: Sequence[IPAddress], source: IPAddress | None = None
     ) -> dict[str, RoutePath]:
-        """Where the kernel would send to each group, from any or from an explicit source.
+        """Return by which path the kernel would send to each group, from any or the given source.
 
-        The same look-up as `ip route get GROUP [from SOURCE]`.
+        The same as `ip route get GROUP [from SOURCE]`.
         """
         name = lru_cache(device_name)
         found = {str(group): RoutePath(None) for group in groups}
@@ -114,9 +135,9 @@ class Netlink:
         return found
 
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
-        """Make, replace or remove addresses and routes, all in one batch; RefusedError if any is.
+        """Add, replace or remove addresses and routes in one batch. RefusedError if one is refused.
 
-        What is gone already is as wanted, and, unless ``exclusive``, what is there already.
+        To remove a missing item is no error, nor, unless ``exclusive``, to add an existing one.
         """
         requests: list[bytearray] = []
         makes: list[tuple[int, bool]] = []
@@ -140,7 +161,7 @@ class Netlink:
         self._remove_late([changes[position] for position in missing], changes)
 
     def _remove_late(self, missing: Sequence[Change], changes: Sequence[Change]) -> None:
-        """Local routes of IPv6 addresses just made: a work queue makes them, a moment later."""
+        """Remove local routes of new IPv6 addresses, which a work queue adds a moment later."""
         made = {
             (change.item.device, change.item.address)
             for change in changes
@@ -153,12 +174,6 @@ class Netlink:
             and change.item.by_address
             and (change.item.device, change.item.destination) in made
         ]
-        removing = Retrying(
-            retry=retry_if_result(bool),
-            stop=stop_after_delay(_LATE),
-            wait=wait_fixed(0.01),
-            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-        )
 
         def remove() -> bool:
             left: set[int] = set()
@@ -170,17 +185,16 @@ class Netlink:
 
             self._exchange(requests, tolerate=tolerate)
             late[:] = [late[index] for index in left]
-            return bool(late)
+            return not late
 
-        removing(remove)
+        poll_until(remove, bool, _LATE, 0.01)
 
     def _exchange(
         self, requests: Sequence[bytearray], tolerate: Callable[[int, int], bool] | None = None
     ) -> list[Answer]:
-        """Send all requests in one datagram and gather the answers; RefusedError for errors."""
+        """Send all requests in one datagram and return the answers. RefusedError for errors."""
         if not requests:
             return []
-        self.batches += 1
         first = self._sequence + 1
         for request in requests:
             self._sequence += 1
@@ -205,7 +219,7 @@ class Netlink:
                     continue
                 if not answer.ends:
                     found.append(answer)
-                if answer.ends or not answer.multi:  # or the one answer of a look-up
+                if answer.ends or not answer.multi:  # a look-up has one answer
                     waiting.discard(answer.sequence)
                 if answer.code and not tolerate(answer.sequence - first, answer.code):
                     errors.append((answer.sequence - first, answer.code))
@@ -215,7 +229,10 @@ class Netlink:
 
 
 def _requests(change: Change) -> Iterator[tuple[bool, bytearray]]:
-    """A replaced item is removed first: the kernel replaces neither autojoin nor a device."""
+    """Encode a change; a replaced item is removed first.
+
+    The kernel can replace neither the autojoin flag nor the device.
+    """
     if change.action == "remove":
         yield False, _request(change.item, new=False)
         return

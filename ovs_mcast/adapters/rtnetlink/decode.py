@@ -1,14 +1,17 @@
-"""What the kernel answers, and tells unasked.
+"""Answers and notifications of the kernel, decoded into items.
 
-Thousands of routes come back at once, and only a few attributes of each are wanted: that is why
-pyroute2 does not decode them.
+Decoded here and not by pyroute2, for the time of a reconcile with nothing to do: to read 4,000
+routes took 26 ms, with pyroute2's IPRoute.get_routes 330 ms; decoding alone 22 ms, with pyroute2's
+rtmsg 190 ms (CPU time, medians of 7; pyroute2 0.9.7, Python 3.11). Of each
+route five attributes are needed.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from netaddr import IPAddress
@@ -22,7 +25,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import (
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from ...core.items import Address, Route
-from ...core.observed import Link, RoutePath
+from ...core.observed import FibRoute, Link, RoutePath
 from . import LOCAL, TABLES, UNICAST
 
 _ERROR, _DONE, _MULTI = 2, 3, 2  # NLMSG_ERROR, NLMSG_DONE, NLM_F_MULTI
@@ -31,12 +34,15 @@ _ERROR, _DONE, _MULTI = 2, 3, 2  # NLMSG_ERROR, NLMSG_DONE, NLM_F_MULTI
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VXLAN_PORT = 1, 2, 15
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_RT_PRIORITY, _IFA_PROTO = 1, 2, 8, 9, 11
-_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 6, 7, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
+_SCOPE_HOST = 254  # RT_SCOPE_HOST
+
+_TABLE_NAMES = {number: name for name, number in TABLES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One message from the kernel; ``code`` is an errno, 0 for an acknowledgement."""
+    """One message from the kernel."""
 
     kind: int
     sequence: int
@@ -45,17 +51,19 @@ class Answer:
 
     @property
     def ends(self) -> bool:
-        """Whether nothing more comes for its request: an error, an acknowledgement, the end."""
+        """True if no message follows for the request: an error, an acknowledgement, the end."""
         return self.kind in {_ERROR, _DONE}
 
     @property
     def code(self) -> int:
-        """The errno of an error, 0 for all else."""
-        return -int.from_bytes(self.body[:4], "little", signed=True) if self.kind == _ERROR else 0
+        """The errno of an error; 0 for an acknowledgement and every other message."""
+        if self.kind != _ERROR:
+            return 0
+        return -int.from_bytes(self.body[:4], sys.byteorder, signed=True)
 
 
 def answers(data: bytes) -> Iterator[Answer]:
-    """The messages of one datagram."""
+    """Split a datagram into its messages."""
     offset = 0
     while offset + 16 <= len(data):
         length, kind, flags, sequence = struct.unpack_from("=IHHI", data, offset)
@@ -64,7 +72,7 @@ def answers(data: bytes) -> Iterator[Answer]:
 
 
 def attributes(body: bytes, offset: int) -> dict[int, bytes]:
-    """Attributes by number, after a header of ``offset`` octets; nested ones as they came."""
+    """Return attributes by number, after a header of ``offset`` octets; nested ones undecoded."""
     found = {}
     while offset + 4 <= len(body):
         length, kind = struct.unpack_from("=HH", body, offset)
@@ -76,27 +84,27 @@ def attributes(body: bytes, offset: int) -> dict[int, bytes]:
 
 
 def number(value: bytes | None) -> int | None:
-    """An attribute as a number in the host's byte order; None if it is not there."""
-    return None if value is None else int.from_bytes(value, "little")
+    """Return an attribute as a number, which is in the host's byte order; None if missing."""
+    return None if value is None else int.from_bytes(value, sys.byteorder)
 
 
 def address(value: bytes | None) -> str | None:
-    """An attribute as an IP address in text; None if it is not there."""
+    """Return an attribute as an IP address in text; None if missing."""
     if value is None:
         return None
     return socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
 
 
 def device_name(index: int) -> str:
-    """The name of a device; one that is gone has one that no device has."""
+    """Return the device's name, or "if<index>" if it no longer exists."""
     try:
         return socket.if_indextoname(index)
     except OSError:
-        return f"if{index}"  # gone since the kernel named it
+        return f"if{index}"
 
 
 def decode_link(answer: Answer) -> Link:
-    """A device, from RTM_NEWLINK or RTM_DELLINK."""
+    """Decode the device of RTM_NEWLINK or RTM_DELLINK."""
     (flags,) = struct.unpack_from("=I", answer.body, 8)
     values = attributes(answer.body, 16)
     info = attributes(values.get(_IFLA_LINKINFO, b""), 0)
@@ -115,13 +123,13 @@ def decode_link(answer: Answer) -> Link:
 
 
 def decode_address(answer: Answer, name: Callable[[int], str]) -> Address:
-    """An address, from RTM_NEWADDR or RTM_DELADDR."""
+    """Decode the address of RTM_NEWADDR or RTM_DELADDR."""
     family, prefixlen, flags, _scope, index = struct.unpack_from("=BBBBI", answer.body)
     values = attributes(answer.body, 8)
     flags = number(values.get(_IFA_FLAGS)) or flags
     peer = address(values.get(_IFA_ADDRESS)) or ""
     local = address(values.get(_IFA_LOCAL)) or peer
-    # A point-to-point address has the peer in IFA_ADDRESS; it is an address of ours if a group.
+    # A point-to-point address has the peer in IFA_ADDRESS; if the peer is a group, it is ours.
     is_peer = local != peer and IPAddress(peer).is_multicast()
     return Address(
         device=name(index),
@@ -133,44 +141,72 @@ def decode_address(answer: Answer, name: Callable[[int], str]) -> Address:
         protocol=number(values.get(_IFA_PROTO)),
         tentative=bool(flags & IFA_F_TENTATIVE) and not flags & IFA_F_DADFAILED,
         duplicate=bool(flags & IFA_F_DADFAILED),
-        # In IPv4 the flag of temporary ones says secondary.
+        # In IPv4, the bit of IFA_F_TEMPORARY means secondary.
         passing=family == socket.AF_INET6 and bool(flags & (IFA_F_DEPRECATED | IFA_F_TEMPORARY)),
     )
 
 
 def decode_path(answer: Answer, name: Callable[[int], str]) -> tuple[str, RoutePath]:
-    """The destination of a look-up, and the way there."""
+    """Decode the answer to a look-up: the destination, and the path to it."""
     values = attributes(answer.body, 12)
     device, source = number(values.get(_RTA_OIF)), address(values.get(_RTA_PREFSRC))
     return address(values.get(_RTA_DST)) or "", RoutePath(name(device) if device else None, source)
 
 
 def decode_fib_match(answer: Answer) -> Route | None:
-    """The host route that a look-up found; of whatever type, the kernel says multicast of all."""
+    """Decode the host route that a look-up matched; None for any other route.
+
+    The route's type is unknown: the kernel answers "multicast" for all types.
+    """
     values = attributes(answer.body, 12)
     destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))
     if destination is None or answer.body[1] != 8 * len(destination):
         return None
-    table = number(values.get(_RTA_TABLE)) or answer.body[4]
     return Route(
         device=device_name(device) if device else "",
         destination=address(destination) or "",
         source=address(values.get(_RTA_PREFSRC)),
         metric=number(values.get(_RTA_PRIORITY)) or None,
-        table="local" if table == TABLES["local"] else "main",
+        table="local" if _table(answer, values) == TABLES["local"] else "main",
         protocol=answer.body[5] or None,
     )
 
 
+def decode_fib_route(answer: Answer) -> FibRoute:
+    """Decode the route that a look-up matched, of whatever length.
+
+    Unless a rule was added, the kernel keeps IPv4's tables local and main in one trie, and names it
+    main; a local route is then known by its scope, host.
+    """
+    family, bits, _, _, _table_octet, _protocol, scope, kind = answer.body[:8]
+    values = attributes(answer.body, 12)
+    device, table = number(values.get(_RTA_OIF)), _table(answer, values)
+    local = kind == LOCAL or (family == socket.AF_INET and scope == _SCOPE_HOST)
+    return FibRoute(
+        destination=address(values.get(_RTA_DST))
+        or ("0.0.0.0" if family == socket.AF_INET else "::"),
+        prefixlen=bits,
+        device=device_name(device) if device else None,
+        table="local" if local and table == TABLES["main"] else _TABLE_NAMES.get(table, str(table)),
+        local=local,
+        gateway=address(values.get(_RTA_GATEWAY)),
+    )
+
+
+def _table(answer: Answer, values: Mapping[int, bytes]) -> int:
+    """Return the number of a route's table: RTA_TABLE, else rtm_table."""
+    return number(values.get(_RTA_TABLE)) or answer.body[4]
+
+
 def decode_group_routes(answer: Answer, name: Callable[[int], str]) -> Iterable[Route]:
-    """The route of an RTM_NEWROUTE or RTM_DELROUTE, if it is a host route to a group."""
-    _family, bits, _, _, table, protocol, _scope, kind = struct.unpack_from("=8B", answer.body)
+    """Decode the route of RTM_NEWROUTE or RTM_DELROUTE if it is a host route to a group."""
+    _family, bits, _, _, _table_octet, protocol, _scope, kind = answer.body[:8]
     values = attributes(answer.body, 12)
     destination, device = values.get(_RTA_DST), number(values.get(_RTA_OIF))
-    table = number(values.get(_RTA_TABLE)) or table
+    table = _table(answer, values)
     main = (table, kind) == (TABLES["main"], UNICAST)
     metric = number(values.get(_RTA_PRIORITY)) or None
-    # Of type unicast: Open vSwitch takes no route of type multicast into its own table.
+    # Unicast, not multicast: Open vSwitch ignores routes of type multicast.
     kinds = {LOCAL} if metric is None else {LOCAL, UNICAST}
     local = table == TABLES["local"] and kind in kinds
     if not (main or local) or destination is None or not device or bits != 8 * len(destination):

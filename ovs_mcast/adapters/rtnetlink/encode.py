@@ -1,7 +1,7 @@
-"""What the kernel is asked.
+"""Requests to the kernel.
 
-Requests are coded by pyroute2, once for each shape of item: a batch of thousands is the same bytes
-with another group in them.
+pyroute2 encodes one template for each shape of item; the requests of a batch of thousands are the
+template with the group replaced.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ from . import LOCAL, TABLES, UNICAST
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000  # RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH
-_NO_DEVICE = 1 << 30  # the kernel answers ENODEV for this request alone
+_NO_DEVICE = 1 << 30  # fails with ENODEV, this request alone
 
-# Stands in a template for the group, in bytes that nothing else of a request can have.
+# Stands for the group in a template, in bytes that occur nowhere else in a request.
 _PLACEHOLDERS = {4: IPAddress("239.255.77.109"), 6: IPAddress("ff1e:6f76:736d:6361:7374::ef")}
 
 
 def dump_request(kind: int) -> bytearray:
-    """Everything of one kind, of all address families."""
+    """Ask for all items of one kind, of all address families."""
     return bytearray(struct.pack("=IHHIIB3x", 20, kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0, 0))
 
 
 def look_up_request(group: IPAddress, source: IPAddress | None) -> bytearray:
-    """A route look-up, as `ip route get GROUP [from SOURCE]`."""
+    """Ask for a path, as `ip route get GROUP [from SOURCE]`."""
     return _with_group(_look_up_template(group.version, str(source) if source else ""), group)
 
 
-def route_get_request(group: IPAddress) -> bytearray:
-    """The route that a packet takes, as `ip route get fibmatch GROUP`."""
+def fib_match_request(group: IPAddress) -> bytearray:
+    """Ask for the route that a packet takes, as `ip route get fibmatch GROUP`."""
     request = look_up_request(group, None)
     struct.pack_into("=I", request, 16 + 8, _LOOKUP_TABLE | _FIB_MATCH)  # rtm_flags
     return request
 
 
 def link_request(index: int) -> bytearray:
-    """One device, by its index (struct ifinfomsg)."""
+    """Ask for one device by its index (struct ifinfomsg)."""
     header = (32, RTM_GETLINK, NLM_F_REQUEST, 0, 0)
     return bytearray(struct.pack("=IHHIIBxHiII", *header, 0, 0, index, 0, 0))
 
 
 def address_request(item: Address, *, new: bool) -> bytearray:
-    """Make or remove an address; ``local`` set makes it the peer of that one."""
+    """Add or remove an address; with ``local``, as the peer of that address."""
     group = IPAddress(item.address)
     template = _address_template(
         group.version, _index(item.device), item.prefixlen, item.autojoin, item.metric,
@@ -75,7 +75,7 @@ def address_request(item: Address, *, new: bool) -> bytearray:
 
 
 def route_request(item: Route, *, new: bool) -> bytearray:
-    """Make or remove a host route."""
+    """Add or remove a host route."""
     group = IPAddress(item.destination)
     template = _route_template(
         group.version, _index(item.device), item.source, item.metric, item.table, item.protocol, new
@@ -84,7 +84,7 @@ def route_request(item: Route, *, new: bool) -> bytearray:
 
 
 def set_sequence(request: bytearray, sequence: int) -> None:
-    """Number a request; the kernel's answers bear the number."""
+    """Number a request; the kernel's answers carry the number."""
     struct.pack_into("=I", request, 8, sequence)
 
 
@@ -111,7 +111,7 @@ def _address_template(
     group = str(_PLACEHOLDERS[version])
     values: list[tuple[str, Any]] = [("IFA_LOCAL", local or group), ("IFA_ADDRESS", group)]
     if new:
-        # Nobody else can have the address of a group: there is nothing for DAD to detect.
+        # A group is no host's address: duplicate address detection has nothing to detect.
         flags = IFA_F_NODAD | IFA_F_NOPREFIXROUTE if version == 6 else 0
         values.append(("IFA_FLAGS", flags | (IFA_F_MCAUTOJOIN if autojoin else 0)))
         values += _given(IFA_RT_PRIORITY=metric, IFA_PROTO=protocol)
@@ -169,7 +169,7 @@ def _encoded(
 
 
 def _index(device: str) -> int:
-    """Asked each time: a device that was removed and made again has another."""
+    """Return the index, never cached: a device that is removed and made again has another."""
     try:
         return socket.if_nametoindex(device)
     except OSError:

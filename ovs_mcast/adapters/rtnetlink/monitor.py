@@ -1,6 +1,6 @@
-"""What happens to links, addresses, group routes, rules and memberships (rtnetlink(7)).
+"""Events of links, addresses, group routes, rules and memberships (rtnetlink(7)).
 
-A socket of its own, non-blocking, that only listens. Decides nothing.
+A separate non-blocking socket, which only receives. Decides nothing.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from .decode import (
     device_name,
 )
 
-# linux/rtnetlink.h: RTNLGRP_LINK, IPv4 addresses, routes and rules, and the same for IPv6; those of
-# memberships (RTNLGRP_IPV4_MCADDR, RTNLGRP_IPV6_MCADDR) came with Linux 6.14.
+# linux/rtnetlink.h: RTNLGRP_LINK; addresses, routes and rules of IPv4, then of IPv6. The groups of
+# memberships (RTNLGRP_IPV4_MCADDR, RTNLGRP_IPV6_MCADDR) exist from Linux 6.14.
 _GROUPS = (1, 5, 7, 8, 9, 11, 19)
 _NEW_GROUPS = (37, 38)
 _RTM_NEWRULE, _RTM_DELRULE, _RTM_NEWMULTICAST, _RTM_DELMULTICAST = 32, 33, 56, 57
@@ -43,7 +43,7 @@ _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 
 
 class NetlinkEvents(Closeable):
-    """The events of this network namespace, of which the kernel keeps about a mebibyte."""
+    """The events of this network namespace; the kernel queues about a mebibyte of events."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(
@@ -58,15 +58,15 @@ class NetlinkEvents(Closeable):
                 self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Close the socket."""
         self._socket.close()
 
     def read(self) -> list[KernelEvent]:
-        """What has happened since; routes that are no host routes to groups are left out."""
+        """Return the events since the last call; of routes, host routes to groups alone."""
         found: list[KernelEvent] = []
         while True:
             try:
@@ -84,7 +84,7 @@ class NetlinkEvents(Closeable):
 
 def _events(answer: Answer) -> Iterator[KernelEvent]:
     if answer.kind in {RTM_NEWLINK, RTM_DELLINK}:
-        if answer.body[0] == socket.AF_UNSPEC:  # not a bridge's word of its port
+        if answer.body[0] == socket.AF_UNSPEC:  # not a bridge's notification about its port
             (index,) = struct.unpack_from("=i", answer.body, 4)
             yield KernelEvent(decode_link(answer), answer.kind == RTM_DELLINK, index)
     elif answer.kind in {RTM_NEWADDR, RTM_DELADDR}:
