@@ -20,13 +20,13 @@ from ..host.connect import check_remote, rundir_of
 from ..membership.in_process import left_behind
 from .config_file import Configuration
 from .flow_metrics import FlowMetrics, dump_from
+from .log import Log
+from .log_format import FORMATS, for_people, for_programs
 from .loop import Agent
 from .metrics import Metrics
 from .metrics_server import parse_address
 from .observer import Observer
 from .prober import Prober
-from .records import FORMATS, Records
-from .spoken import Spoken
 
 LOG = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _run(
     overlay = configuration.read()
     notify = Notify()
     with ExitStack() as stack:
-        observers = [_teller(log, notify, verbose=verbose)]
+        observers: list[Observer] = [_log(log, notify, verbose=verbose)]
         app_module.require_net_admin()
         stack.enter_context(_alone(overlay.name, db))
         if address is not None:
@@ -115,12 +115,13 @@ def _run(
         running.run()
 
 
-def _teller(log: str, notify: Notify, *, verbose: bool) -> Observer:
-    if log == "text":
-        return Spoken(output.say, notify, verbose=verbose)
-    if log not in FORMATS:
-        raise ConfigurationError(f"{log!r} is none of text, keys, json", field="--log")
-    return Records(sys.stderr, time.time, notify.status, form=FORMATS[log], verbose=verbose)
+def _log(form: str, notify: Notify, *, verbose: bool) -> Log:
+    if form == "text":
+        return Log(for_people(output.say), notify.status, verbose=verbose)
+    if form not in FORMATS:
+        raise ConfigurationError(f"{form!r} is not text, keys or json", field="--log")
+    write = for_programs(sys.stderr, time.time, FORMATS[form])
+    return Log(write, notify.status, verbose=verbose)
 
 
 def _alone(name: str, db: str | None) -> Instance:

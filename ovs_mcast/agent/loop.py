@@ -56,7 +56,7 @@ class Agent(Closeable):
         notify: Notify | None = None,
         left_behind: Sequence[str] = (),
         respond: bool = False,
-        pace: Timings | None = None,
+        timings: Timings | None = None,
     ) -> None:
         self._configuration, self._overlay, self._db = configuration, overlay, db
         self._observers = list(observers)
@@ -66,7 +66,7 @@ class Agent(Closeable):
         self._path_wanted = True
         self._ready = False
         self._alive_at = 0.0
-        self._pacer = Scheduler(time.monotonic(), pace or Timings(), random.random)
+        self._scheduler = Scheduler(time.monotonic(), timings or Timings(), random.random)
         with ExitStack() as stack:
             self._signals = stack.enter_context(Signals())
             # Not the Host's: what is held is held while Open vSwitch is away.
@@ -101,13 +101,13 @@ class Agent(Closeable):
     def _turn(self) -> None:
         """Wait for what comes first: an event, or the time of the next look."""
         self._keep_alive()
-        due = self._pacer.due()
+        due = self._scheduler.due()
         if due > time.monotonic():
             self._tell(lambda observer: observer.waiting(due))
         found = self._sources.wait(min(due, self._next_alive()) - time.monotonic())
         for finding in found:
             self._take(finding)
-        if not self._signals.ended and time.monotonic() >= self._pacer.due():
+        if not self._signals.ended and time.monotonic() >= self._scheduler.due():
             self._look()
 
     def _take(self, finding: Trigger) -> None:
@@ -119,7 +119,7 @@ class Agent(Closeable):
         self._event(finding.kind, wakes=finding.wakes)
 
     def _event(self, kind: Kind, *, wakes: bool = False) -> None:
-        self._pacer.event(time.monotonic(), wakes=wakes)
+        self._scheduler.event(time.monotonic(), wakes=wakes)
         self._tell(lambda observer: observer.event(kind))
 
     def _reload(self, *, hangup: bool) -> None:
@@ -143,10 +143,10 @@ class Agent(Closeable):
 
     def _look(self) -> None:
         started = time.monotonic()
-        if not self._pacer.pending:
-            kind: Kind = "retry" if self._pacer.failing else "minute"
+        if not self._scheduler.pending:
+            kind: Kind = "retry" if self._scheduler.failing else "minute"
             self._tell(lambda observer: observer.event(kind))
-        self._pacer.began(started)
+        self._scheduler.began(started)
         try:
             with self._signals.looking():
                 host = self._connected()
@@ -163,7 +163,7 @@ class Agent(Closeable):
             self._failed(_defect(error), started)
             return
         ended = time.monotonic()
-        self._pacer.succeeded(ended)
+        self._scheduler.succeeded(ended)
         while self._left_behind:
             self._notify.discard(self._left_behind.pop())
         for finding in missed:
@@ -187,8 +187,8 @@ class Agent(Closeable):
 
     def _failed(self, error: OvsMcastError, started: float) -> None:
         ended = time.monotonic()
-        spell = self._pacer.failed(ended)
-        self._tell(lambda observer: observer.failed(error, ended - started, spell))
+        streak = self._scheduler.failed(ended)
+        self._tell(lambda observer: observer.failed(error, ended - started, streak))
 
     def _look_at_path(self) -> None:
         """Where one datagram goes in truth; the route look-ups of a look send none."""

@@ -39,13 +39,13 @@ from ..probe.reachability import Reachability
 from ..probe.verdict import SendPath
 from .flow_metrics import FlowMetrics
 from .metrics_server import Exposition
-from .observer import Failing, Kind, Quiet
+from .observer import FailureStreak, Kind, Observer
 
 _RESPONDERS = 256  # beyond which the responders of probes are one: "other"
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-class Metrics(Quiet, Closeable):
+class Metrics(Observer, Closeable):
     """An observer whose counts are scraped from ``address``, (IP address, port), until ``ended``.
 
     With None nothing is served: read ``registry``. UnavailableError where the port is taken.
@@ -136,7 +136,7 @@ class Metrics(Quiet, Closeable):
             self._segments.labels(self._overlay, joined_by, send_path).set(number)
         self._flows.seen = status.segments
 
-    def failed(self, error: OvsMcastError, seconds: float, spell: Failing) -> None:
+    def failed(self, error: OvsMcastError, seconds: float, streak: FailureStreak) -> None:
         """Count it, and what kind of failure it is."""
         self._reconciles.labels(self._overlay, "failed").inc()
         self._duration.labels(self._overlay).observe(seconds)

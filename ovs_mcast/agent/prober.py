@@ -15,7 +15,7 @@ from ..core.closeable import Closeable
 from ..core.model import Overlay
 from ..errors import OvsMcastError
 from ..probe import Reachability, send
-from .observer import Quiet
+from .observer import Observer
 from .responder import KEY_VARIABLE
 
 _COUNT, _INTERVAL, _TIMEOUT = 3, 0.1, 0.5
@@ -23,7 +23,7 @@ _FORGOTTEN = 30  # rounds without an answer
 _REMEMBERED = 256  # hosts of a group
 
 
-class Prober(Quiet, Closeable):
+class Prober(Observer, Closeable):
     """Every ``pause`` seconds one group is asked; ``tell`` is called in the thread."""
 
     def __init__(self, pause: float, tell: Callable[[Reachability], None]) -> None:

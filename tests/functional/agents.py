@@ -48,33 +48,33 @@ class Agent:
         """How often it said something."""
         return len(re.findall(pattern, self.said()))
 
-    def looks(self) -> int:
-        """How many times it looked."""
-        return self.count(r"(?m)^look: ")
+    def reconciles(self) -> int:
+        """How many times it reconciled."""
+        return self.count(r"(?m)^reconcile: ")
 
     def waits_for(self, pattern: str, times: int = 1) -> None:
         """Wait until it has said something so many times."""
         assert eventually(lambda: self.count(pattern) >= times, seconds=30), self.said()
 
     def settles(self) -> None:
-        """Wait until all is as wanted, by what it says itself, and nothing more is done."""
-        self.waits_for("as wanted, and seen to be")
+        """Wait until it reports that all is applied and verified, and is idle."""
+        self.waits_for("applied and verified")
         assert eventually(self._is_idle, seconds=30), self.said()
         self._read = len(self.said())
 
     def _is_idle(self) -> bool:
-        """Whether it waits, and nothing has happened since the last look, nor since this was asked.
+        """True if it is idle, and nothing happened since the last reconcile or call.
 
-        Until it says that it waits it may look at the send path, and not hear what has happened.
+        Until it logs `idle` it may measure the send path, and not read events.
         """
         before, self._before = self._before, self.said()
         lines = self._before.splitlines()
-        heard = [line for line in lines if line[:5] in {"look:", "event"}]
-        looked = bool(heard) and heard[-1].startswith("look:")
-        return before == self._before and looked and lines[-1].startswith("waits")
+        heard = [line for line in lines if line.startswith(("reconcile:", "event:"))]
+        reconciled = bool(heard) and heard[-1].startswith("reconcile:")
+        return before == self._before and reconciled and lines[-1] == "idle"
 
-    def puts_back(self, pattern: str = "put back|fine again", times: int = 1) -> None:
-        """Wait until it has repaired something since the last call, and all is as wanted."""
+    def puts_back(self, pattern: str = "put back|recovered", times: int = 1) -> None:
+        """Wait until it has repaired something since the last call, and all is verified."""
         assert eventually(
             lambda: len(re.findall(pattern, self.said()[self._read :])) >= times, seconds=40
         ), self.said()

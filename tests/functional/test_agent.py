@@ -104,7 +104,7 @@ def test_the_vtep_address_goes_and_comes(either: Node) -> None:
         agent.waits_for(f"{underlay} has no IPv4 address")
         agent.waits_for("event: retry", times=3)
         either.sh(f"ip address add {vtep}/24 dev {underlay}")
-        agent.puts_back("fine again")
+        agent.puts_back("recovered")
         assert agent.count("has no IPv4 address") == 1
         assert difference(before, either.state()) == []
 
@@ -129,7 +129,7 @@ def test_what_is_not_ours_brings_no_look(either: Node) -> None:
     """
     cookie = hex(ownership.cookie("default", vlan=100, vni=100, learned=True))
     with running(either) as agent:
-        looks = agent.looks()
+        reconciles = agent.reconciles()
         learned = "\n".join(
             f"cookie={cookie},table=20,priority=1,vlan_tci=0x64/0xfff,"
             f"dl_dst=02:00:00:00:{number >> 8:02x}:{number & 255:02x},actions=output:2"
@@ -147,7 +147,7 @@ def test_what_is_not_ours_brings_no_look(either: Node) -> None:
         )
         harm(either, "ip route del 239.0.0.1 dev $UNDERLAY")
         agent.puts_back("put back")
-        assert looks + 1 <= agent.looks() <= looks + 2
+        assert reconciles + 1 <= agent.reconciles() <= reconciles + 2
 
 
 def test_the_groups_are_held_by_the_agent(net: Net, either: Node) -> None:

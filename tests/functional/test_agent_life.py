@@ -151,7 +151,7 @@ def test_it_is_alone(system: Node) -> None:
         named = int(second.stderr.split("process ")[1].split()[0])
         inside = system.host.path(f"/proc/{named}/cmdline").read_bytes()
         assert b"warm.py" in inside  # what agents are forked from
-        assert agent.count("look: failed") == 0
+        assert agent.count("reconcile: failed") == 0
 
 
 # Its file
@@ -214,7 +214,7 @@ def test_a_burst_is_one_look(either: Node) -> None:
     h1 (kill -STOP; routes, flows and addresses go and come; kill -CONT)
     """
     with running(either) as agent:
-        looks = agent.looks()
+        reconciles = agent.reconciles()
         agent.send(signal.SIGSTOP)
         underlay = either.host.underlay
         for number in range(20):
@@ -227,7 +227,7 @@ def test_a_burst_is_one_look(either: Node) -> None:
         )
         agent.send(signal.SIGCONT)
         agent.puts_back("put back")
-        assert agent.looks() <= looks + 2
+        assert agent.reconciles() <= reconciles + 2
 
 
 def test_more_than_the_kernel_keeps(system: Node) -> None:
@@ -290,7 +290,7 @@ def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> N
             fresh.host.start_ovsdb()
         if gone != "ovsdb-server":
             fresh.host.start_vswitchd()
-        agent.puts_back("fine again")
+        agent.puts_back("recovered")
         if fresh.host.datapath == "system":
             assert wire.left() == []
 
@@ -401,11 +401,11 @@ def test_idle_it_does_nothing(either: Node) -> None:
     """
     with running(either) as agent:
         for _ in range(3):  # on a busy machine the last of what it did itself may come late
-            looks, ticks = agent.looks(), spent(agent.pid)
+            reconciles, ticks = agent.reconciles(), spent(agent.pid)
             time.sleep(4)  # the time that is looked at
-            if agent.looks() == looks:
+            if agent.reconciles() == reconciles:
                 break
-        assert agent.looks() == looks, agent.said()
+        assert agent.reconciles() == reconciles, agent.said()
         assert spent(agent.pid) - ticks <= 2
 
 
@@ -440,7 +440,7 @@ def test_what_systemd_is_told(system: Node) -> None:
         environment = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "400000"}
         agent = start(system, env=environment)
         first = until(told, "READY=1")
-        assert "STATUS=default: 2 segments as wanted" in first
+        assert "STATUS=default: 2 segments applied and verified" in first
         assert "WATCHDOG=1" in first
         assert_true(system)
         until(told, "WATCHDOG=1")

@@ -16,7 +16,7 @@ from ovs_mcast.agent import metrics_server
 from ovs_mcast.agent.flow_metrics import FlowMetrics
 from ovs_mcast.agent.metrics import Metrics
 from ovs_mcast.agent.metrics_server import Exposition, parse_address
-from ovs_mcast.agent.observer import Failing
+from ovs_mcast.agent.observer import FailureStreak
 from ovs_mcast.core import ownership
 from ovs_mcast.core.changes import Change
 from ovs_mcast.core.items import Bridge, Route
@@ -124,7 +124,7 @@ def test_a_look_that_ended_well_is_counted(metrics: Metrics) -> None:
 
 def test_a_look_that_failed_is_counted_by_its_class(metrics: Metrics) -> None:
     metrics.reconciled(STATUS, 0.1, ())
-    metrics.failed(UnavailableError("Open vSwitch is away"), 0.5, Failing(1, 0.5, 0.1))
+    metrics.failed(UnavailableError("Open vSwitch is away"), 0.5, FailureStreak(1, 0.5, 0.1))
     metrics.refused(ConfigurationError("no"))
     seen = scraped(metrics)
     assert seen["ovs_mcast_healthy{}"] == 0
