@@ -7,6 +7,7 @@ an event misjudged here would need, the look of every minute finds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..core import ownership
 from ..core.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Watched
@@ -114,8 +115,11 @@ class EventFilter:
         sure = before is not None and before.tentative and not gone and not address.tentative
         return Trigger("address", came_up=sure)
 
-    def entry(self, event: EntryEvent) -> Trigger | None:
-        """An entry of Open vSwitch's run directory, or of the one that holds that."""
+    def entry(self, event: EntryEvent, rundir: Path) -> Trigger | None:
+        """Filter an entry of Open vSwitch's run directory, or of its parent."""
+        if event.directory != rundir:
+            at = (event.directory, event.name) == (rundir.parent, rundir.name)
+            return Trigger("vswitchd", wakes=True) if at else None
         name = event.name
         # Made after its pid file, which every ovs-appctl opens for writing.
         daemon = name.startswith(("ovs-vswitchd.", "ovsdb-server.")) and name.endswith(".ctl")

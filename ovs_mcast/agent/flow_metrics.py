@@ -20,42 +20,31 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..adapters import proc
-from ..adapters.openflow import OpenFlow, OpenFlowError
 from ..core import ownership
 from ..core import traffic as traffic_module
-from ..core.items import Bridge
 from ..core.model import Overlay
 from ..core.status import SegmentStatus
 from ..core.traffic import Traffic
-from ..errors import UnavailableError
+from ..host.platform import CountedFlows
 
 _FRESH = 2.0  # seconds for which one dump answers all who ask
 _PATIENCE = 5  # seconds that a dump may take; a scrape has 10 by default
-_VERSIONS = ("OpenFlow14", "OpenFlow15")
 
 Dump = Callable[[Overlay], list[str] | None]
 
 
-def dump_from(rundir: Path) -> Dump:
-    """How the flows of an overlay's tunnel bridge are read; None where they cannot be."""
-    openflow = OpenFlow(rundir)
+def dump_from(counted_flows: CountedFlows) -> Dump:
+    """Return a function that dumps the flows of an overlay's tunnel bridge."""
 
     def dump(overlay: Overlay) -> list[str] | None:
         cookie = ownership.cookie(overlay.name)
-        for version in _VERSIONS:
-            bridge = Bridge(overlay.tunnel_bridge, overlay.datapath, protocols=(version,))
-            try:
-                return openflow.dump_counted(bridge, cookie, ownership.OVERLAY_MASK, _PATIENCE)
-            except (OpenFlowError, UnavailableError):
-                continue
-        return None
+        return counted_flows(overlay.tunnel_bridge, cookie, ownership.OVERLAY_MASK, _PATIENCE)
 
     return dump
 

@@ -24,7 +24,7 @@ class Signals(Closeable):
     def __init__(self) -> None:
         self.ended = False
         self._again = False
-        self._looking = False
+        self._reconciling = False
         self._reader, self._writer = socket.socketpair()
         for end in (self._reader, self._writer):
             end.setblocking(False)
@@ -56,29 +56,29 @@ class Signals(Closeable):
         return again
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
+    def reconciling(self) -> Iterator[None]:
         """A look is under way: a signal to end waits a moment for it, then raises Interrupted.
 
         A plan can be interrupted after any change; the next run converges.
         """
-        self._looking = True
+        self._reconciling = True
         try:
             if self.ended:
                 raise Interrupted
             yield
         finally:
-            self._looking = False
+            self._reconciling = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         if number == signal.SIGHUP:
             self._again = True
         elif number == signal.SIGALRM:
-            if self._looking and self.ended:
+            if self._reconciling and self.ended:
                 raise Interrupted
-        elif self.ended and self._looking:
+        elif self.ended and self._reconciling:
             raise Interrupted
         else:
             self.ended = True
-            if self._looking:
+            if self._reconciling:
                 signal.setitimer(signal.ITIMER_REAL, _GRACE)

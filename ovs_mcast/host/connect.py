@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from .. import probe
 from ..adapters import openflow, proc, vswitchd
+from ..adapters.flow_monitor import FlowEvents
+from ..adapters.inotify import Inotify
 from ..adapters.ovsdb import connection
 from ..adapters.rtnetlink import client
-from ..errors import ConfigurationError
+from ..adapters.rtnetlink.monitor import NetlinkEvents
+from ..core.events import Watched
+from ..core.items import Bridge
+from ..errors import ConfigurationError, UnavailableError
 from ..membership import in_process, keeper
 from ..membership import sockets as sockets_module
 from .backend import Backend, Holding
 from .host import Host
+from .platform import Platform
 
 
 def connect(
@@ -40,6 +48,24 @@ def connect(
 _REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 
+def this_platform(db: str | None, store: in_process.Store | None = None) -> Platform:
+    """Return what an agent has of this machine; ``store`` keeps duplicates of its sockets."""
+    rundir = rundir_of(db)
+    keepers = in_process.InProcessKeepers(rundir, store)
+    flows = openflow.OpenFlow(rundir)
+
+    def connected() -> Backend:
+        return replace(open_backend(db, None, "keeper"), keeper=keepers.keeper)
+
+    def counted_flows(bridge: str, cookie: int, mask: int, patience: int) -> list[str] | None:
+        try:
+            return flows.dump_counted_by_name(bridge, cookie, mask, patience)
+        except (openflow.OpenFlowError, UnavailableError):
+            return None
+
+    return Platform(rundir, keepers, connected, NetlinkEvents, Inotify, counted_flows)
+
+
 def open_backend(db: str | None, rundir: str | Path | None, holding: Holding) -> Backend:
     """The Open vSwitch and the namespace of the caller; see host.connect."""
     if holding not in get_args(Holding):
@@ -49,6 +75,10 @@ def open_backend(db: str | None, rundir: str | Path | None, holding: Holding) ->
     with vswitchd.Vswitchd(sockets):
         rows = connection.Ovsdb(db or f"unix:{sockets}/db.sock")
     threads = in_process.InProcessKeepers(sockets)
+
+    def flow_events(bridge: Bridge, watched: Sequence[Watched]) -> FlowEvents:
+        return FlowEvents(sockets, bridge.name, watched, openflow.version_of(bridge))
+
     return Backend(
         ovsdb=rows,
         openflow=openflow.OpenFlow(sockets),
@@ -59,6 +89,7 @@ def open_backend(db: str | None, rundir: str | Path | None, holding: Holding) ->
         is_member=proc.is_member,
         memberships=sockets_module.Memberships,
         send_path=probe.send_path,
+        flow_events=flow_events,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         hand_over=threads.hand_over,
         let_go=threads.close,

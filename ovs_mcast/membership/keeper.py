@@ -23,6 +23,7 @@ from netaddr import IPAddress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
 from ..adapters import unix_socket
+from ..core.closeable import Closeable
 from ..core.items import GroupMembership
 from ..errors import UnavailableError
 from . import keeper_process
@@ -45,6 +46,22 @@ class Found:
     index: int
     groups: tuple[str, ...]
     refused: int  # an errno, of a group that was to be joined or left
+
+
+@dataclass(frozen=True)
+class ProcessEnd(Closeable):
+    """A pidfd (pidfd_open(2)): readable once the process has ended."""
+
+    pid: int
+    descriptor: int
+
+    def fileno(self) -> int:
+        """For select."""
+        return self.descriptor
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
 
 
 Start = Callable[[str, socket.socket, Memberships, GroupMembership], None]
@@ -141,6 +158,15 @@ class Keeper:
         """
         if len(self._names()) > 1:
             self._end_others(next((name for name, _found in self._found()), ""))
+
+    def process_end(self) -> ProcessEnd | None:
+        """Open the end of the keeper's process; None if no process but an agent's holds groups."""
+        found = self.look()
+        if found is None or found.stays:
+            return None
+        with suppress(OSError):  # in another process namespace, or just ended
+            return ProcessEnd(found.pid, os.pidfd_open(found.pid))
+        return None
 
     def end(self) -> None:
         """End the keeper, if one runs, and leave no file of it."""
