@@ -38,7 +38,7 @@ from ..errors import ConfigurationError, OvsMcastError
 from ..probe.reachability import Reachability
 from ..probe.verdict import SendPath
 from .flow_metrics import FlowMetrics
-from .metrics_server import Exposition
+from .metrics_server import MetricsServer
 from .observer import FailureStreak, Kind, Observer
 
 _RESPONDERS = 256  # beyond which the responders of probes are one: "other"
@@ -59,7 +59,7 @@ class Metrics(Observer, Closeable):
         self._make()
         ProcessCollector(registry=self.registry)
         self.registry.register(flows)
-        self._server = Exposition(address, self.registry) if address else None
+        self._server = MetricsServer(address, self.registry) if address else None
 
     def _make(self) -> None:
         self._wanted = self._gauge("segments_wanted", "Segments of the configuration.")

@@ -29,7 +29,12 @@ _COMMAND = (sys.executable, "-m", "ovs_mcast.agent")
 _WHERE = "127.0.0.1:9417"
 _SCRAPE = (
     "import sys, urllib.request as r;"
-    f"sys.stdout.buffer.write(r.urlopen('http://{_WHERE}/metrics', timeout=20).read())"
+    "sys.stdout.buffer.write(r.urlopen(f'http://{sys.argv[1]}/metrics', timeout=20).read())"
+)
+_TAKEN = (
+    "import socket, subprocess, sys;"
+    "taken = socket.create_server(('127.0.0.1', 9417));"
+    "sys.exit(subprocess.run(sys.argv[1:]).returncode)"
 )
 
 
@@ -45,9 +50,9 @@ def configured(host: Host, directory: Path) -> str:
     return str(path)
 
 
-def scraped(host: Host) -> dict[str, float]:
+def scraped(host: Host, where: str = _WHERE) -> dict[str, float]:
     """Each sample by its name and labels, less `overlay`; nothing where nobody answers."""
-    done = host.run(sys.executable, "-c", _SCRAPE, check=False)
+    done = host.run(sys.executable, "-c", _SCRAPE, where, check=False)
     samples = {}
     for family in text_string_to_metric_families(done.stdout):
         for sample in family.samples:
@@ -134,7 +139,26 @@ def test_where_it_cannot_serve_it_says_so_and_touches_nothing(lab: Lab, tmp_path
         )
         assert (done.returncode, "--metrics" in done.stderr) == (status, True), done.stderr
         assert "Traceback" not in done.stderr
+    taken = host.run(
+        sys.executable, "-c", _TAKEN, *_COMMAND, "--config", config, "--metrics", _WHERE,
+        env=_PACKAGE, check=False,
+    )  # fmt: skip
+    assert taken.returncode == 5, taken.stderr
+    assert f"--metrics {_WHERE}: another program listens there: choose" in taken.stderr
     assert "br-mcast" not in host.vsctl("list-br")
+
+
+def test_it_serves_ipv6(lab: Lab, tmp_path: Path) -> None:
+    """An address in brackets is served, and no IPv4 address with it; it ends with the agent.
+
+    h1 (agent --metrics [::1]:9417)
+    """
+    host = lab.add_host(kind="dummy")
+    given = ("--config", configured(host, tmp_path), "--metrics", "[::1]:9417")
+    with agent(host, *given):
+        assert eventually(lambda: scraped(host, "[::1]:9417").get("healthy{}") == 1, seconds=40)
+        assert scraped(host) == {}
+    assert scraped(host, "[::1]:9417") == {}
 
 
 def test_the_agent_needs_no_more_than_the_unit_gives_it(lab: Lab, tmp_path: Path) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ovs_mcast.agent import metrics_server
 from ovs_mcast.agent.flow_metrics import FlowMetrics
 from ovs_mcast.agent.metrics import Metrics
-from ovs_mcast.agent.metrics_server import Exposition, parse_address
+from ovs_mcast.agent.metrics_server import MetricsServer, parse_address
 from ovs_mcast.agent.observer import FailureStreak
 from ovs_mcast.core import ownership
 from ovs_mcast.core.changes import Change
@@ -217,9 +218,8 @@ def test_two_in_one_process_do_not_meet(metrics: Metrics, switch: Switch) -> Non
     assert "ovs_mcast_events_total{kind=link}" not in scraped(metrics)
 
 
-def test_no_thread_and_no_socket_is_left(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a client is connected that says nothing, which is not waited for."""
-    monkeypatch.setattr(metrics_server._Handler, "timeout", 3600)
+def test_no_thread_and_no_socket_is_left(switch: Switch) -> None:
+    """The end does not wait for a client that says nothing; its thread ends with the connection."""
     before = threading.enumerate()
     served = Metrics(LOOPBACK, FlowMetrics(switch.dump))
     assert served._server is not None
@@ -228,14 +228,15 @@ def test_no_thread_and_no_socket_is_left(switch: Switch, monkeypatch: pytest.Mon
         idle.send(b"GET ")
         assert eventually(lambda: len(threading.enumerate()) == len(before) + 2)
         served.ended()
-    assert threading.enumerate() == before
+        assert len(threading.enumerate()) == len(before) + 1
+    assert eventually(lambda: threading.enumerate() == before, seconds=4)
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
         pass
 
 
 def test_a_port_that_is_taken_is_said(switch: Switch) -> None:
     flows = FlowMetrics(switch.dump)
-    with Exposition(LOOPBACK, Metrics(None, flows).registry) as first:
+    with MetricsServer(LOOPBACK, Metrics(None, flows).registry) as first:
         with pytest.raises(UnavailableError, match=rf"--metrics 127.0.0.1:{first.port}: another"):
             Metrics(("127.0.0.1", first.port), flows)
         with pytest.raises(UnavailableError, match="no device has the address"):
@@ -245,10 +246,41 @@ def test_a_port_that_is_taken_is_said(switch: Switch) -> None:
 def test_it_listens_on_ipv6(switch: Switch) -> None:
     registry = Metrics(None, FlowMetrics(switch.dump)).registry
     with (
-        Exposition(("::1", 0), registry) as server,
+        MetricsServer(("::1", 0), registry) as server,
         urllib.request.urlopen(f"http://[::1]:{server.port}/", timeout=10) as answer,
     ):
         assert b"ovs_mcast_build_info" in answer.read()
+
+
+def test_all_ipv6_addresses_are_not_those_of_ipv4(switch: Switch) -> None:
+    """[::] serves IPv6 alone: 0.0.0.0 is another address to choose."""
+    registry = Metrics(None, FlowMetrics(switch.dump)).registry
+    with MetricsServer(("::", 0), registry) as server:
+        address = ("127.0.0.1", server.port)
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(address):
+            pass
+
+
+def test_idle_it_does_not_wake(switch: Switch) -> None:
+    """A server that nobody asks switches to no thread of its own."""
+    with MetricsServer(LOOPBACK, Metrics(None, FlowMetrics(switch.dump)).registry) as server:
+        task = next(t for t in threading.enumerate() if t.name == "metrics").native_id
+        url = f"http://127.0.0.1:{server.port}/"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            answer.read()
+        assert eventually(lambda: rests(task))
+
+
+def rests(task: int | None) -> bool:
+    """Whether a thread did not run for a second and a half."""
+    status = Path(f"/proc/self/task/{task}/status")
+
+    def switches() -> str:
+        return next(one for one in status.read_text().splitlines() if one.startswith("voluntary"))
+
+    before = switches()
+    time.sleep(1.5)  # the time that is measured
+    return switches() == before
 
 
 @pytest.mark.parametrize(
