@@ -41,7 +41,7 @@ class Observer:
         """Take the wanted overlay: called at the start, and when the configuration changed."""
 
     def refused(self, error: ConfigurationError) -> None:
-        """A new configuration is invalid; the overlay wanted before is still wanted."""
+        """A new configuration is refused; the overlay wanted before is still wanted."""
 
     def event(self, kind: Kind) -> None:
         """An event affects the overlay: a reconcile follows."""

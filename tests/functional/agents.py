@@ -1,4 +1,4 @@
-"""An agent on a host of the lab, what it said, and whether the overlay is as it is to be."""
+"""An agent on a host of the lab, its log, and whether the overlay is applied."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ class Agent:
         self.pid = run.pid
 
     def said(self) -> str:
-        """All that it said on stderr."""
+        """Return its stderr."""
         return self._run.said()
 
     def count(self, pattern: str) -> int:
-        """How often it said something."""
+        """Return how often a pattern is in its stderr."""
         return len(re.findall(pattern, self.said()))
 
     def reconciles(self) -> int:
-        """How many times it reconciled."""
+        """Return how many times it reconciled."""
         return self.count(r"(?m)^reconcile: ")
 
     def waits_for(self, pattern: str, times: int = 1) -> None:
-        """Wait until it has said something so many times."""
+        """Wait until a pattern is there so many times."""
         assert eventually(lambda: self.count(pattern) >= times, seconds=30), self.said()
 
     def settles(self) -> None:
@@ -107,7 +107,7 @@ _STARTED: list[Agent] = []
 
 
 def assert_true(node: Node) -> None:
-    """Setup finds nothing to change: everything is in place, and read back."""
+    """Assert that setup finds nothing to change."""
     found = node.setup("--config", CONFIG, "--dry-run")
     assert (found.status, found.stdout and found.changes) == (0, []), found
 
@@ -123,7 +123,7 @@ def write(node: Node, text: str) -> None:
 def start(
     node: Node, *options: str, env: Mapping[str, str] | None = None, program: str = PROGRAM
 ) -> Agent:
-    """Start an agent that says everything, with the configuration that is there."""
+    """Start a verbose agent with the present configuration."""
     arguments = ("--config", CONFIG, "-v", *options)
     agent = Agent(node, node.start(*arguments, env=env, program=program))
     _STARTED.append(agent)

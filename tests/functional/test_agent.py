@@ -1,4 +1,4 @@
-"""The agent keeps an overlay true: whatever happens is put back, by events, long before a minute.
+"""The agent keeps an overlay applied: events bring repairs long before the minute's resync.
 
 h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 """
@@ -93,7 +93,7 @@ def test_an_address_is_put_back(system: Node, method: str) -> None:
 
 
 def test_the_vtep_address_goes_and_comes(either: Node) -> None:
-    """Without an address to send from it tries on, says so once, and is fine when it is back.
+    """Without a source address it retries, reports that once, and recovers with the address.
 
     h1 (ip address del; later add)
     """
@@ -110,7 +110,7 @@ def test_the_vtep_address_goes_and_comes(either: Node) -> None:
 
 
 def test_the_local_route_of_ipv6(ipv6: Node) -> None:
-    """An IPv6 group as an address of somebody's: after detection its local route is not ours.
+    """An IPv6 group whose local route goes: the agent restores it.
 
     h1 (fd00::…, group ff05::7:1; the address goes and comes back)
     """
@@ -122,8 +122,8 @@ def test_the_local_route_of_ipv6(ipv6: Node) -> None:
         assert difference(before, ipv6.state()) == []
 
 
-def test_what_is_not_ours_brings_no_look(either: Node) -> None:
-    """Devices, routes, ports and learned flows of others, by the hundred: no look for any of them.
+def test_what_is_not_ours_brings_no_reconcile(either: Node) -> None:
+    """Hundreds of devices, routes, ports and learned flows of others: no reconcile for any.
 
     h1 (much happens that is not ours; then a route of ours goes)
     """
@@ -151,7 +151,7 @@ def test_what_is_not_ours_brings_no_look(either: Node) -> None:
 
 
 def test_the_groups_are_held_by_the_agent(net: Net, either: Node) -> None:
-    """It takes over from a keeper, holds by itself, and leaves a keeper: no group is ever left.
+    """It takes over from a keeper, holds the groups, and leaves a keeper: no group is left.
 
     h1 (setup's keeper; agent; keeper) ─ port of the switch: no leave
     """

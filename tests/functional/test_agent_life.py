@@ -1,4 +1,4 @@
-"""The agent as a process: begun and ended, alone, with its file, with daemons that come and go.
+"""The agent as a process: start and end, its file, daemons that come and go.
 
 h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 """
@@ -48,7 +48,7 @@ SEED = 20260101
 
 @pytest.fixture(params=["system", "netdev"])
 def fresh(request: pytest.FixtureRequest, net: Net) -> Node:
-    """A host of each kind that nobody else gets: with its daemons, its devices are made anew."""
+    """A host of each kind for this test alone: with its daemons, its devices are made anew."""
     kinds: dict[str, Kind] = {"system": "dummy", "netdev": "netdev"}
     return net.node(kinds[request.param])
 
@@ -90,10 +90,10 @@ def test_it_ends_while_it_waits_for_open_vswitch(system: Node) -> None:
 
 
 @pytest.mark.parametrize("daemon", ["ovs-vswitchd", "ovsdb-server"])
-def test_it_ends_while_a_look_hangs(system: Node, daemon: str) -> None:
-    """A daemon that is stopped, not gone, answers nothing: the look is cut short; status 0.
+def test_it_ends_while_a_reconcile_hangs(system: Node, daemon: str) -> None:
+    """A stopped daemon does not answer: the reconcile is cut short; status 0.
 
-    h1 (kill -STOP; agent looks; SIGTERM)
+    h1 (kill -STOP; agent reconciles; SIGTERM)
     """
     write(system, configuration(system))
     agent = start(system)
@@ -140,7 +140,7 @@ def test_without_the_privilege(system: Node) -> None:
 
 
 def test_it_is_alone(system: Node) -> None:
-    """A second one for the same overlay says who keeps it, status 5; one for another does not.
+    """A second agent for the same overlay names the first one and ends with status 5.
 
     h1 (two agents; then one for another overlay)
     """
@@ -172,7 +172,7 @@ def test_its_file_changes(either: Node) -> None:
 
 
 def test_a_bad_file_is_refused(system: Node) -> None:
-    """The old one is kept, and still true; it is said once for each fault, and a good one is taken.
+    """The old one stays applied; each fault is reported once; a valid file is taken.
 
     h1 (bad file; SIGHUP twice; a route goes; good file)
     """
@@ -208,8 +208,8 @@ def test_another_name_is_refused(system: Node) -> None:
 # Bursts
 
 
-def test_a_burst_is_one_look(either: Node) -> None:
-    """A hundred events that come while it is stopped are one look, and their echo one more.
+def test_a_burst_is_one_reconcile(either: Node) -> None:
+    """A hundred events while it is stopped bring one reconcile, and their echo one more.
 
     h1 (kill -STOP; routes, flows and addresses go and come; kill -CONT)
     """
@@ -231,7 +231,7 @@ def test_a_burst_is_one_look(either: Node) -> None:
 
 
 def test_more_than_the_kernel_keeps(system: Node) -> None:
-    """Events that were lost are not missed: everything is looked at.
+    """Lost events are not missed: everything is reconciled.
 
     h1 (kill -STOP; 20,000 addresses and a route of ours; kill -CONT)
     """
@@ -253,7 +253,7 @@ def test_more_than_the_kernel_keeps(system: Node) -> None:
 
 
 def test_it_waits_for_open_vswitch(fresh: Node) -> None:
-    """Started before Open vSwitch, as at boot: it says so, once, and builds when that is there.
+    """Started before Open vSwitch, as at boot: it reports that once, and builds when it runs.
 
     h1 (no daemons; agent; daemons)
     """
@@ -273,7 +273,7 @@ def test_it_waits_for_open_vswitch(fresh: Node) -> None:
 
 @pytest.mark.parametrize("gone", ["ovs-vswitchd", "ovsdb-server", "both"])
 def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> None:
-    """Failures are said once; the groups are held on; all is in place soon after they are back.
+    """Failures are reported once; the groups stay held; all is repaired once they are back.
 
     h1 (kill -9; tries; started again) ─ port of the switch: no leave
     """
@@ -296,7 +296,7 @@ def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> N
 
 
 def test_setup_beside_it(either: Node) -> None:
-    """Setup may run, for the same and for another: what the agent is to keep is put back.
+    """Setup may run with the same segments or others: the agent restores its own.
 
     h1 (agent; setup with the same; setup with other segments)
     """
@@ -313,7 +313,7 @@ def test_setup_beside_it(either: Node) -> None:
 
 
 def test_a_teardown_beside_it(system: Node) -> None:
-    """Whoever tears down what an agent keeps gets it back: the agent is to be ended first.
+    """A teardown beside an agent is undone: end the agent first.
 
     h1 (agent; setup --teardown)
     """
@@ -366,10 +366,10 @@ def test_killed_and_begun_again(system: Node) -> None:
         assert members(system) == {"239.0.0.1", "239.0.0.2"}
 
 
-def test_a_defect_beside_a_look_does_not_end_it(system: Node) -> None:
-    """What nobody thought of is told as what it is; the overlay is kept, the path looked at again.
+def test_a_defect_in_the_follow_up_does_not_end_it(system: Node) -> None:
+    """An unexpected exception is a reported defect; the overlay is kept, the path measured later.
 
-    h1 (agent whose first look at the send path raises; a route goes; eth0 down and up)
+    h1 (agent whose first measurement of the send path raises; a route goes; eth0 down and up)
     """
     write(system, configuration(system))
     agent = start(system, program=DEFECTIVE)
@@ -384,7 +384,7 @@ def test_a_defect_beside_a_look_does_not_end_it(system: Node) -> None:
     assert agent.ends().status == 0
 
 
-# Idle, and what systemd is told
+# Idle, and what systemd is notified of
 
 
 def spent(process: int) -> int:
@@ -395,14 +395,14 @@ def spent(process: int) -> int:
 
 
 def test_idle_it_does_nothing(either: Node) -> None:
-    """No look, no event, and no turn of any thread that takes processor time worth counting.
+    """No reconcile, no event, and next to no processor time.
 
     h1 (agent; nothing happens)
     """
     with running(either) as agent:
         for _ in range(3):  # on a busy machine the last of what it did itself may come late
             reconciles, ticks = agent.reconciles(), spent(agent.pid)
-            time.sleep(4)  # the time that is looked at
+            time.sleep(4)  # the time that is measured
             if agent.reconciles() == reconciles:
                 break
         assert agent.reconciles() == reconciles, agent.said()
@@ -411,7 +411,7 @@ def test_idle_it_does_nothing(either: Node) -> None:
 
 @contextmanager
 def systemd(node: Node) -> Iterator[socket.socket]:
-    """A datagram socket of the host, at /run/notify, where systemd would be told."""
+    """A datagram socket of the host, at /run/notify, in place of systemd's."""
     path = node.host.path("/run/notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(path))
@@ -423,14 +423,14 @@ def systemd(node: Node) -> Iterator[socket.socket]:
 
 
 def until(told: socket.socket, word: str) -> list[str]:
-    """What systemd is told, up to this word."""
+    """Return what systemd is notified of, up to this word."""
     heard: list[str] = []
     while not any(line.startswith(word) for line in heard[-1:]):
         heard += told.recv(4096).decode().splitlines()[:1]
     return heard
 
 
-def test_what_systemd_is_told(system: Node) -> None:
+def test_what_systemd_is_notified_of(system: Node) -> None:
     """READY=1 once all is as wanted, RELOADING=1 and READY=1 again, WATCHDOG=1 in time, STOPPING=1.
 
     h1 (agent with NOTIFY_SOCKET and WATCHDOG_USEC; SIGHUP; SIGTERM)
@@ -461,7 +461,7 @@ def test_what_systemd_is_told(system: Node) -> None:
 
 
 def test_metrics_and_records(system: Node) -> None:
-    """--metrics is served while it runs, and --log json says the same in lines for programs.
+    """--metrics is served while it runs, and --log json writes lines for programs.
 
     h1 (agent --metrics 127.0.0.1:9417 --log json; a bad address; a bad name of a log)
     """

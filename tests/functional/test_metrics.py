@@ -51,7 +51,7 @@ def configured(host: Host, directory: Path) -> str:
 
 
 def scraped(host: Host, where: str = _WHERE) -> dict[str, float]:
-    """Each sample by its name and labels, less `overlay`; nothing where nobody answers."""
+    """Each sample by its name and labels, less `overlay`; empty without a server."""
     done = host.run(sys.executable, "-c", _SCRAPE, where, check=False)
     samples = {}
     for family in text_string_to_metric_families(done.stdout):
@@ -126,8 +126,10 @@ def test_a_scrape_shows_what_is_kept_also_without_open_vswitch(lab: Lab, tmp_pat
     assert len(failures) < 10, failures
 
 
-def test_where_it_cannot_serve_it_says_so_and_touches_nothing(lab: Lab, tmp_path: Path) -> None:
-    """An address that is none: 2, and which option; a port that is taken: 5.
+def test_where_it_cannot_serve_it_reports_that_and_touches_nothing(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """An invalid address: 2, with the option's name; a taken port: 5.
 
     h1 (agent --metrics)
     """

@@ -1,4 +1,4 @@
-"""The configuration file is found to have changed however it was written."""
+"""Changes of the configuration file are noticed however it is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONE = "underlay: {device: eth0}\nsegments: [{vni: 1, group: 239.0.0.1}]\n"
 TWO = "underlay: {device: eth0}\nsegments: [{vni: 2, group: 239.0.0.1}]\n"
 
 
-def heard(config: ConfigFile) -> bool:
+def noticed(config: ConfigFile) -> bool:
     """Whether a change is reported, as the loop asks for it."""
     changed = config.changed()
     config.watch()
@@ -36,15 +36,15 @@ def started(path: Path) -> ConfigFile:
 
 
 def test_written_in_place(written: Path) -> None:
-    """Heard once it is closed, not at each write, and once."""
+    """Noticed once, when it is closed, not at each write."""
     with started(written) as config:
         with written.open("w") as file:
             file.write(TWO)
             file.flush()
-            assert not heard(config)
-        assert heard(config)
+            assert not noticed(config)
+        assert noticed(config)
         assert config.read().segments[0].vni == 2
-        assert not heard(config)
+        assert not noticed(config)
 
 
 def test_renamed_over(written: Path) -> None:
@@ -52,9 +52,9 @@ def test_renamed_over(written: Path) -> None:
     with started(written) as config:
         other = written.with_suffix(".tmp")
         other.write_text(TWO)
-        assert not heard(config)
+        assert not noticed(config)
         other.rename(written)
-        assert heard(config)
+        assert noticed(config)
 
 
 def test_a_config_map_is_swapped(tmp_path: Path) -> None:
@@ -67,31 +67,31 @@ def test_a_config_map_is_swapped(tmp_path: Path) -> None:
     with started(tmp_path / "overlay.yml") as config:
         assert config.directories() == {tmp_path, tmp_path / "..1", tmp_path / "..data"}
         (tmp_path / "..data_tmp").symlink_to("..2")
-        assert not heard(config)
+        assert not noticed(config)
         os.rename(tmp_path / "..data_tmp", tmp_path / "..data")
-        assert heard(config)
+        assert noticed(config)
         assert config.read().segments[0].vni == 2
         (tmp_path / "..2" / "overlay.yml").write_text(ONE)
-        assert heard(config)
+        assert noticed(config)
 
 
 def test_gone_is_not_another(written: Path) -> None:
-    """What was read last is still wanted; once it is there again, it is read again."""
+    """A missing file leaves the last one in force; once it is back, it is read again."""
     with started(written) as config:
         written.unlink()
-        assert not heard(config)
+        assert not noticed(config)
         with pytest.raises(ConfigurationError, match="No such file"):
             config.read()
         with written.open("w") as file:
             file.write("segm")
             file.flush()
-            assert not heard(config), "half of it is none"
+            assert not noticed(config), "half of it is none"
             file.write("ents: []\n")
-        assert heard(config)
+        assert noticed(config)
 
 
 def test_links_without_end(tmp_path: Path) -> None:
-    """A link to itself is refused as a file, and watched all the same."""
+    """A link to itself is an invalid file, and watched all the same."""
     (tmp_path / "overlay.yml").symlink_to("overlay.yml")
     with ConfigFile(tmp_path / "overlay.yml") as config:
         with pytest.raises(ConfigurationError):
@@ -100,7 +100,7 @@ def test_links_without_end(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_comes_later(tmp_path: Path) -> None:
-    """A watch that cannot be made is left out, and made when there is something to watch."""
+    """The watch of a missing directory is left out until the directory exists."""
     with Inotify() as files:
         late = tmp_path / "late"
         files.watch({late})

@@ -1,4 +1,4 @@
-"""Which events concern an overlay: what is ours, what may be in its way, and nothing else."""
+"""Which events affect an overlay: ours, those of rivals, and no others."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_rows(event: RowEvent, concerns: bool) -> None:
 
 
 def test_a_lost_connection_wakes() -> None:
-    """It may be why looks fail."""
+    """It may be the cause of failures."""
     assert EventFilter(OVERLAY).row(RowEvent()) == Trigger("ovsdb", wakes=True)
 
 
@@ -96,7 +96,7 @@ def test_what_is_watched() -> None:
 
 
 def test_the_underlay_link() -> None:
-    """Down, up and gone wake, up is to be looked at in packets; the same again is nothing."""
+    """Down, up and gone wake; up is to be measured; a repetition is ignored."""
     events = EventFilter(OVERLAY)
     down = replace(ETH0, up=False)
     assert EventFilter(OVERLAY).kernel(KernelEvent(down)) == Trigger("link", wakes=True)
@@ -110,7 +110,7 @@ def test_the_underlay_link() -> None:
 
 
 def test_the_underlay_gets_another_name() -> None:
-    """Its name is what the configuration says: under another it is as good as gone."""
+    """The configuration names it: renamed, it counts as gone."""
     events = EventFilter(OVERLAY)
     events.kernel(KernelEvent(ETH0, index=7))
     renamed = replace(ETH0, name="eth9")
@@ -122,7 +122,7 @@ def test_the_underlay_gets_another_name() -> None:
 
 
 def test_other_links() -> None:
-    """Only a Linux vxlan device can be in the way; it may be why looks fail, until it goes."""
+    """Only a Linux vxlan device can be a rival; it may cause failures until it goes."""
     events = EventFilter(OVERLAY)
     assert events.kernel(KernelEvent(replace(ETH0, name="eth1"))) is None
     rival = replace(ETH0, name="vx7", kind="vxlan", udp_port=4789)
@@ -165,7 +165,7 @@ def test_routes_and_memberships() -> None:
 
 
 def test_lost_events_are_everything() -> None:
-    """After an overflow nothing is known of before: the next word of each is news."""
+    """An overflow resets the remembered state: the next event of each item counts."""
     events = EventFilter(OVERLAY)
     events.kernel(KernelEvent(ETH0))
     events.kernel(KernelEvent(VTEP))

@@ -1,4 +1,4 @@
-"""What the agent tells becomes metrics, by Prometheus' conventions, and is served where told."""
+"""The agent's notifications become metrics, by Prometheus' conventions, served over HTTP."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def scraped(metrics: Metrics) -> dict[str, float]:
     return samples
 
 
-def test_a_look_that_ended_well_is_counted(metrics: Metrics) -> None:
+def test_a_successful_reconcile_is_counted(metrics: Metrics) -> None:
     metrics.event("link")
     metrics.reconciled(STATUS, 0.2, CHANGES)
     metrics.reconciled(STATUS, 0.1, ())
@@ -123,7 +123,7 @@ def test_a_look_that_ended_well_is_counted(metrics: Metrics) -> None:
     assert seen["ovs_mcast_last_success_timestamp_seconds{}"] > 1.7e9
 
 
-def test_a_look_that_failed_is_counted_by_its_class(metrics: Metrics) -> None:
+def test_a_failed_reconcile_is_counted_by_its_class(metrics: Metrics) -> None:
     metrics.reconciled(STATUS, 0.1, ())
     metrics.failed(UnavailableError("Open vSwitch is away"), 0.5, FailureStreak(1, 0.5, 0.1))
     metrics.refused(ConfigurationError("no"))
@@ -219,7 +219,7 @@ def test_two_in_one_process_do_not_meet(metrics: Metrics, switch: Switch) -> Non
 
 
 def test_no_thread_and_no_socket_is_left(switch: Switch) -> None:
-    """The end does not wait for a client that says nothing; its thread ends with the connection."""
+    """The end does not wait for a silent client, whose thread ends with its connection."""
     before = threading.enumerate()
     served = Metrics(LOOPBACK, FlowMetrics(switch.dump))
     assert served._server is not None
@@ -234,7 +234,7 @@ def test_no_thread_and_no_socket_is_left(switch: Switch) -> None:
         pass
 
 
-def test_a_port_that_is_taken_is_said(switch: Switch) -> None:
+def test_a_taken_port_is_reported(switch: Switch) -> None:
     flows = FlowMetrics(switch.dump)
     with MetricsServer(LOOPBACK, Metrics(None, flows).registry) as first:
         with pytest.raises(UnavailableError, match=rf"--metrics 127.0.0.1:{first.port}: another"):
@@ -262,7 +262,7 @@ def test_all_ipv6_addresses_are_not_those_of_ipv4(switch: Switch) -> None:
 
 
 def test_idle_it_does_not_wake(switch: Switch) -> None:
-    """A server that nobody asks switches to no thread of its own."""
+    """The thread of an idle server does not run."""
     with MetricsServer(LOOPBACK, Metrics(None, FlowMetrics(switch.dump)).registry) as server:
         task = next(t for t in threading.enumerate() if t.name == "metrics").native_id
         url = f"http://127.0.0.1:{server.port}/"
