@@ -21,7 +21,7 @@ class EventQueue(Closeable, Generic[_T]):
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
         return self._descriptor
 
     def put(self, event: _T) -> None:

@@ -30,7 +30,7 @@ class ConfigFile(Closeable):
 
     def read(self) -> Overlay:
         """Return the overlay of the file; ConfigurationError if it is invalid."""
-        self.watch()  # first, so that no change after this is missed
+        self.watch()  # before the file is read, so that no later change is missed
         self._signature = self._sign()
         return OverlayOptions(config=self.path).overlay()
 
@@ -39,7 +39,7 @@ class ConfigFile(Closeable):
         self._files.watch(self.directories())
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
         return self._files.fileno()
 
     def changed(self) -> bool:
@@ -48,7 +48,7 @@ class ConfigFile(Closeable):
         return any(written) and self._differs()
 
     def close(self) -> None:
-        """Watch no longer."""
+        """End the watches."""
         self._files.close()
 
     def directories(self) -> set[Path]:

@@ -1,4 +1,4 @@
-"""Where an agent's wanted overlay comes from: a file today."""
+"""The source of an agent's wanted overlay: a file today."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class ConfigSource(Protocol):
         """Return the overlay that is wanted now; ConfigurationError if it is invalid."""
 
     def watch(self) -> None:
-        """Renew whatever makes it readable; the loop calls this before each wait."""
+        """Renew the watches; the loop calls this before each wait."""
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
 
     def changed(self) -> bool:
         """Return True if `read` may return another overlay than the last time."""
 
     def close(self) -> None:
-        """Watch no longer."""
+        """End the watches."""

@@ -26,7 +26,7 @@ _Read = Callable[[], Iterator[Trigger]]
 
 
 class HasFileno(Protocol):
-    """Whatever a selector waits for."""
+    """An object that a selector can wait for."""
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -64,14 +64,14 @@ class EventSources(Closeable):
             self._drop_flows(bridge)
 
     def wait(self, seconds: float) -> list[Trigger]:
-        """Return what affects the overlay, as soon as any event comes, or else in time."""
+        """Return triggers as soon as an event comes, or none after ``seconds``."""
         self._config.watch()
         self._files.watch({self._rundir, self._rundir.parent})
         ready = self._selector.select(max(0.0, seconds))
         return list(dict.fromkeys(trigger for key, _ in ready for trigger in key.data()))
 
     def open(self, backend: Backend) -> list[Trigger]:
-        """Listen to what the backend has by now; return what may have been missed until then."""
+        """Open the sources that the backend has by now; return what may have been missed before."""
         backend.ovsdb.watch(self._rows.put)
         opened = [bridge for bridge in self._filter.watched if self._open_flows(bridge, backend)]
         found = [Trigger("flow")] if opened else []

@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 
 class DefectError(OvsMcastError):
-    """An unexpected exception; the loop goes on as after any failure."""
+    """An unexpected exception; the loop continues as after any failure."""
 
 
 def _defect(error: Exception) -> DefectError:
@@ -188,7 +188,7 @@ class Agent(Closeable):
         self._notify_all(lambda observer: observer.failed(error, ended - started, streak))
 
     def _measure_path(self) -> None:
-        """Send one datagram to see its path; the route look-ups of a reconcile send none."""
+        """Measure the path with one datagram; a reconcile only looks routes up."""
         self._path_wanted = False
         groups, device = self._overlay.flood_groups, self._overlay.underlay.device
         if not groups:

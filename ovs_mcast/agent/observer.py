@@ -17,8 +17,8 @@ from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
 from ..probe.verdict import SendPath
 
-# What happened, as far as it may affect the overlay; "minute" is the periodic resync, which comes
-# without an event, "retry" the reconcile after a failed one.
+# Reasons for a reconcile. "minute" is the periodic resync, without an event; "retry" is the
+# reconcile after a failed one.
 Kind = Literal[
     "start", "ovsdb", "vswitchd", "flow", "link", "address", "route", "rule", "membership",
     "configuration", "signal", "overflow", "minute", "retry",
@@ -59,4 +59,4 @@ class Observer:
         """The path of one datagram to a group was measured, after the link came up."""
 
     def ended(self) -> None:
-        """The agent ends, in order; the overlay runs on."""
+        """The agent ends without an error; the overlay runs on."""

@@ -27,7 +27,7 @@ class Signals(Closeable):
         self._pipe = SignalPipe((*_ENDING, signal.SIGHUP, signal.SIGALRM), self._on_signal)
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
         return self._pipe.fileno()
 
     def close(self) -> None:

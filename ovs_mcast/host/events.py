@@ -1,6 +1,6 @@
-"""The interfaces of event sources: anything with a descriptor for select and a ``read``.
+"""The interfaces of event sources: a descriptor for select, and ``read``.
 
-None of them blocks: ``read`` returns what happened since the last call.
+``read`` never blocks: it returns the events since the last call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Source(Protocol):
     """A descriptor that becomes readable."""
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -26,19 +26,19 @@ class KernelEvents(Source, Protocol):
     """Events of one network namespace, as adapters.rtnetlink.monitor.NetlinkEvents."""
 
     def read(self) -> Iterable[KernelEvent]:
-        """Return what happened to links, addresses, group routes, rules and memberships."""
+        """Return the events of links, addresses, group routes, rules and memberships."""
 
 
 class FlowEvents(Source, Protocol):
     """Events of one bridge's flows, as adapters.flow_monitor.FlowEvents.
 
-    ``refused`` is whether ovs-vswitchd has no flow monitor.
+    ``refused`` is True if ovs-vswitchd has no flow monitor.
     """
 
     refused: bool
 
     def read(self) -> Iterable[FlowEvent] | None:
-        """Return what happened to flows; None if the bridge or its connection ended."""
+        """Return the events of flows; None if the bridge or its connection ended."""
 
 
 class DirectoryEvents(Source, Protocol):
@@ -48,7 +48,7 @@ class DirectoryEvents(Source, Protocol):
         """Watch exactly these, as far as they exist."""
 
     def read(self) -> Iterable[EntryEvent]:
-        """Return what happened to entries of the directories."""
+        """Return the events of entries of the directories."""
 
 
 class ProcessEnd(Source, Protocol):
@@ -56,4 +56,4 @@ class ProcessEnd(Source, Protocol):
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """Return the number of the process."""

@@ -1,4 +1,4 @@
-"""What a long-lived program has of one machine while Open vSwitch comes and goes."""
+"""A machine as a long-lived program uses it, also while Open vSwitch is not running."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class ProcessEnd(Closeable):
     descriptor: int
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
         return self.descriptor
 
     def close(self) -> None:

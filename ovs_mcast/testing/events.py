@@ -1,4 +1,4 @@
-"""Events of a machine in memory: what its Linux and its Open vSwitch report, as core.events."""
+"""Events of a machine in memory: changes of its Linux and its Open vSwitch, as core.events."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ class FakeKernelEvents(EventQueue[KernelEvent]):
 
 
 class FakeDirectoryEvents(EventQueue[EntryEvent]):
-    """events.DirectoryEvents; there is one directory, and it is always watched."""
+    """events.DirectoryEvents of the run directory, which is always watched."""
 
     def watch(self, directories: Iterable[Path]) -> None:
-        """Watch what there is."""
+        """Do nothing."""
 
 
 class FakeFlowEvents(EventQueue[FlowEvent]):
@@ -81,7 +81,7 @@ class FakeFlowEvents(EventQueue[FlowEvent]):
         self._ended = False
 
     def offer(self, before: Flow | None, after: Flow | None) -> None:
-        """Report a change of a flow, if it is one of those watched."""
+        """Report the change of a flow, if its table is watched."""
         flow = after or before
         if flow is None or flow.bridge != self.bridge or flow.table not in self._added:
             return
@@ -89,12 +89,12 @@ class FakeFlowEvents(EventQueue[FlowEvent]):
             self.put(FlowEvent(flow.bridge, flow.table, flow.cookie))
 
     def end(self) -> None:
-        """The connection ends, as that of a bridge that goes."""
+        """End the connection, as the removal of the bridge does."""
         self._ended = True
         self._wake()
 
     def read(self) -> Iterator[FlowEvent] | None:  # type: ignore[override]
-        """Return what happened to flows; None once the connection has ended."""
+        """Return the events of flows; None once the connection has ended."""
         return None if self._ended else super().read()
 
 
@@ -107,7 +107,7 @@ class FakeProcessEnd(EventQueue[None]):
 
 
 class Feed:
-    """Reports to all listeners how a fake machine differs from what it was at the last report."""
+    """Reports to all listeners what changed on a fake machine since the last report."""
 
     def __init__(self, linux: EventfulLinux, switch: EventfulOpenVSwitch) -> None:
         self._linux, self._switch = linux, switch
@@ -138,7 +138,7 @@ class Feed:
         return self._listen(self._ends, FakeProcessEnd(overlay, pid))
 
     def rows(self, connection: object, watcher: Callable[[RowEvent], None] | None) -> None:
-        """Report row events to the one watcher of a connection; None ends that."""
+        """Report row events to ``watcher``, the only one of a connection; None ends the reports."""
         self._refresh()
         self._watchers.pop(connection, None)
         if watcher is not None:
@@ -156,11 +156,11 @@ class Feed:
                 source.put(None)
 
     def publish(self) -> None:
-        """Compare the machine with what it was, and report the differences."""
+        """Report the differences from the last report."""
         for one in (self._kernel, self._directories, self._flows, self._ends):
             _drop_closed(one)
         if not (self._kernel or self._flows or self._watchers):
-            return  # without listeners a change costs nothing
+            return  # keep changes cheap while there are no listeners
         before, now = self._before, _Snapshot(self._linux, self._switch)
         self._before = now
         for event in _kernel_events(before, now):
@@ -221,7 +221,7 @@ def _differences(
 
 
 def _uncompared(item: object) -> tuple[object, ...]:
-    """Return the fields that equality leaves out: what ovs-vswitchd or the kernel reports."""
+    """Return the fields that equality ignores: those that ovs-vswitchd or the kernel sets."""
     if not isinstance(item, Address | Bridge | Port):
         return ()
     return tuple(getattr(item, one.name) for one in fields(item) if not one.compare)
@@ -260,7 +260,7 @@ def _port_events(before: _Snapshot, now: _Snapshot) -> Iterator[RowEvent]:
 
 
 def _columns(old: Bridge | Port | None, new: Bridge | Port | None) -> frozenset[str]:
-    """Return the names of the fields that changed; none for a row that came or went."""
+    """Return the names of the changed fields; empty for a row that was added or removed."""
     if old is None or new is None:
         return frozenset()
     names = (one.name for one in fields(old))

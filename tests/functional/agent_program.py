@@ -1,4 +1,4 @@
-"""What is run on a host for an agent: the command alone, which users without rights can import."""
+"""The agent's command as a program of a host, importable by users without privileges."""
 
 from __future__ import annotations
 

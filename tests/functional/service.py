@@ -69,7 +69,7 @@ class Service(Closeable):
         return {name: names.count(name) for name in names}
 
     def inodes(self, name: str) -> set[str]:
-        """What is stored by a name, as /proc shows the files of a process."""
+        """Return the sockets stored under a name, as /proc shows the files of a process."""
         with self._lock:
             stored = [descriptor for one, descriptor in self._stored if one == name]
         return {f"socket:[{os.fstat(descriptor).st_ino}]" for descriptor in stored}

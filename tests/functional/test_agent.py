@@ -49,7 +49,7 @@ FAULTS = {
 
 
 def kept(node: Node) -> State:
-    """All but what is new about a row that was made anew: its number, a bridge's own address."""
+    """Return all but the fields that a recreated row has new: its UUID, a bridge's own address."""
     return {name: lines for name, lines in node.state().items() if name not in {"ovsdb", "links"}}
 
 

@@ -48,7 +48,7 @@ SEED = 20260101
 
 @pytest.fixture(params=["system", "netdev"])
 def fresh(request: pytest.FixtureRequest, net: Net) -> Node:
-    """A host of each kind for this test alone: with its daemons, its devices are made anew."""
+    """A host of each kind for this test alone: with its daemons, its devices are recreated."""
     kinds: dict[str, Kind] = {"system": "dummy", "netdev": "netdev"}
     return net.node(kinds[request.param])
 
@@ -150,7 +150,7 @@ def test_it_is_alone(system: Node) -> None:
         assert "another agent keeps overlay default: process " in second.stderr
         named = int(second.stderr.split("process ")[1].split()[0])
         inside = system.host.path(f"/proc/{named}/cmdline").read_bytes()
-        assert b"warm.py" in inside  # what agents are forked from
+        assert b"warm.py" in inside  # the process that agents are forked from
         assert agent.count("reconcile: failed") == 0
 
 
@@ -209,7 +209,7 @@ def test_another_name_is_refused(system: Node) -> None:
 
 
 def test_a_burst_is_one_reconcile(either: Node) -> None:
-    """A hundred events while it is stopped bring one reconcile, and their echo one more.
+    """A hundred events while it is stopped bring one reconcile, and its own events one more.
 
     h1 (kill -STOP; routes, flows and addresses go and come; kill -CONT)
     """
@@ -295,7 +295,7 @@ def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> N
             assert wire.left() == []
 
 
-def test_setup_beside_it(either: Node) -> None:
+def test_a_setup_meanwhile(either: Node) -> None:
     """Setup may run with the same segments or others: the agent restores its own.
 
     h1 (agent; setup with the same; setup with other segments)
@@ -312,7 +312,7 @@ def test_setup_beside_it(either: Node) -> None:
         assert_true(either)
 
 
-def test_a_teardown_beside_it(system: Node) -> None:
+def test_a_teardown_meanwhile(system: Node) -> None:
     """A teardown beside an agent is undone: end the agent first.
 
     h1 (agent; setup --teardown)
@@ -351,7 +351,7 @@ def test_killed_at_any_moment(net: Net, system: Node) -> None:
 
 
 def test_killed_and_begun_again(system: Node) -> None:
-    """What the dead one held is held again, and its name is free.
+    """The next agent holds the killed one's groups again, and takes its name.
 
     h1 (kill -9; agent)
     """
@@ -431,7 +431,7 @@ def until(told: socket.socket, word: str) -> list[str]:
 
 
 def test_what_systemd_is_notified_of(system: Node) -> None:
-    """READY=1 once all is as wanted, RELOADING=1 and READY=1 again, WATCHDOG=1 in time, STOPPING=1.
+    """READY=1 once all is applied, RELOADING=1 and READY=1 again, WATCHDOG=1 in time, STOPPING=1.
 
     h1 (agent with NOTIFY_SOCKET and WATCHDOG_USEC; SIGHUP; SIGTERM)
     """
@@ -450,7 +450,7 @@ def test_what_systemd_is_notified_of(system: Node) -> None:
         agent.send(signal.SIGSTOP)
         told.settimeout(1)
         with suppress(TimeoutError):
-            while True:  # what it said before
+            while True:  # earlier notifications
                 told.recv(4096)
         told.settimeout(30)
         agent.send(signal.SIGCONT)

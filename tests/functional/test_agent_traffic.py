@@ -1,4 +1,4 @@
-"""Frames pass again after each fault, with an agent on either host, and never stop where none is.
+"""Frames pass again after each fault, with an agent on either host, and else never stop.
 
 workload ─ h1 (agent) ─ switch ─ h2 (agent) ─ workload
 """

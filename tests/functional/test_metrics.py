@@ -63,7 +63,7 @@ def scraped(host: Host, where: str = _WHERE) -> dict[str, float]:
 
 
 def comes_to(host: Host, **wanted: float) -> bool:
-    """Whether samples without labels come to have these values."""
+    """Return True once samples without labels have these values."""
 
     def there() -> bool:
         seen = scraped(host)

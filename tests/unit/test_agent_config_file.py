@@ -16,7 +16,7 @@ TWO = "underlay: {device: eth0}\nsegments: [{vni: 2, group: 239.0.0.1}]\n"
 
 
 def noticed(config: ConfigFile) -> bool:
-    """Whether a change is reported, as the loop asks for it."""
+    """Return True if a change is reported, asked for as by the loop."""
     changed = config.changed()
     config.watch()
     return changed

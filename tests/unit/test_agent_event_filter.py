@@ -132,7 +132,7 @@ def test_other_links() -> None:
 
 
 def test_addresses() -> None:
-    """Those of the device, as they come, go and change; not each renewal of a lifetime."""
+    """Those of the device: added, changed or removed; renewed lifetimes are ignored."""
     events = EventFilter(OVERLAY)
     assert events.kernel(KernelEvent(VTEP)) == Trigger("address")
     assert events.kernel(KernelEvent(VTEP)) is None
@@ -190,7 +190,7 @@ def test_the_run_directory(name: str, wakes: bool | None) -> None:
 
 
 def test_the_run_directory_is_made() -> None:
-    """Of its parent only the run directory itself counts."""
+    """In its parent only the run directory itself counts."""
     events = EventFilter(OVERLAY)
     made = EntryEvent(RUNDIR.parent, RUNDIR.name)
     assert events.entry(made, RUNDIR) == Trigger("vswitchd", wakes=True)

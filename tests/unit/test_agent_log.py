@@ -162,7 +162,7 @@ def text_log(*, verbose: bool = False) -> tuple[Log, list[str]]:
 
 
 def test_the_text_has_what_was_done_and_each_failure_once() -> None:
-    """A streak's message, whatever its numbers, is logged once, and again in the next streak."""
+    """Each message is logged once a streak, ignoring digits, and again in the next streak."""
     log, lines = text_log()
     log.reconciled(STATUS, 0.1, ())
     for tries in range(1, 5):
@@ -215,7 +215,7 @@ def test_many_changes_are_a_number_in_the_text() -> None:
 
 
 def test_messages_without_end_are_cut() -> None:
-    """Of messages that differ each time, a bounded number is new."""
+    """The number of different messages in a streak is bounded."""
     messages = FailureMessages()
     new = [messages.is_new("x" * length) for length in range(1, 1000)]
     assert 1 < sum(new) <= 100

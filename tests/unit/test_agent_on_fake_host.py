@@ -48,7 +48,7 @@ class Driver(Observer):
 
     def event(self, kind: Kind) -> None:
         self.kinds.append(kind)
-        if kind == "minute":  # no event came: end in place of waiting for ever
+        if kind == "minute":  # no event came: end, and fail in run()
             signal.raise_signal(signal.SIGTERM)
 
     def reconciled(self, status: Status, seconds: float, changes: Sequence[Change]) -> None:
@@ -129,7 +129,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
 
 
 def test_it_builds_ends_and_hands_over(machine: Machine) -> None:
-    """The first reconcile is at once; after SIGTERM a process holds the groups."""
+    """The first reconcile is immediate; after SIGTERM a process holds the groups."""
     driver = machine.run()
     assert driver.kinds[0] != "minute"
     assert len(driver.repairs) == 1
@@ -156,7 +156,7 @@ def test_it_builds_ends_and_hands_over(machine: Machine) -> None:
     ],
 )
 def test_an_event_brings_the_repair(machine: Machine, happening: Happening, kind: Kind) -> None:
-    """Whatever happens is repaired long before the resync, twice in a row."""
+    """The event is repaired long before the resync, twice in a row."""
     driver = machine.run(*(lambda: machine.host.happens(happening),) * 2)
     assert kind in driver.kinds
     assert len(driver.repairs) >= 3
@@ -170,7 +170,7 @@ def test_a_link_that_comes_up_is_measured(machine: Machine) -> None:
 
 
 def test_the_configuration_is_followed(machine: Machine) -> None:
-    """A new file is applied, an invalid one refused; what comes later affects the new overlay."""
+    """A new file is applied, an invalid one refused; later events are those of the new overlay."""
     host = machine.host
     driver = machine.run(
         lambda: machine.configure(ONE, TWO, THREE),
@@ -185,7 +185,7 @@ def test_the_configuration_is_followed(machine: Machine) -> None:
 
 
 def test_a_hangup_reads_the_configuration_again(machine: Machine) -> None:
-    """After SIGHUP the file decides, although no event of it is left."""
+    """SIGHUP makes the agent read the file at once."""
 
     def quietly() -> None:
         machine.configure(THREE)
@@ -197,7 +197,7 @@ def test_a_hangup_reads_the_configuration_again(machine: Machine) -> None:
 
 
 def test_failures_end_with_their_cause(machine: Machine) -> None:
-    """Without ovs-vswitchd it tries on; once that answers, the overlay is repaired."""
+    """Without ovs-vswitchd it retries; once ovs-vswitchd answers, the overlay is repaired."""
     host = machine.host
 
     def away() -> None:
@@ -226,7 +226,7 @@ def test_what_is_not_ours_brings_nothing(machine: Machine) -> None:
     assert len(driver.repairs) == 2
 
 
-def test_setup_beside_it_is_put_back(machine: Machine) -> None:
+def test_a_setup_meanwhile_is_undone(machine: Machine) -> None:
     """Another run with other segments, which takes over the groups: the agent takes them back."""
     host = machine.host
     wanted = machine.wanted()
@@ -240,7 +240,7 @@ def test_setup_beside_it_is_put_back(machine: Machine) -> None:
     assert not host.plan(wanted)
 
 
-def test_events_are_of_the_time_in_which_somebody_listens() -> None:
+def test_a_source_starts_from_the_present() -> None:
     """A flap is two events; a source that is opened later starts from the present."""
     host = FakeHost()
     eth0 = Link("eth0", 1600, "02:00:00:00:00:01", up=True)

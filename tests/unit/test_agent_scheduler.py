@@ -75,7 +75,7 @@ def test_the_first_reconcile_is_at_once() -> None:
 def test_every_event_is_reconciled(
     play_of: tuple[list[Event], list[tuple[float, bool]], float],
 ) -> None:
-    """A reconcile begins after each event: in time, if none fails or is under way."""
+    """A reconcile begins after each event: in time, unless one fails or is running."""
     events, outcomes, chance = play_of
     done = play(events, outcomes, chance, end=500.0)
     for event in events:

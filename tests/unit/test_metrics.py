@@ -272,7 +272,7 @@ def test_idle_it_does_not_wake(switch: Switch) -> None:
 
 
 def rests(task: int | None) -> bool:
-    """Whether a thread did not run for a second and a half."""
+    """Return True if a thread did not run for a second and a half."""
     status = Path(f"/proc/self/task/{task}/status")
 
     def switches() -> str:
