@@ -73,14 +73,19 @@ class Agent:
         reconciled = bool(heard) and heard[-1].startswith("reconcile:")
         return before == self._before and reconciled and lines[-1] == "idle"
 
-    def puts_back(self, pattern: str = "put back|recovered", times: int = 1) -> None:
-        """Wait until it has repaired something since the last call, and all is verified."""
+    def puts_back(self, pattern: str = "put back|recovered", times: int = 1) -> set[str]:
+        """Wait until it has repaired something since the last call, and all is verified.
+
+        Returns the kinds of the events until then.
+        """
         assert eventually(
             lambda: len(re.findall(pattern, self.said()[self._read :])) >= times, seconds=40
         ), self.said()
         assert eventually(self._is_idle, seconds=30), self.said()
+        kinds = set(re.findall(r"(?m)^event: (\w+)", self.said()[self._read :]))
         self._read = len(self.said())
         assert_true(self._node)
+        return kinds
 
     def send(self, number: int) -> None:
         """Send it a signal."""
