@@ -132,7 +132,7 @@ def _address(options: _Options) -> tuple[str, int] | None:
 def _metrics(
     address: tuple[str, int], probe: float | None, platform: Platform, stack: ExitStack
 ) -> Iterator[Observer]:
-    flows = FlowMetrics(dump_from(platform.counted_flows))
+    flows = FlowMetrics(dump_from(platform.counted_flows), platform.joined)
     metrics = stack.enter_context(Metrics(address, flows))
     yield metrics
     if probe is not None:

@@ -19,6 +19,7 @@ from ..core.changes import Change, Neighbour
 from ..core.events import RowEvent, Watched
 from ..core.items import Address, Bridge, GroupMembership, Port, Route
 from ..core.observed import Limits, Link, RoutePath
+from ..core.status import Holder
 from .events import FlowEvents, ProcessEnd
 
 _T = TypeVar("_T")
@@ -59,6 +60,9 @@ class OpenFlow(Protocol):
 
         ``match`` is one that they have within theirs, such as arp,arp_tpa=239.0.0.1.
         """
+
+    def dump_counted(self, bridge: Bridge, cookie: int, mask: int) -> list[str]:
+        """Return the same flows with their counters."""
 
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
         """One bundle, all or nothing."""
@@ -127,6 +131,9 @@ class Keeper(Protocol):
 
     def settle(self) -> None:
         """Make one of two that a killed run has left; here, take over what a process holds."""
+
+    def holder(self) -> Holder:
+        """Return the process that holds the groups, by its kind."""
 
     def process_end(self) -> ProcessEnd | None:
         """Open the end of the keeper's process; None if no process but an agent's holds groups."""

@@ -63,7 +63,7 @@ def this_platform(db: str | None, store: in_process.Store | None = None) -> Plat
         except (openflow.OpenFlowError, UnavailableError):
             return None
 
-    return Platform(rundir, keepers, connected, NetlinkEvents, Inotify, counted_flows)
+    return Platform(rundir, keepers, connected, NetlinkEvents, Inotify, counted_flows, proc.joined)
 
 
 def open_backend(db: str | None, rundir: str | Path | None, holding: Holding) -> Backend:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
-from ..adapters.openflow import OpenFlow, OpenFlowError
+from ..adapters.openflow import OpenFlowError
 from ..core import flow_text, ownership
 from ..core import traffic as traffic_module
 from ..core.closeable import Closeable
@@ -17,25 +14,22 @@ from ..core.items import Flow
 from ..core.observed import Observed
 from ..core.plan import expected_flows, plan
 from ..core.recovery import discover
-from ..core.status import Holder, OverlayStatus, Who
+from ..core.status import Holder, OverlayStatus
 from ..errors import ConfigurationError, UnavailableError
-from ..membership.keeper import Keeper
-from .connect import open_backend, rundir_of
+from .backend import Backend
+from .connect import open_backend
 from .observe import ways, without_flows
-
-_AGENT = frozenset({"agent", "ovs_mcast.agent"})
 
 
 class Inspector(Closeable):
     """One Open vSwitch and the network namespace of the caller; as ovs_mcast.Host, but only reads.
 
-    UnavailableError if Open vSwitch does not run. Use it from one thread at a time.
+    ``backend`` replaces both, as for a machine in memory. UnavailableError if Open vSwitch does not
+    run. Use it from one thread at a time.
     """
 
-    def __init__(self, db: str | None = None) -> None:
-        self.rundir = rundir_of(db)
-        self._backend = open_backend(db, self.rundir, "keeper")
-        self._openflow = OpenFlow(self.rundir)
+    def __init__(self, db: str | None = None, backend: Backend | None = None) -> None:
+        self._backend = backend or open_backend(db, None, "keeper")
 
     def close(self) -> None:
         """End the connections; no thread is left."""
@@ -66,8 +60,7 @@ class Inspector(Closeable):
             return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(error),))
 
     def _seen(self, name: str) -> tuple[Observed, Holder]:
-        found = Keeper(self.rundir, name).look()
-        holder = Holder(_who(found.pid), found.pid) if found else Holder("nobody")
+        holder = self._backend.keeper(name).holder()
         return without_flows(self._backend, name), holder
 
     def _dumps(self, name: str, seen: Observed) -> Iterator[tuple[str, list[str]]]:
@@ -75,7 +68,7 @@ class Inspector(Closeable):
         for bridge in seen.bridges.values():
             if bridge.owner == name or bridge.datapath == "netdev":
                 try:
-                    lines = self._openflow.dump_counted(bridge, cookie, mask)
+                    lines = self._backend.openflow.dump_counted(bridge, cookie, mask)
                 except OpenFlowError as error:
                     raise UnavailableError(
                         f"ovs-vswitchd does not show its flows: {error}"
@@ -90,15 +83,3 @@ def _read(dumped: dict[str, list[str]], expected: tuple[Flow, ...]) -> tuple[Flo
         for flow in flow_text.read(bridge, lines, expected)
         if not ownership.is_learned(flow.cookie)
     )
-
-
-def _who(pid: int) -> Who:
-    """What kind of process it is that answers as the keeper, by its name and command line."""
-    process = Path(f"/proc/{pid}")
-    with suppress(OSError):
-        if (process / "comm").read_text().strip() == "ovs-mcast-keep":
-            return "keeper"
-        command = os.fsdecode((process / "cmdline").read_bytes()).split("\0")
-        if any("ovs_mcast/agent" in part or part in _AGENT for part in command):
-            return "agent"
-    return "hold"

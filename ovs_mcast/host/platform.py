@@ -36,7 +36,8 @@ class Platform(Closeable):
     vSwitch is away. UnavailableError where Open vSwitch does not run. ``kernel_events`` and
     ``directory_events`` open sources of events; ``rundir`` is Open vSwitch's run directory.
     ``counted_flows`` returns the flows of a bridge by name, cookie and mask with their counters,
-    within so many seconds; None where that fails. Any thread may call it.
+    within so many seconds; None where that fails. ``joined`` are the groups of a device in /proc.
+    Any thread may call these two.
     """
 
     rundir: Path
@@ -45,6 +46,7 @@ class Platform(Closeable):
     kernel_events: Callable[[], KernelEvents]
     directory_events: Callable[[], DirectoryEvents]
     counted_flows: CountedFlows
+    joined: Callable[[str], frozenset[str]]
 
     def close(self) -> None:
         """Release all groups that are held here."""

@@ -25,8 +25,10 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponenti
 from ..adapters import unix_socket
 from ..core.closeable import Closeable
 from ..core.items import GroupMembership
+from ..core.status import Holder
 from ..errors import UnavailableError
 from . import keeper_process
+from .holder import holder
 from .sockets import Memberships
 
 _PATIENCE = 5.0
@@ -167,6 +169,11 @@ class Keeper:
         with suppress(OSError):  # in another process namespace, or just ended
             return ProcessEnd(found.pid, os.pidfd_open(found.pid))
         return None
+
+    def holder(self) -> Holder:
+        """Return the process that holds the groups, by its kind."""
+        found = self.look()
+        return holder(found.pid if found else None)
 
     def end(self) -> None:
         """End the keeper, if one runs, and leave no file of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 from netaddr import IPNetwork
 
@@ -238,6 +239,14 @@ def fake_backend(system: FakeSystem) -> Backend:
     )
 
 
+def _counted_flows(
+    system: FakeSystem, bridge: str, cookie: int, mask: int, _seconds: int
+) -> list[str] | None:
+    with system.lock:
+        away = system.faults.strikes("vswitchd-away") or bridge not in system.switch.bridges
+        return None if away else list(system.switch.dump(bridge, cookie, mask, counted=True))
+
+
 def fake_platform(system: FakeSystem) -> Platform:
     """Return the machine as an agent's loop asks for it."""
     keepers = FakeKeepers(system)
@@ -247,7 +256,6 @@ def fake_platform(system: FakeSystem) -> Platform:
         connect=lambda: replace(fake_backend(system), keeper=keepers.keeper),
         kernel_events=system.feed.kernel,
         directory_events=system.feed.directories,
-        counted_flows=lambda bridge, cookie, mask, _patience: list(
-            system.switch.dump(bridge, cookie, mask)
-        ),
+        counted_flows=partial(_counted_flows, system),
+        joined=system.linux.joined,
     )

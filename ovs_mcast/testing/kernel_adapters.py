@@ -13,6 +13,7 @@ from ..core.changes import Change
 from ..core.closeable import Closeable
 from ..core.items import Address, GroupMembership, Route
 from ..core.observed import Link, RoutePath
+from ..core.status import Holder
 from ..errors import UnavailableError
 from ..membership.keeper import KeeperError
 from .events import FakeProcessEnd
@@ -20,6 +21,7 @@ from .linux import refused
 from .system import FakeSystem
 
 _GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
+_PID = 1  # of any process on the machine
 
 
 class FakeNetlink:
@@ -181,12 +183,18 @@ class FakeKeeper:
         if self._in_process and self._overlay in self._system.keepers:
             self._system.in_process.add(self._overlay)
 
+    def holder(self) -> Holder:
+        """Return the process that holds the groups: an agent, or the keeper's."""
+        if self._overlay not in self._system.keepers:
+            return Holder("nobody")
+        return Holder("agent" if self._overlay in self._system.in_process else "keeper", _PID)
+
     def process_end(self) -> FakeProcessEnd | None:
         """Open the end of the keeper's process."""
         held = self._overlay in self._system.keepers
         if not held or self._overlay in self._system.in_process:
             return None
-        return self._system.feed.process_end(self._overlay, 1)
+        return self._system.feed.process_end(self._overlay, _PID)
 
     def end(self) -> None:
         """Let go of all groups."""

@@ -87,8 +87,13 @@ class OpenVSwitch:
 
     # OpenFlow
 
-    def dump(self, bridge: str, cookie: int, mask: int, match: str = "") -> Iterator[str]:
-        """The flows whose cookie matches, as `ovs-ofctl dump-flows --no-stats` prints them."""
+    def dump(
+        self, bridge: str, cookie: int, mask: int, match: str = "", *, counted: bool = False
+    ) -> Iterator[str]:
+        """The flows whose cookie matches, as `ovs-ofctl dump-flows --no-stats` prints them.
+
+        ``counted`` prints them with statistics: no flow has counted a packet.
+        """
         within = set(filter(None, match.split(",")))
         matching = [
             flow
@@ -97,7 +102,9 @@ class OpenVSwitch:
         ]
         for flow in sorted(matching, key=lambda flow: (flow.table, -flow.priority)):
             match = f",{flow.match}" if flow.match else ""
-            table = f"table={flow.table}, " if flow.table else ""
+            table = f"table={flow.table}, " if flow.table or counted else ""
+            if counted:
+                table = f"duration=1.000s, {table}n_packets=0, n_bytes=0, "
             yield (
                 f" cookie={flow.cookie:#x}, {table}priority={flow.priority}{match}"
                 f" actions={flow.actions}"
