@@ -23,12 +23,11 @@ from netaddr import IPAddress
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
 from ..adapters import unix_socket
-from ..core.closeable import Closeable
 from ..core.items import GroupMembership
 from ..core.status import Holder
 from ..errors import UnavailableError
 from . import keeper_process
-from .holder import holder
+from .holder import ProcessEnd, holder, process_end
 from .sockets import Memberships
 
 _PATIENCE = 5.0
@@ -48,22 +47,6 @@ class Found:
     index: int
     groups: tuple[str, ...]
     refused: int  # an errno, of a group that was to be joined or left
-
-
-@dataclass(frozen=True)
-class ProcessEnd(Closeable):
-    """A pidfd (pidfd_open(2)): readable once the process has ended."""
-
-    pid: int
-    descriptor: int
-
-    def fileno(self) -> int:
-        """Return the descriptor, for select."""
-        return self.descriptor
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.descriptor)
 
 
 Start = Callable[[str, socket.socket, Memberships, GroupMembership], None]
@@ -164,11 +147,7 @@ class Keeper:
     def process_end(self) -> ProcessEnd | None:
         """Open the end of the keeper's process; None if no process but an agent's holds groups."""
         found = self.look()
-        if found is None or found.stays:
-            return None
-        with suppress(OSError):  # in another process namespace, or just ended
-            return ProcessEnd(found.pid, os.pidfd_open(found.pid))
-        return None
+        return None if found is None or found.stays else process_end(found.pid)
 
     def holder(self) -> Holder:
         """Return the process that holds the groups, by its kind."""
