@@ -60,7 +60,7 @@ class MetricsServer(Closeable):
         self._server.set_app(make_wsgi_app(registry))
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL,), name="metrics"
+            target=self._server.serve_forever, args=(_POLL,), name="metrics", daemon=True
         )
         self._thread.start()
 
