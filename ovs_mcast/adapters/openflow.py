@@ -30,22 +30,33 @@ class OpenFlow:
         ``match`` is one that they have within theirs, such as arp,arp_tpa=239.0.0.1.
         """
         which = f"cookie={cookie:#x}/{mask:#x}{',' if match else ''}{match}"
-        printed = self._run(bridge, "dump-flows", "--no-stats", bridge.name, which)
+        printed = self._run(
+            bridge.name, version_of(bridge), "dump-flows", "--no-stats", bridge.name, which
+        )
         return [line for line in printed.splitlines() if " actions=" in line]
 
     def dump_counted(self, bridge: Bridge, cookie: int, mask: int, patience: int = 60) -> list[str]:
         """The same with what they counted; OpenFlowError where it takes ``patience`` seconds."""
+        return self._counted(bridge.name, version_of(bridge), cookie, mask, patience)
+
+    def dump_counted_by_name(self, name: str, cookie: int, mask: int, patience: int) -> list[str]:
+        """The same where the bridge's row is unknown: ovs-ofctl finds the version to speak."""
+        return self._counted(name, ",".join(_VERSIONS), cookie, mask, patience)
+
+    def _counted(self, name: str, version: str, cookie: int, mask: int, patience: int) -> list[str]:
         which = f"cookie={cookie:#x}/{mask:#x}"
-        printed = self._run(bridge, f"--timeout={patience}", "dump-flows", bridge.name, which)
+        printed = self._run(name, version, f"--timeout={patience}", "dump-flows", name, which)
         return [line for line in printed.splitlines() if " actions=" in line]
 
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
         """Remove, then add, all or nothing; what is added replaces the flow with its match."""
         lines = [_line(change) for change in changes]
-        self._run(bridge, "--bundle", "add-flows", bridge.name, "-", lines=lines)
+        self._run(
+            bridge.name, version_of(bridge), "--bundle", "add-flows", bridge.name, "-", lines=lines
+        )
 
-    def _run(self, bridge: Bridge, *arguments: str, lines: Iterable[str] = ()) -> str:
-        command = ["ovs-ofctl", "-O", version_of(bridge), *arguments]
+    def _run(self, name: str, version: str, *arguments: str, lines: Iterable[str] = ()) -> str:
+        command = ["ovs-ofctl", "-O", version, *arguments]
         try:
             done = subprocess.run(
                 command,
@@ -59,7 +70,7 @@ class OpenFlow:
             raise UnavailableError("there is no ovs-ofctl: install openvswitch-switch") from None
         if done.returncode:
             reason = done.stderr.strip().splitlines()
-            raise OpenFlowError(f"{bridge.name}: {reason[0] if reason else 'ovs-ofctl failed'}")
+            raise OpenFlowError(f"{name}: {reason[0] if reason else 'ovs-ofctl failed'}")
         return done.stdout
 
 

@@ -1,1 +1,1 @@
-"""The long-lived process that keeps an overlay true: events to reconcile."""
+"""The long-lived process that keeps an overlay applied: events lead to reconciles."""

@@ -1,4 +1,4 @@
-"""Runs the agent."""
+"""Run the agent."""
 
 from .command import main
 

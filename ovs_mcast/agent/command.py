@@ -1,11 +1,13 @@
-"""`python -m ovs_mcast.agent`, also `ovs-mcast agent`: stays, and keeps an overlay true."""
+"""`python -m ovs_mcast.agent`, also `ovs-mcast agent`: stays, and keeps an overlay applied."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,52 +18,72 @@ from ..adapters.unix_socket import Instance, TakenError
 from ..cli import app as app_module
 from ..cli import output
 from ..errors import ConfigurationError, OvsMcastError, UnavailableError
-from ..host.connect import check_remote, rundir_of
+from ..host.connect import check_remote, rundir_of, this_platform
+from ..host.platform import Platform
 from ..membership.in_process import left_behind
-from .config_file import Configuration
+from .config_file import ConfigFile
 from .flow_metrics import FlowMetrics, dump_from
+from .log import Log
+from .log_format import FORMATS, for_people, for_programs
 from .loop import Agent
 from .metrics import Metrics
 from .metrics_server import parse_address
 from .observer import Observer
 from .prober import Prober
-from .records import FORMATS, Records
-from .spoken import Spoken
 
 LOG = logging.getLogger(__name__)
 
 _SHORTEST, _LONGEST = 0.1, 86400.0  # seconds between two probes
 
+Config = Annotated[Path, typer.Option(help="Configuration, YAML or JSON, as of setup.")]
+MetricsAddress = Annotated[
+    str | None, typer.Option(metavar="ADDR:PORT", help="Serve Prometheus metrics there.")
+]
+Respond = Annotated[
+    bool, typer.Option("--respond", help="Answer what `probe send` asks of the groups.")
+]
+Probe = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Probe one group at this interval, for --metrics."),
+]
+LogForm = Annotated[
+    str, typer.Option(metavar="text|keys|json", help="Lines for people, or for programs.")
+]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log every event and change.")]
+OpenPlatform = Callable[[str | None, Notify], Platform]
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    config: Path
+    metrics: str | None
+    db: str | None
+    respond: bool
+    probe: float | None
+    log: str
+    verbose: bool
+
 
 def agent(
-    config: Annotated[Path, typer.Option(help="Configuration, YAML or JSON, as of setup.")],
-    metrics: Annotated[
-        str | None, typer.Option(metavar="ADDR:PORT", help="Serve Prometheus metrics there.")
-    ] = None,
+    context: typer.Context,
+    config: Config,
+    metrics: MetricsAddress = None,
     db: output.Database = None,
-    respond: Annotated[
-        bool, typer.Option("--respond", help="Answer what `probe send` asks of the groups.")
-    ] = False,
-    probe: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Ask one group so often who hears it, for --metrics."),
-    ] = None,
-    log: Annotated[
-        str, typer.Option(metavar="text|keys|json", help="Lines for people, or for programs.")
-    ] = "text",
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say every event and change.")
-    ] = False,
+    respond: Respond = False,
+    probe: Probe = None,
+    log: LogForm = "text",
+    verbose: Verbose = False,
 ) -> None:
-    """Keep an overlay as its configuration says, until SIGTERM or SIGINT; it then runs on.
+    """Keep an overlay as its configuration wants it, until SIGTERM or SIGINT; it then runs on.
 
-    Acts on what happens to Open vSwitch, addresses, routes, links and the configuration itself, and
-    looks at all of it every minute. SIGHUP reads the configuration again. Exit status: 0 ended by a
-    signal; 2 bad arguments or configuration; 5 a privilege is missing, or another agent is there.
+    Reconciles on changes of Open vSwitch, addresses, routes, links and the configuration, and once
+    a minute without any. SIGHUP reads the configuration again. Exit status: 0 ended by a signal;
+    2 bad arguments or configuration; 5 a privilege is missing, or another agent keeps the overlay.
     """
     app_module.log_to_stderr(verbose)
     try:
-        _run(config, metrics, db, log=log, respond=respond, probe=probe, verbose=verbose)
+        options = _Options(config, metrics, db, respond, probe, log, verbose)
+        _run(options, context.obj or this_platform)
     except OvsMcastError as error:
         output.say(str(error))
         raise typer.Exit(error.exit_status) from None
@@ -71,56 +93,59 @@ def agent(
         raise typer.Exit(1) from None
 
 
-def _run(
-    config: Path,
-    metrics: str | None,
-    db: str | None,
-    *,
-    log: str,
-    respond: bool,
-    probe: float | None,
-    verbose: bool,
-) -> None:
+def _run(options: _Options, open_platform: OpenPlatform) -> None:
     stored = left_behind(handed_over())
-    check_remote(db, "--db")
-    address = None if metrics is None else parse_address(metrics)
+    check_remote(options.db, "--db")
+    address = _address(options)
+    with ExitStack() as stack:
+        config = stack.enter_context(ConfigFile(options.config))
+        overlay = config.read()
+        notify = Notify()
+        observers: list[Observer] = [_log(options.log, notify, verbose=options.verbose)]
+        app_module.require_net_admin()
+        stack.enter_context(_alone(overlay.name, options.db))
+        platform = open_platform(options.db, notify)
+        if address is not None:
+            observers += _metrics(address, options.probe, platform, stack)
+        running = Agent(
+            config,
+            overlay,
+            observers,
+            platform,
+            notify=notify,
+            left_behind=stored,
+            respond=options.respond,
+        )
+        stack.enter_context(running).run()
+
+
+def _address(options: _Options) -> tuple[str, int] | None:
+    address = None if options.metrics is None else parse_address(options.metrics)
+    probe = options.probe
     if probe is not None and not (address is not None and _SHORTEST <= probe <= _LONGEST):
         raise ConfigurationError(
-            f"seconds from {_SHORTEST:g} to {_LONGEST:g}, beside --metrics", field="--probe"
+            f"needs {_SHORTEST:g} to {_LONGEST:g} seconds, and --metrics", field="--probe"
         )
-    configuration = Configuration(config)
-    overlay = configuration.read()
-    notify = Notify()
-    with ExitStack() as stack:
-        observers = [_teller(log, notify, verbose=verbose)]
-        app_module.require_net_admin()
-        stack.enter_context(_alone(overlay.name, db))
-        if address is not None:
-            flows = FlowMetrics(dump_from(rundir_of(db)))
-            counts = stack.enter_context(Metrics(address, flows))
-            observers.append(counts)
-            if probe is not None:
-                observers.append(stack.enter_context(Prober(probe, counts.probed)))
-        stack.enter_context(
-            running := Agent(
-                configuration,
-                overlay,
-                observers,
-                db=db,
-                notify=notify,
-                left_behind=stored,
-                respond=respond,
-            )
-        )
-        running.run()
+    return address
 
 
-def _teller(log: str, notify: Notify, *, verbose: bool) -> Observer:
-    if log == "text":
-        return Spoken(output.say, notify, verbose=verbose)
-    if log not in FORMATS:
-        raise ConfigurationError(f"{log!r} is none of text, keys, json", field="--log")
-    return Records(sys.stderr, time.time, notify.status, form=FORMATS[log], verbose=verbose)
+def _metrics(
+    address: tuple[str, int], probe: float | None, platform: Platform, stack: ExitStack
+) -> Iterator[Observer]:
+    flows = FlowMetrics(dump_from(platform.counted_flows), platform.joined)
+    metrics = stack.enter_context(Metrics(address, flows))
+    yield metrics
+    if probe is not None:
+        yield stack.enter_context(Prober(probe, metrics.probed))
+
+
+def _log(form: str, notify: Notify, *, verbose: bool) -> Log:
+    if form == "text":
+        return Log(for_people(output.say), notify.status, verbose=verbose)
+    if form not in FORMATS:
+        raise ConfigurationError(f"{form!r} is not text, keys or json", field="--log")
+    write = for_programs(sys.stderr, time.time, FORMATS[form])
+    return Log(write, notify.status, verbose=verbose)
 
 
 def _alone(name: str, db: str | None) -> Instance:
@@ -132,8 +157,8 @@ def _alone(name: str, db: str | None) -> Instance:
         ) from None
 
 
-def main() -> None:
+def main(open_platform: OpenPlatform = this_platform) -> None:
     """Run the command; typer reports usage errors with exit status 2."""
     app = app_module.application()
     app.command()(agent)
-    app(prog_name="python -m ovs_mcast.agent")
+    app(prog_name="python -m ovs_mcast.agent", obj=open_platform)

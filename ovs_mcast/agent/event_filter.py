@@ -1,15 +1,16 @@
-"""Which events concern an overlay, and which may end what makes looks fail. Pure.
+"""Filter events: which ones affect the overlay, and which may end a failure. Pure.
 
-Others' devices, routes, rows and learned flows come and go all the time: they are left alone. What
-an event misjudged here would need, the look of every minute finds.
+Devices, routes, rows and learned flows of others change all the time and are ignored. The full
+resync every minute corrects misjudgements.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..core import ownership
-from ..core.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Watched
+from ..core.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Rule, Watched
 from ..core.items import Address, Route
 from ..core.model import Overlay
 from ..core.observed import Link
@@ -19,10 +20,10 @@ from .observer import Kind
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """An event that concerns the overlay.
+    """An event that affects the overlay.
 
-    ``wakes`` says that it is no echo of our own changes, and may end what makes looks fail;
-    ``came_up`` that the underlay can be sent on again: its link or an address of it came into use.
+    ``wakes``: it is not caused by our own changes, and may end a failure. ``came_up``: the underlay
+    can send again, because its link or one of its addresses came into use.
     """
 
     kind: Kind
@@ -31,7 +32,7 @@ class Trigger:
 
 
 class EventFilter:
-    """What concerns one overlay; remembers how its device and addresses were last said to be."""
+    """Filters for one overlay; remembers the last state of its device and addresses."""
 
     def __init__(self, overlay: Overlay) -> None:
         suffix = ownership.suffix(overlay.name)
@@ -47,51 +48,53 @@ class EventFilter:
         self.watched = {
             overlay.tunnel_bridge: (
                 *(Watched(table) for table in (CLASSIFY, GROUP, DELIVER, FLOOD)),
-                Watched(UNICAST, added=False),  # where learn() adds flows all the time
+                Watched(UNICAST, added=False),  # learn() adds flows there all the time
             )
         }
         if overlay.datapath == "netdev":
             self.watched[self._device] = (Watched(0),)
 
     def row(self, event: RowEvent) -> Trigger | None:
-        """A row of Open vSwitch's database."""
+        """Filter a row of Open vSwitch's database."""
         if not event.table:
             return Trigger("ovsdb", wakes=True)
         if event.columns == {"ports"} or event.table == "Open_vSwitch":
-            return None  # what is put on a bridge has rows of its own
+            return None  # a port that is added to a bridge has rows of its own
         ours = event.owner == self._name or event.name in self._ports | self._bridges
         rival = event.table == "Interface" and event.type == "vxlan"
         return Trigger("ovsdb") if ours or rival else None
 
     def flow(self, event: FlowEvent) -> Trigger | None:
-        """A flow of ours, or whoever's on the tunnel bridge, but for those that are learned."""
+        """Filter a flow: ours anywhere, any on the tunnel bridge; learned flows are ignored."""
         ours = ownership.is_cookie(event.cookie, self._name)
         if event.lost or (ours and not ownership.is_learned(event.cookie)):
             return Trigger("flow")
         return Trigger("flow") if event.bridge == self._tunnel_bridge and not ours else None
 
     def kernel(self, event: KernelEvent) -> Trigger | None:
-        """A link, address, route, rule or membership of the network namespace."""
+        """Filter a link, address, route, rule or membership of the network namespace."""
         item = event.item
         if item is None:
             self._link = None
             self._addresses.clear()
             return Trigger("overflow", wakes=True)
-        if isinstance(item, Link):
-            return self._on_link(item, event.gone, event.index)
-        if isinstance(item, Address):
-            return self._on_address(item, event.gone)
-        if isinstance(item, Route):
-            ours = ownership.is_ours(item, self._name) or item.destination in self._groups
-            return Trigger("route") if ours else None
-        if isinstance(item, Joined):
-            left = event.gone and item.device == self._device and item.group in self._groups
-            return Trigger("membership") if left else None
-        return Trigger("rule")
+        match item:
+            case Link():
+                return self._on_link(item, event.gone, event.index)
+            case Address():
+                return self._on_address(item, event.gone)
+            case Route():
+                ours = ownership.is_ours(item, self._name) or item.destination in self._groups
+                return Trigger("route") if ours else None
+            case Joined():
+                left = event.gone and item.device == self._device and item.group in self._groups
+                return Trigger("membership") if left else None
+            case Rule():
+                return Trigger("rule")
 
     def _on_link(self, link: Link, gone: bool, index: int) -> Trigger | None:
         if link.name != self._device:
-            if index and index == self._index:  # it has another name now
+            if index and index == self._index:  # the underlay was renamed
                 self._link, self._index = None, 0
                 return Trigger("link", wakes=True)
             rival = link.udp_port is not None and not link.name.startswith("vxlan_sys_")
@@ -99,7 +102,7 @@ class EventFilter:
         self._index = 0 if gone else index
         before, self._link = self._link, None if gone else link
         if before == self._link:
-            return None  # statistics, a master, a carrier: nothing that is ours to mend
+            return None  # statistics, a master, a carrier: nothing to repair
         came_up = not gone and link.up and (before is None or not before.up)
         return Trigger("link", wakes=True, came_up=came_up)
 
@@ -111,13 +114,16 @@ class EventFilter:
             self._addresses[address.key] = address
             if before == address and before.tentative == address.tentative:
                 return None  # a lifetime that a router advertisement renews
-        sure = before is not None and before.tentative and not gone and not address.tentative
-        return Trigger("address", came_up=sure)
+        came_up = before is not None and before.tentative and not gone and not address.tentative
+        return Trigger("address", came_up=came_up)
 
-    def entry(self, event: EntryEvent) -> Trigger | None:
-        """An entry of Open vSwitch's run directory, or of the one that holds that."""
+    def entry(self, event: EntryEvent, rundir: Path) -> Trigger | None:
+        """Filter an entry of Open vSwitch's run directory, or of its parent."""
+        if event.directory != rundir:
+            at = (event.directory, event.name) == (rundir.parent, rundir.name)
+            return Trigger("vswitchd", wakes=True) if at else None
         name = event.name
-        # Made after its pid file, which every ovs-appctl opens for writing.
+        # The daemon makes it after its pid file, which every ovs-appctl opens for writing.
         daemon = name.startswith(("ovs-vswitchd.", "ovsdb-server.")) and name.endswith(".ctl")
         if not name or name == "db.sock" or daemon:
             return Trigger("vswitchd", wakes=True)

@@ -1,26 +1,21 @@
-"""Where events come from: the kernel, Open vSwitch, files, signals. All wait in one selector."""
+"""The agent's event sources: kernel, Open vSwitch, files, signals. One selector waits for all."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
+from typing import Protocol
 
-from ..adapters import openflow
-from ..adapters.flow_monitor import FlowEvents
-from ..adapters.inotify import Inotify
-from ..adapters.ovsdb import connection
-from ..adapters.rtnetlink.monitor import NetlinkEvents
+from ..adapters.event_queue import EventQueue
 from ..core.closeable import Closeable
 from ..core.events import RowEvent
 from ..core.model import Overlay
 from ..errors import UnavailableError
 from ..host.backend import Backend
-from ..membership.keeper import Keeper
-from .config_file import Configuration
+from ..host.events import FlowEvents, ProcessEnd
+from ..host.platform import Platform
+from .config_source import ConfigSource
 from .event_filter import EventFilter, Trigger
 from .signals import Signals
 
@@ -30,52 +25,62 @@ HANGUP = Trigger("signal", wakes=True)
 _Read = Callable[[], Iterator[Trigger]]
 
 
-class Sources(Closeable):
-    """All events that concern one overlay at a time, in the thread of the loop."""
+class HasFileno(Protocol):
+    """An object that a selector can wait for."""
 
-    def __init__(self, rundir: Path, configuration: Configuration, signals: Signals) -> None:
-        self._rundir, self._configuration, self._signals = rundir, configuration, signals
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+
+class EventSources(Closeable):
+    """All events that affect one overlay at a time, read by the thread of the loop."""
+
+    def __init__(
+        self, platform: Platform, config: ConfigSource, signals: Signals, overlay: Overlay
+    ) -> None:
+        self._rundir, self._config, self._signals = platform.rundir, config, signals
+        self._overlay, self._filter = overlay.name, EventFilter(overlay)
         self._selector = DefaultSelector()
-        self._kernel = NetlinkEvents()
-        self._files = Inotify()
-        self._rows = _Rows()
+        self._kernel = platform.kernel_events()
+        self._files = platform.directory_events()
+        self._rows: EventQueue[RowEvent] = EventQueue()
         self._flows: dict[str, FlowEvents] = {}
         self._unable: set[str] = set()  # bridges of an ovs-vswitchd without a flow monitor
-        self._keeper: tuple[int, int] | None = None  # its process, and a descriptor of that
-        for source, read in (
-            (self._kernel, self._read_kernel),
-            (self._files, self._read_files),
-            (self._rows, self._read_rows),
-            (signals, self._read_signals),
-        ):
+        self._keeper: ProcessEnd | None = None
+        reads: dict[HasFileno, _Read] = {
+            self._kernel: self._read_kernel,
+            self._files: self._read_files,
+            self._rows: self._read_rows,
+            config: self._read_config,
+            signals: self._read_signals,
+        }
+        for source, read in reads.items():
             self._selector.register(source, EVENT_READ, read)
 
     def serve(self, overlay: Overlay) -> None:
-        """Tell of what concerns this overlay from now on."""
-        self._name = overlay.name
-        self._concern = EventFilter(overlay)
+        """Report the events that affect this overlay from now on."""
+        self._overlay, self._filter = overlay.name, EventFilter(overlay)
         for bridge in list(self._flows):
             self._drop_flows(bridge)
 
     def wait(self, seconds: float) -> list[Trigger]:
-        """What concerns the overlay, as soon as something does, or anything else has come."""
-        self._watch_files()
+        """Return triggers as soon as an event comes, or none after ``seconds``."""
+        self._config.watch()
+        self._files.watch({self._rundir, self._rundir.parent})
         ready = self._selector.select(max(0.0, seconds))
-        return list(dict.fromkeys(finding for key, _ in ready for finding in key.data()))
+        return list(dict.fromkeys(trigger for key, _ in ready for trigger in key.data()))
 
-    def open(self, machine: Backend) -> list[Trigger]:
-        """Listen to what this machine has by now; what may have been missed until then."""
-        rows = machine.ovsdb
-        if isinstance(rows, connection.Ovsdb):
-            rows.watch(self._rows.put)
-        opened = [bridge for bridge in self._concern.watched if self._open_flows(bridge, machine)]
+    def open(self, backend: Backend) -> list[Trigger]:
+        """Open the sources that the backend has by now; return what may have been missed before."""
+        backend.ovsdb.watch(self._rows.put)
+        opened = [bridge for bridge in self._filter.watched if self._open_flows(bridge, backend)]
         found = [Trigger("flow")] if opened else []
-        if self._open_keeper():
+        if self._open_keeper(backend):
             found.append(Trigger("membership"))
         return found
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close all but the configuration and the signals."""
         for bridge in list(self._flows):
             self._drop_flows(bridge)
         self._drop_keeper()
@@ -83,58 +88,49 @@ class Sources(Closeable):
         for source in (self._kernel, self._files, self._rows):
             source.close()
 
-    def _watch_files(self) -> None:
-        run = {self._rundir, self._rundir.parent}
-        self._files.watch(run | self._configuration.directories())
-
     def _read_kernel(self) -> Iterator[Trigger]:
-        yield from filter(None, map(self._concern.kernel, self._kernel.read()))
+        yield from filter(None, map(self._filter.kernel, self._kernel.read()))
 
     def _read_rows(self) -> Iterator[Trigger]:
-        yield from filter(None, map(self._concern.row, self._rows.read()))
+        yield from filter(None, map(self._filter.row, self._rows.read()))
+
+    def _read_config(self) -> Iterator[Trigger]:
+        if self._config.changed():
+            yield CONFIGURATION
 
     def _read_signals(self) -> Iterator[Trigger]:
         if self._signals.read():
             yield HANGUP
 
     def _read_files(self) -> Iterator[Trigger]:
-        written = False
         for event in self._files.read():
-            written |= self._configuration.may_be(event)
-            if event.directory == self._rundir:
-                found = self._concern.entry(event)
-            else:
-                at = event.directory == self._rundir.parent and event.name == self._rundir.name
-                found = Trigger("vswitchd", wakes=True) if at else None
-            if found is not None:
+            trigger = self._filter.entry(event, self._rundir)
+            if trigger is not None:
                 self._unable.clear()
-                yield found
-        if written and self._configuration.has_changed():
-            yield CONFIGURATION
+                yield trigger
 
-    def _open_flows(self, bridge: str, machine: Backend) -> bool:
+    def _open_flows(self, bridge: str, backend: Backend) -> bool:
         if bridge in self._flows or bridge in self._unable:
             return False
-        row = machine.ovsdb.bridges().get(bridge)
+        row = backend.ovsdb.bridges().get(bridge)
         if row is None:
             return False
         with suppress(OSError, UnavailableError):
-            version, watched = openflow.version_of(row), self._concern.watched[bridge]
-            events = self._flows[bridge] = FlowEvents(self._rundir, bridge, watched, version)
+            events = self._flows[bridge] = backend.flow_events(row, self._filter.watched[bridge])
             self._selector.register(events, EVENT_READ, lambda: self._read_flows(bridge))
             return True
         return False
 
     def _read_flows(self, bridge: str) -> Iterator[Trigger]:
-        events = self._flows[bridge]
-        seen = events.read()
-        if seen is not None:
-            yield from filter(None, map(self._concern.flow, seen))
+        source = self._flows[bridge]
+        events = source.read()
+        if events is not None:
+            yield from filter(None, map(self._filter.flow, events))
             return
         self._drop_flows(bridge)
-        if events.refused:
+        if source.refused:
             self._unable.add(bridge)
-        else:  # the bridge went, perhaps before it answered
+        else:  # the bridge was removed, perhaps before it answered
             yield Trigger("vswitchd")
 
     def _drop_flows(self, bridge: str) -> None:
@@ -142,17 +138,17 @@ class Sources(Closeable):
         self._selector.unregister(events)
         events.close()
 
-    def _open_keeper(self) -> bool:
-        found = Keeper(self._rundir, self._name).look()
-        if found is None or found.stays or (self._keeper and self._keeper[0] == found.pid):
+    def _open_keeper(self, backend: Backend) -> bool:
+        found = backend.keeper(self._overlay).process_end()
+        if found is None:
+            return False
+        if self._keeper is not None and self._keeper.pid == found.pid:
+            found.close()
             return False
         self._drop_keeper()
-        with suppress(OSError):  # it is in another process namespace, or has just ended
-            descriptor = os.pidfd_open(found.pid)
-            self._keeper = (found.pid, descriptor)
-            self._selector.register(descriptor, EVENT_READ, self._read_keeper)
-            return True
-        return False
+        self._keeper = found
+        self._selector.register(found, EVENT_READ, self._read_keeper)
+        return True
 
     def _read_keeper(self) -> Iterator[Trigger]:
         self._drop_keeper()
@@ -160,34 +156,6 @@ class Sources(Closeable):
 
     def _drop_keeper(self) -> None:
         if self._keeper is not None:
-            self._selector.unregister(self._keeper[1])
-            os.close(self._keeper[1])
+            self._selector.unregister(self._keeper)
+            self._keeper.close()
             self._keeper = None
-
-
-class _Rows(Closeable):
-    """Row events from the thread of a connection to that of the loop."""
-
-    def __init__(self) -> None:
-        self._events: deque[RowEvent] = deque()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def fileno(self) -> int:
-        return self._wake
-
-    def put(self, event: RowEvent) -> None:
-        """Called by the connection."""
-        self._events.append(event)
-        with suppress(OSError):  # closed, or full of what is not read yet
-            os.eventfd_write(self._wake, 1)
-
-    def read(self) -> Iterator[RowEvent]:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
-        while self._events:
-            yield self._events.popleft()
-
-    def close(self) -> None:
-        wake, self._wake = self._wake, -1
-        if wake >= 0:
-            os.close(wake)

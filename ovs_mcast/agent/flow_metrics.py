@@ -1,18 +1,18 @@
-"""What the flows of an overlay count and have learned, as metrics: read when Prometheus asks.
+"""Metrics of an overlay's flows, their counters and what they learned: read on each scrape.
 
-| metric | what it is |
+| metric | meaning |
 |---|---|
-| `ovs_mcast_open_vswitch_up` | 1 if ovs-vswitchd showed its flows |
-| `ovs_mcast_segments_in_place` | wanted segments with all their flows, whose group is joined |
-| `ovs_mcast_segment_info` | 1; labels `vlan`, `group`, `joined_by`, `send_path` of the last look |
+| `ovs_mcast_open_vswitch_up` | 1 if ovs-vswitchd listed its flows |
+| `ovs_mcast_segments_in_place` | wanted segments with all their flows and a joined group |
+| `ovs_mcast_segment_info` | 1; labels `vlan`, `group`, `joined_by`, `send_path` of the last reconcile |
 | `ovs_mcast_bum_packets_total`, `ovs_mcast_bum_bytes_total` | to and from the group, by `direction` |
-| `ovs_mcast_received_packets_total`, `…_bytes_total` | all that came from other VTEPs |
-| `ovs_mcast_learned_macs` | MACs known to be behind other VTEPs |
-| `ovs_mcast_peers` | VTEPs that have them |
+| `ovs_mcast_received_packets_total`, `…_bytes_total` | everything received from other VTEPs |
+| `ovs_mcast_learned_macs` | MACs learned behind other VTEPs |
+| `ovs_mcast_peers` | VTEPs with learned MACs |
 
-All but the first two are for each `vni`, of which there are as many as segments: at most 4,094.
-Bytes are those of the workloads' frames. Counters start from 0 with ovs-vswitchd. What unicast sent
-is no counter: it is forgotten with each learned entry.
+All but the first two have the label `vni`, one per segment: at most 4,094. Bytes are those of the
+workloads' frames. Counters start from 0 with ovs-vswitchd. There is no counter of unicast sent: it
+would be lost with each learned entry.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -20,48 +20,37 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..adapters import proc
-from ..adapters.openflow import OpenFlow, OpenFlowError
 from ..core import ownership
 from ..core import traffic as traffic_module
-from ..core.items import Bridge
 from ..core.model import Overlay
 from ..core.status import SegmentStatus
 from ..core.traffic import Traffic
-from ..errors import UnavailableError
+from ..host.platform import CountedFlows
 
-_FRESH = 2.0  # seconds for which one dump answers all who ask
+_FRESH = 2.0  # seconds for which one dump answers all scrapes
 _PATIENCE = 5  # seconds that a dump may take; a scrape has 10 by default
-_VERSIONS = ("OpenFlow14", "OpenFlow15")
 
 Dump = Callable[[Overlay], list[str] | None]
 
 
-def dump_from(rundir: Path) -> Dump:
-    """How the flows of an overlay's tunnel bridge are read; None where they cannot be."""
-    openflow = OpenFlow(rundir)
+def dump_from(counted_flows: CountedFlows) -> Dump:
+    """Return a function that dumps the flows of an overlay's tunnel bridge."""
 
     def dump(overlay: Overlay) -> list[str] | None:
         cookie = ownership.cookie(overlay.name)
-        for version in _VERSIONS:
-            bridge = Bridge(overlay.tunnel_bridge, overlay.datapath, protocols=(version,))
-            try:
-                return openflow.dump_counted(bridge, cookie, ownership.OVERLAY_MASK, _PATIENCE)
-            except (OpenFlowError, UnavailableError):
-                continue
-        return None
+        return counted_flows(overlay.tunnel_bridge, cookie, ownership.OVERLAY_MASK, _PATIENCE)
 
     return dump
 
 
 class FlowMetrics(Collector):
-    """Asked from any thread. The loop sets ``wanted``, and ``seen`` after each look."""
+    """A collector for any thread. The loop sets ``wanted``, and ``seen`` after each reconcile."""
 
     def __init__(self, dump: Dump, joined: Callable[[str], frozenset[str]] = proc.joined) -> None:
         self.wanted: Overlay | None = None
@@ -73,11 +62,11 @@ class FlowMetrics(Collector):
         self._read_for: Overlay | None = None
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: or registering would read the flows."""
+        """Yield nothing: otherwise registering would read the flows."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """What is there now; without flows what can be said without them."""
+        """Yield the metrics; without Open vSwitch those that need no flows."""
         overlay = self.wanted
         if overlay is None:
             return
@@ -88,7 +77,7 @@ class FlowMetrics(Collector):
             yield from _per_segment(overlay, traffic)
 
     def _traffic(self, overlay: Overlay) -> dict[int, Traffic] | None:
-        """One dump for all who ask at about the same time; None where there is none to have."""
+        """Share one dump among scrapes at about the same time; None where a dump fails."""
         with self._lock:
             now = time.monotonic()
             if self._read_for is not overlay or now - self._read_at >= _FRESH:
@@ -102,7 +91,7 @@ def _whole(
     overlay: Overlay, traffic: Mapping[int, Traffic] | None, joined: frozenset[str]
 ) -> Iterator[Metric]:
     up = GaugeMetricFamily(
-        "ovs_mcast_open_vswitch_up", "1 if ovs-vswitchd showed its flows.", labels=["overlay"]
+        "ovs_mcast_open_vswitch_up", "1 if ovs-vswitchd listed its flows.", labels=["overlay"]
     )
     up.add_metric([overlay.name], float(traffic is not None))
     yield up
@@ -111,7 +100,7 @@ def _whole(
         segment.vni in there and str(segment.flood_group) in joined for segment in overlay.segments
     )
     family = GaugeMetricFamily(
-        "ovs_mcast_segments_in_place", "Segments with all flows and a joined group.",
+        "ovs_mcast_segments_in_place", "Wanted segments with all flows and a joined group.",
         labels=["overlay"],
     )  # fmt: skip
     family.add_metric([overlay.name], in_place)
@@ -121,7 +110,7 @@ def _whole(
 def _info(overlay: Overlay, seen: Mapping[int, SegmentStatus]) -> Metric:
     names = ("vlan", "group", "joined_by", "send_path")
     info = GaugeMetricFamily(
-        "ovs_mcast_segment_info", "1; how the last look saw the segment.",
+        "ovs_mcast_segment_info", "1; the state of the segment at the last reconcile.",
         labels=["overlay", "vni", *names],
     )  # fmt: skip
     for vni, one in seen.items():
@@ -131,8 +120,10 @@ def _info(overlay: Overlay, seen: Mapping[int, SegmentStatus]) -> Metric:
 
 def _per_segment(overlay: Overlay, traffic: Mapping[int, Traffic]) -> Iterator[Metric]:
     labels = ["overlay", "vni"]
-    macs = GaugeMetricFamily("ovs_mcast_learned_macs", "MACs behind other VTEPs.", labels=labels)
-    peers = GaugeMetricFamily("ovs_mcast_peers", "VTEPs that have them.", labels=labels)
+    macs = GaugeMetricFamily(
+        "ovs_mcast_learned_macs", "MACs learned behind other VTEPs.", labels=labels
+    )
+    peers = GaugeMetricFamily("ovs_mcast_peers", "VTEPs with learned MACs.", labels=labels)
     for vni, one in traffic.items():
         macs.add_metric([overlay.name, str(vni)], one.learned)
         peers.add_metric([overlay.name, str(vni)], len(one.peers))

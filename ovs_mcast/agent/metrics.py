@@ -1,24 +1,24 @@
-"""What the agent does, as metrics of Prometheus: counted as the loop tells it, and served by HTTP.
+"""Prometheus metrics of the agent: counted as the loop notifies, and served over HTTP.
 
-| metric | what it is |
+| metric | meaning |
 |---|---|
-| `ovs_mcast_healthy` | 1 if the last look ended well |
-| `ovs_mcast_last_success_timestamp_seconds` | when a look last ended well |
+| `ovs_mcast_healthy` | 1 if the last reconcile succeeded |
+| `ovs_mcast_last_success_timestamp_seconds` | when a reconcile last succeeded |
 | `ovs_mcast_segments_wanted` | segments of the configuration |
-| `ovs_mcast_reconciles_total` | looks, by `result`: unchanged, changed, failed |
-| `ovs_mcast_reconcile_duration_seconds` | how long looks took: a histogram |
+| `ovs_mcast_reconciles_total` | reconciles, by `result`: unchanged, changed, failed |
+| `ovs_mcast_reconcile_duration_seconds` | duration of reconciles: a histogram |
 | `ovs_mcast_changes_total` | changes made, by `kind` and `action` |
-| `ovs_mcast_failures_total` | looks that failed, by `error`, the class of the error |
-| `ovs_mcast_events_total` | what happened, by `kind` |
+| `ovs_mcast_failures_total` | failed reconciles, by `error`, the class of the error |
+| `ovs_mcast_events_total` | events that affect the overlay, by `kind` |
 | `ovs_mcast_configurations_refused_total` | new configurations that were refused |
-| `ovs_mcast_segments` | segments of the last look, by `joined_by` and `send_path` |
-| `ovs_mcast_path_checks_total` | datagrams sent to see where they go, by `verdict` |
-| `ovs_mcast_probes_sent_total`, `…_lost_total` | questions to a `group` that a `responder` had |
-| `ovs_mcast_probe_round_trip_seconds` | how long its answers took on average, the last time |
+| `ovs_mcast_segments` | segments at the last successful reconcile, by `joined_by` and `send_path` |
+| `ovs_mcast_path_checks_total` | datagrams sent to measure their path, by `verdict` |
+| `ovs_mcast_probes_sent_total`, `…_lost_total` | probes of a `group`, for each `responder` |
+| `ovs_mcast_probe_round_trip_seconds` | average round trip of the last probes |
 | `ovs_mcast_build_info` | the `version` |
 
-Those of the flows are in flowmetrics.py. All but the last have the label `overlay`, and are in a
-registry of their own.
+flow_metrics.py has those of the flows. All but the last have the label `overlay`. The registry is
+the agent's own.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from ..errors import ConfigurationError, OvsMcastError
 from ..probe.reachability import Reachability
 from ..probe.verdict import SendPath
 from .flow_metrics import FlowMetrics
-from .metrics_server import Exposition
-from .observer import Failing, Kind, Quiet
+from .metrics_server import MetricsServer
+from .observer import FailureStreak, Kind, Observer
 
-_RESPONDERS = 256  # beyond which the responders of probes are one: "other"
+_RESPONDERS = 256  # further responders of probes are counted as "other"
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-class Metrics(Quiet, Closeable):
-    """An observer whose counts are scraped from ``address``, (IP address, port), until ``ended``.
+class Metrics(Observer, Closeable):
+    """Serves its counts at ``address``, (IP address, port), until ``ended``.
 
-    With None nothing is served: read ``registry``. UnavailableError where the port is taken.
+    None serves nothing: read ``registry``. UnavailableError where the port is taken.
     """
 
     def __init__(self, address: tuple[str, int] | None, flows: FlowMetrics) -> None:
@@ -56,54 +56,58 @@ class Metrics(Quiet, Closeable):
         self._flows = flows
         self._overlay = ""
         self._responders: set[tuple[str, str]] = set()
-        self._make()
-        ProcessCollector(registry=self.registry)
-        self.registry.register(flows)
-        self._server = Exposition(address, self.registry) if address else None
-
-    def _make(self) -> None:
         self._wanted = self._gauge("segments_wanted", "Segments of the configuration.")
-        self._healthy = self._gauge("healthy", "1 if the last look ended well.")
+        self._healthy = self._gauge("healthy", "1 if the last reconcile succeeded.")
         self._success = self._gauge(
-            "last_success_timestamp_seconds", "When a look last ended well, since the epoch."
+            "last_success_timestamp_seconds", "When a reconcile last succeeded, since the epoch."
         )
         self._segments = self._gauge(
-            "segments", "Segments of the last look that ended well.", "joined_by", "send_path"
+            "segments", "Segments at the last successful reconcile.", "joined_by", "send_path"
         )
-        self._reconciles = self._counter("reconciles", "Looks.", "result")
+        self._reconciles = self._counter("reconciles", "Reconciles.", "result")
         self._changes = self._counter("changes", "Changes made.", "kind", "action")
-        self._failures = self._counter("failures", "Looks that failed.", "error")
-        self._events = self._counter("events", "What happened.", "kind")
-        self._refused = self._counter("configurations_refused", "New configurations refused.")
-        self._paths = self._counter("path_checks", "Datagrams sent to see their way.", "verdict")
-        self._sent = self._counter(
-            "probes_sent", "Questions sent to the group.", "group", "responder"
+        self._failures = self._counter("failures", "Failed reconciles.", "error")
+        self._events = self._counter("events", "Events that affect the overlay.", "kind")
+        self._refused = self._counter(
+            "configurations_refused", "New configurations that were refused."
         )
+        self._paths = self._counter(
+            "path_checks", "Datagrams sent to measure their path.", "verdict"
+        )
+        self._sent = self._counter("probes_sent", "Probes sent to the group.", "group", "responder")
         self._lost = self._counter(
-            "probes_lost", "Questions to the group without an answer.", "group", "responder"
+            "probes_lost", "Probes of the group without an answer.", "group", "responder"
         )
         self._round_trip = self._gauge(
-            "probe_round_trip_seconds", "Question to answer, on average.", "group", "responder"
+            "probe_round_trip_seconds",
+            "Average round trip of the last probes.",
+            "group",
+            "responder",
         )
         self._duration = Histogram(
-            "ovs_mcast_reconcile_duration_seconds", "How long looks took.", ["overlay"],
+            "ovs_mcast_reconcile_duration_seconds", "Duration of reconciles.", ["overlay"],
             buckets=_BUCKETS, registry=self.registry,
         )  # fmt: skip
-        Info("ovs_mcast_build", "What runs.", registry=self.registry).info({"version": _version()})
+        Info("ovs_mcast_build", "The version that runs.", registry=self.registry).info(
+            {"version": _version()}
+        )
+        ProcessCollector(registry=self.registry)
+        self.registry.register(flows)
+        self._server = MetricsServer(address, self.registry) if address else None
 
-    def _gauge(self, name: str, says: str, *labels: str) -> Gauge:
-        return Gauge(f"ovs_mcast_{name}", says, ["overlay", *labels], registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"ovs_mcast_{name}", text, ["overlay", *labels], registry=self.registry)
 
-    def _counter(self, name: str, says: str, *labels: str) -> Counter:
-        return Counter(f"ovs_mcast_{name}", says, ["overlay", *labels], registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"ovs_mcast_{name}", text, ["overlay", *labels], registry=self.registry)
 
     def close(self) -> None:
-        """End the server and its threads."""
+        """End the server."""
         if self._server is not None:
             self._server.close()
 
     def configured(self, overlay: Overlay) -> None:
-        """Series that shall be there from the start begin at 0."""
+        """Start the series that must exist from the beginning, at 0."""
         self._overlay = overlay.name
         self._flows.wanted = overlay
         self._wanted.labels(overlay.name).set(len(overlay.segments))
@@ -115,29 +119,29 @@ class Metrics(Quiet, Closeable):
             self._reconciles.labels(overlay.name, result)
 
     def refused(self, error: ConfigurationError) -> None:
-        """Count it."""
+        """Count the refusal."""
         self._refused.labels(self._overlay).inc()
 
     def event(self, kind: Kind) -> None:
-        """Count it."""
+        """Count the event."""
         self._events.labels(self._overlay, kind).inc()
 
     def reconciled(self, status: Status, seconds: float, changes: Sequence[Change]) -> None:
-        """Count it, its changes and its time."""
+        """Count the reconcile and its changes, and observe its duration."""
         self._reconciles.labels(self._overlay, "changed" if changes else "unchanged").inc()
         self._duration.labels(self._overlay).observe(seconds)
         self._healthy.labels(self._overlay).set(1)
         self._success.labels(self._overlay).set(time.time())
         for (kind, action), number in Tally((c.kind, c.action) for c in changes).items():
             self._changes.labels(self._overlay, kind, action).inc(number)
-        ways = Tally((one.joined_by, one.send_path) for one in status.segments.values())
+        paths = Tally((one.joined_by, one.send_path) for one in status.segments.values())
         self._segments.clear()
-        for (joined_by, send_path), number in ways.items():
+        for (joined_by, send_path), number in paths.items():
             self._segments.labels(self._overlay, joined_by, send_path).set(number)
         self._flows.seen = status.segments
 
-    def failed(self, error: OvsMcastError, seconds: float, spell: Failing) -> None:
-        """Count it, and what kind of failure it is."""
+    def failed(self, error: OvsMcastError, seconds: float, streak: FailureStreak) -> None:
+        """Count the failure by its class."""
         self._reconciles.labels(self._overlay, "failed").inc()
         self._duration.labels(self._overlay).observe(seconds)
         self._healthy.labels(self._overlay).set(0)
@@ -148,7 +152,7 @@ class Metrics(Quiet, Closeable):
         self._paths.labels(self._overlay, result.verdict).inc()
 
     def probed(self, result: Reachability) -> None:
-        """Count what came of probes of a group; those who answer may be anybody, and many."""
+        """Count the outcome of probes; anyone may answer, so the responders are bounded."""
         for address, one in result.responders.items():
             known = (result.group, address) in self._responders
             if known or len(self._responders) < _RESPONDERS:
@@ -162,7 +166,7 @@ class Metrics(Quiet, Closeable):
                 self._round_trip.labels(*labels).set(one.group.round_trip.avg / 1000)
 
     def ended(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self.close()
 
 

@@ -1,11 +1,15 @@
-"""A small HTTP server for Prometheus: one address, its own registry, gone when it is closed."""
+"""A small HTTP server for Prometheus: one address, its own registry.
+
+Not prometheus_client.start_http_server: that resolves the address to a name before it serves, which
+held up the agent for 10 s where the DNS server did not answer, wakes twice a second, and serves
+IPv4 too where [::] is asked for.
+"""
 
 from __future__ import annotations
 
 import errno
 import socket
 import threading
-from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -17,12 +21,12 @@ from ..core.closeable import Closeable
 from ..errors import ConfigurationError, UnavailableError
 
 _FIELD = "--metrics"
-_IDLE = 3600.0  # seconds between two looks at whether it shall end, which `close` does not wait for
-_PATIENCE = 5.0  # seconds for a client to say what it wants, and to take the answer
+_POLL = 3600.0  # seconds; `close` wakes the server at once
+_TIMEOUT = 5.0  # seconds for a client to send its request, and to read the answer
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """`10.0.0.1:9417` or `[fd00::1]:9417` as address and port; ConfigurationError for all else."""
+    """Return address and port of `10.0.0.1:9417` or `[fd00::1]:9417`; else ConfigurationError."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     try:
@@ -39,88 +43,61 @@ def parse_address(text: str) -> tuple[str, int]:
     return str(address), int(port)
 
 
-class Exposition(Closeable):
-    """Answers each GET on (address, port) with all of a registry; port 0 takes any that is free.
+class MetricsServer(Closeable):
+    """Answers each GET on (address, port) with all of a registry; port 0 takes any free port.
 
-    UnavailableError where the port is taken, or the address is not this machine's. A scrape has a
-    thread of its own; ``close`` returns when none is left.
+    UnavailableError where the port is taken, or the address is not of this machine. Each scrape has
+    a thread of its own, for which ``close`` does not wait.
     """
 
     def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
         host, port = address
         try:
-            self._server = _server(host)((host, port), _Handler)
+            self._server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
         except OSError as error:
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             raise UnavailableError(f"{_FIELD} {where}: {_why(error)}") from None
         self._server.set_app(make_wsgi_app(registry))
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": _IDLE}, name="metrics"
+            target=self._server.serve_forever, args=(_POLL,), name="metrics", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        """End, once scrapes that are under way have been answered."""
+        """Stop serving; the port is free again."""
         if self._thread.is_alive():
-            self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes it
+            self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes serve_forever
             self._server.shutdown()
             self._thread.join()
-        self._server.hear_no_more()
         self._server.server_close()
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE
+    timeout = _TIMEOUT
 
     def log_message(self, format: str, *values: object) -> None:  # noqa: A002
-        """Scrapes are no news."""
-
-    def handle(self) -> None:
-        try:
-            super().handle()
-        except OSError:  # the client went away, or said nothing in time
-            self.close_connection = True
+        """Log nothing about scrapes."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = False  # so that server_close() waits for them
+    daemon_threads = True
     request_queue_size = 16
 
-    def __init__(self, *values: Any) -> None:
-        self._open: set[socket.socket] = set()
-        super().__init__(*values)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def close_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().close_request(request)
-
-    def hear_no_more(self) -> None:
-        """Whoever has not said yet what it wants is not waited for."""
-        for request in list(self._open):
-            with suppress(OSError):
-                request.shutdown(socket.SHUT_RD)
-
     def server_bind(self) -> None:
-        """Without the look-up of a name, which HTTPServer waits for."""
+        """Bind without HTTPServer's look-up of the address's name, which waits for DNS."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         TCPServer.server_bind(self)
-        self.server_name = str(self.server_address[0])
-        self.server_port = int(self.server_address[1])
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore clients that hang up or time out; errors of the application are answered."""
 
 
 class _Server6(_Server):
     address_family = socket.AF_INET6
-
-
-def _server(host: str) -> type[_Server]:
-    return _Server6 if ":" in host else _Server
 
 
 def _why(error: OSError) -> str:

@@ -1,7 +1,7 @@
-"""Asks the groups of the overlay who hears them, one after the other, in a thread of its own.
+"""Probes the groups of the overlay, one after the other, in a thread of its own.
 
-For metrics alone: what comes of it changes nothing. Hosts answer that run `agent --respond` or
-`probe respond`; one that did and does so no more is counted as loss, until it is forgotten.
+For metrics alone: the results change nothing. Hosts answer that run `agent --respond` or `probe
+respond`; a host that has stopped answering counts as loss until it is forgotten.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..core.closeable import Closeable
 from ..core.model import Overlay
 from ..errors import OvsMcastError
 from ..probe import Reachability, send
-from .observer import Quiet
+from .observer import Observer
 from .responder import KEY_VARIABLE
 
 _COUNT, _INTERVAL, _TIMEOUT = 3, 0.1, 0.5
@@ -23,11 +23,11 @@ _FORGOTTEN = 30  # rounds without an answer
 _REMEMBERED = 256  # hosts of a group
 
 
-class Prober(Quiet, Closeable):
-    """Every ``pause`` seconds one group is asked; ``tell`` is called in the thread."""
+class Prober(Observer, Closeable):
+    """Probes one group every ``pause`` seconds; calls ``report`` in the thread."""
 
-    def __init__(self, pause: float, tell: Callable[[Reachability], None]) -> None:
-        self._pause, self._tell = pause, tell
+    def __init__(self, pause: float, report: Callable[[Reachability], None]) -> None:
+        self._pause, self._report = pause, report
         self._overlay: Overlay | None = None
         self._silent: dict[str, dict[str, int]] = {}  # group to host to rounds without an answer
         self._ending = threading.Event()
@@ -35,11 +35,11 @@ class Prober(Quiet, Closeable):
         self._thread.start()
 
     def configured(self, overlay: Overlay) -> None:
-        """Ask the groups of this overlay from now on."""
+        """Probe the groups of this overlay from now on."""
         self._overlay = overlay
 
     def close(self) -> None:
-        """Ask no more; the thread has ended."""
+        """End the thread."""
         self._ending.set()
         self._thread.join()
 
@@ -50,18 +50,18 @@ class Prober(Quiet, Closeable):
             if overlay is not None and overlay.flood_groups:
                 group = str(overlay.flood_groups[turn % len(overlay.flood_groups)])
                 turn += 1
-                # Without the device, or while it is down, nobody is asked; the loop says why.
+                # Without the device, or while it is down, skip the probe; the loop reports why.
                 with suppress(OvsMcastError, OSError):
-                    self._ask(overlay, group)
+                    self._probe(overlay, group)
 
-    def _ask(self, overlay: Overlay, group: str) -> None:
+    def _probe(self, overlay: Overlay, group: str) -> None:
         key = os.environ.get(KEY_VARIABLE)
-        silent = self._silent.pop(group, {})  # given back unless it fails: an address became ours
+        silent = self._silent.pop(group, {})  # stored again below, unless the probe fails
         found = send(
             overlay.underlay.device, group, source=overlay.underlay.vtep, expect=tuple(silent),
             count=_COUNT, interval=_INTERVAL, timeout=_TIMEOUT, key=key.encode() if key else None,
         )  # fmt: skip
-        self._tell(found)
+        self._report(found)
         rounds = {
             host: 0 if one.group.received else silent.get(host, 0) + 1
             for host, one in found.responders.items()

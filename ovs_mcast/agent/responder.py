@@ -1,7 +1,7 @@
-"""Answers probes for as long as the agent runs: a process of its own, which ends with it.
+"""Answers probes while the agent runs, in a process of its own, which ends with the agent.
 
-So a reconcile delays no answer, and a responder that fails stops nothing. As a program it is told
-by standard input: device and groups as JSON; the shared key is $OVS_MCAST_PROBE_KEY, if set.
+So a reconcile delays no answer, and a responder that fails stops nothing. The program reads device
+and groups from standard input, as JSON; the shared key is $OVS_MCAST_PROBE_KEY, if set.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..cli import output
@@ -23,29 +24,29 @@ from ..probe import respond
 
 KEY_VARIABLE = "OVS_MCAST_PROBE_KEY"
 _PR_SET_PDEATHSIG = 1
-_APART = 5.0  # seconds between two starts
-_PATIENCE = 5.0
+_START_INTERVAL = 5.0  # seconds between two starts
+_TIMEOUT = 5.0  # seconds for the process to end after SIGTERM
 
 
 class Responder(Closeable):
-    """The process, started by ``keep``, and once more where it has ended."""
+    """The process, which ``keep`` starts, and starts again where it has ended."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._told = b""
+        self._wanted = b""
         self._not_before = 0.0
 
     def keep(self, overlay: Overlay) -> None:
-        """Let one run for this overlay; one that ended is started again, not at once."""
+        """Have a process run for this overlay; restart one that ended, but not at once."""
         groups = [str(group) for group in overlay.flood_groups]
-        told = json.dumps({"device": overlay.underlay.device, "groups": groups}).encode()
-        if told != self._told:
+        wanted = json.dumps({"device": overlay.underlay.device, "groups": groups}).encode()
+        if wanted != self._wanted:
             self.close()
         running = self._process is not None and self._process.poll() is None
         if running or not groups or time.monotonic() < self._not_before:
             return
-        self._told = told
-        self._not_before = time.monotonic() + _APART
+        self._wanted = wanted
+        self._not_before = time.monotonic() + _START_INTERVAL
         package = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ovs_mcast.agent.responder", str(os.getpid())],
@@ -54,28 +55,25 @@ class Responder(Closeable):
             env={**os.environ, "PYTHONPATH": package},
         )
         assert self._process.stdin is not None
-        with self._process.stdin as given:
-            try:
-                given.write(told)
-            except BrokenPipeError:  # it says itself why it ended
-                return
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # it reports why it ended
+            stdin.write(wanted)
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         process, self._process = self._process, None
         self._not_before = 0.0
         if process is None:
             return
         process.terminate()
         try:
-            process.wait(_PATIENCE)
+            process.wait(_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def main() -> None:
-    """Answer until SIGTERM, which comes too when the agent's own thread ends, however it does."""
+    """Answer until SIGTERM, which the kernel sends, too, when the agent's thread ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(sys.argv[1]):
         return
@@ -84,7 +82,7 @@ def main() -> None:
     try:
         respond(wanted["device"], wanted["groups"], key=key.encode() if key else None)
     except OvsMcastError as error:
-        output.say(f"probes are not answered: {error}")
+        output.say(f"cannot answer probes: {error}")
         sys.exit(error.exit_status)
 
 

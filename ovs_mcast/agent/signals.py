@@ -1,84 +1,68 @@
-"""Signals as the loop takes them: SIGTERM and SIGINT end it, SIGHUP has it read its file again."""
+"""The loop's signals: SIGTERM and SIGINT end it, SIGHUP makes it read its configuration again."""
 
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
 
+from ..adapters.signals import SignalPipe
 from ..core.closeable import Closeable
 
-_GRACE = 2.0  # seconds that a look under way has to end by itself
+_GRACE = 2.0  # seconds for a reconcile to finish after a signal that ends the agent
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(BaseException):
-    """A look took too long to end by itself after a signal that ends the agent."""
+    """A reconcile took too long to finish after a signal that ends the agent."""
 
 
 class Signals(Closeable):
-    """From the main thread, until ``close``; readable when a signal came."""
+    """Handles the signals of the main thread until ``close``; readable once a signal came."""
 
     def __init__(self) -> None:
         self.ended = False
-        self._again = False
-        self._looking = False
-        self._reader, self._writer = socket.socketpair()
-        for end in (self._reader, self._writer):
-            end.setblocking(False)
-        self._before = {
-            number: signal.signal(number, self._on_signal)
-            for number in (*_ENDING, signal.SIGHUP, signal.SIGALRM)
-        }
-        self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._hangup = False
+        self._reconciling = False
+        self._pipe = SignalPipe((*_ENDING, signal.SIGHUP, signal.SIGALRM), self._on_signal)
 
     def fileno(self) -> int:
-        """For select."""
-        return self._reader.fileno()
+        """Return the descriptor, for select."""
+        return self._pipe.fileno()
 
     def close(self) -> None:
-        """Give the signals back."""
+        """Restore the former handlers."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.set_wakeup_fd(self._wakeup)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._reader.close()
-        self._writer.close()
+        self._pipe.close()
 
     def read(self) -> bool:
-        """Whether the file is to be read again since the last call."""
-        with suppress(BlockingIOError):
-            while self._reader.recv(256):
-                pass
-        again, self._again = self._again, False
-        return again
+        """Return True if SIGHUP came since the last call."""
+        self._pipe.drain()
+        hangup, self._hangup = self._hangup, False
+        return hangup
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """A look is under way: a signal to end waits a moment for it, then raises Interrupted.
+    def reconciling(self) -> Iterator[None]:
+        """Run a reconcile: a signal to end gives it a moment to finish, then raises Interrupted.
 
         A plan can be interrupted after any change; the next run converges.
         """
-        self._looking = True
+        self._reconciling = True
         try:
             if self.ended:
                 raise Interrupted
             yield
         finally:
-            self._looking = False
+            self._reconciling = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _on_signal(self, number: int, _frame: Any) -> None:
+    def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
-            self._again = True
-        elif number == signal.SIGALRM:
-            if self._looking and self.ended:
-                raise Interrupted
-        elif self.ended and self._looking:
+            self._hangup = True
+            return
+        if self.ended and self._reconciling:  # a second signal, or the end of the grace period
             raise Interrupted
-        else:
+        if number != signal.SIGALRM:
             self.ended = True
-            if self._looking:
+            if self._reconciling:
                 signal.setitimer(signal.ITIMER_REAL, _GRACE)

@@ -1,4 +1,4 @@
-"""What happens on a machine, as adapters tell it: frozen values. No I/O."""
+"""Events of a machine, as adapters report them: frozen values. No I/O."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .observed import Link
 
 @dataclass(frozen=True, slots=True)
 class RowEvent:
-    """A row that came, changed or went: its table, name, and what tells whose it is.
+    """A row that was added, changed or removed: its table, name, owner and type.
 
-    ``columns`` are those that changed, none for a row that came or went. Without a table, the
-    connection was lost.
+    ``columns`` are those that changed; empty for a row that was added or removed. An empty table
+    means that the connection was lost.
     """
 
     table: str = ""
@@ -26,7 +26,7 @@ class RowEvent:
 
 @dataclass(frozen=True, slots=True)
 class FlowEvent:
-    """A flow that came, went or changed; ``lost`` says that some were left out (PAUSED)."""
+    """A flow that was added, changed or removed; ``lost``: events were left out (PAUSED)."""
 
     bridge: str
     table: int = 0
@@ -36,7 +36,7 @@ class FlowEvent:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What is told of a table: flows that change or go, and with ``added`` those that come."""
+    """A table to watch: flows that are changed or removed, with ``added`` also those added."""
 
     table: int
     added: bool = True
@@ -44,7 +44,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A device's membership of a group, however it came about."""
+    """A device's membership of a group, by whatever method."""
 
     device: str
     group: str
@@ -52,14 +52,14 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of policy routing: which one is not looked at."""
+    """A rule of policy routing; its contents are not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelEvent:
-    """An item that came or changed, or (``gone``) went; None where events were lost.
+    """An item that was added or changed or, if ``gone``, removed; None where events were lost.
 
-    ``index`` is that of a link, which keeps it when it is given another name.
+    ``index`` is that of a link: renaming keeps it.
     """
 
     item: Link | Address | Route | Joined | Rule | None
@@ -69,9 +69,9 @@ class KernelEvent:
 
 @dataclass(frozen=True, slots=True)
 class EntryEvent:
-    """An entry of a directory: ``began`` is one that is open for writing still, or a link.
+    """An entry of a directory; ``began``: created, either still open for writing or a link.
 
-    An empty name says that the directory itself went, or that events were lost.
+    An empty name means that the directory itself was removed, or that events were lost.
     """
 
     directory: Path

@@ -16,9 +16,11 @@ from netaddr import IPAddress
 from .. import probe
 from ..adapters.polling import poll_until
 from ..core.changes import Change, Neighbour
+from ..core.events import RowEvent, Watched
 from ..core.items import Address, Bridge, GroupMembership, Port, Route
 from ..core.observed import Limits, Link, RoutePath
 from ..core.status import Holder
+from .events import FlowEvents, ProcessEnd
 
 _T = TypeVar("_T")
 Holding = Literal["keeper", "here"]  # who holds what sockets hold: a process left behind, or this
@@ -42,6 +44,9 @@ class Ovsdb(Protocol):
         self, patience: float, on_wait: Callable[[], None]
     ) -> AbstractContextManager[None]:
         """Alone among the runs of ovs_mcast; UnavailableError after ``patience`` seconds."""
+
+    def watch(self, watcher: Callable[[RowEvent], None]) -> None:
+        """Report every change of rows to ``watcher``, from any thread; a lost connection once."""
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -127,6 +132,12 @@ class Keeper(Protocol):
     def drop_duplicates(self) -> None:
         """Remove a duplicate left by a killed run; in-process, take over a process's groups."""
 
+    def holder(self) -> Holder:
+        """Return the process that holds the groups, by its kind."""
+
+    def process_end(self) -> ProcessEnd | None:
+        """Open the end of the keeper's process; None if no process but an agent's holds groups."""
+
     def end(self) -> None:
         """Let go of all groups."""
 
@@ -138,6 +149,13 @@ class Joining(Protocol):
         """Hold each of them; UnavailableError where the kernel refuses."""
 
 
+class PathProbe(Protocol):
+    """The path of an ordinary datagram, as probe.send_path."""
+
+    def __call__(self, device: str, group: str, *, detection: float = ...) -> probe.SendPath:
+        """Send one; for IPv6 wait ``detection`` seconds for duplicate address detection."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """One Open vSwitch and one network namespace.
@@ -145,8 +163,8 @@ class Backend:
     ``vswitchd`` opens its control socket; ``joined`` are the groups of a device in /proc, and
     ``is_member`` is whether one of them is;
     ``memberships`` hold groups of a device within a `with` block; ``send_path`` looks where an
-    ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay,
-    and ``holder`` the process that holds its groups, whichever it is;
+    ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay;
+    ``flow_events`` opens those of a bridge (OSError if ovs-vswitchd does not have it);
     ``hand_over`` leaves processes behind for the groups that this one holds, ``let_go`` does not;
     ``follow`` is how long what comes after a change may take, in seconds; ``sleep`` lets seconds
     pass.
@@ -160,9 +178,9 @@ class Backend:
     joined: Callable[[str], frozenset[str]]
     is_member: Callable[[str, str], bool]
     memberships: Callable[[str], AbstractContextManager[Joining]]
-    send_path: Callable[[str, str], probe.SendPath]
+    send_path: PathProbe
     keeper: Callable[[str], Keeper]
-    holder: Callable[[str], Holder]
+    flow_events: Callable[[Bridge, Sequence[Watched]], FlowEvents]
     hand_over: Callable[[], None] = lambda: None
     let_go: Callable[[], None] = lambda: None
     follow: float = FOLLOW

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from .. import probe
 from ..adapters import openflow, proc, vswitchd
+from ..adapters.flow_monitor import FlowEvents
+from ..adapters.inotify import Inotify
 from ..adapters.ovsdb import connection
 from ..adapters.rtnetlink import client
-from ..errors import ConfigurationError
+from ..adapters.rtnetlink.monitor import NetlinkEvents
+from ..core.events import Watched
+from ..core.items import Bridge
+from ..errors import ConfigurationError, UnavailableError
 from ..membership import device_groups, in_process, keeper
-from ..membership.holder import holder
 from .backend import Backend, Holding
 from .host import Host
+from .platform import Platform
 
 
 def connect(
@@ -40,6 +47,24 @@ def connect(
 _REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 
+def this_platform(db: str | None, store: in_process.Store | None = None) -> Platform:
+    """Return what an agent has of this machine; ``store`` keeps duplicates of its sockets."""
+    rundir = rundir_of(db)
+    keepers = in_process.InProcessKeepers(rundir, store)
+    flows = openflow.OpenFlow(rundir)
+
+    def connected() -> Backend:
+        return replace(open_backend(db, None, "keeper"), keeper=keepers.keeper)
+
+    def counted_flows(bridge: str, cookie: int, mask: int, patience: int) -> list[str] | None:
+        try:
+            return flows.dump_counted_by_name(bridge, cookie, mask, patience)
+        except (openflow.OpenFlowError, UnavailableError):
+            return None
+
+    return Platform(rundir, keepers, connected, NetlinkEvents, Inotify, counted_flows, proc.joined)
+
+
 def open_backend(
     db: str | None = None, rundir: str | Path | None = None, holding: Holding = "keeper"
 ) -> Backend:
@@ -51,6 +76,10 @@ def open_backend(
     with vswitchd.Vswitchd(sockets):
         rows = connection.Ovsdb(db or f"unix:{sockets}/db.sock")
     threads = in_process.InProcessKeepers(sockets)
+
+    def flow_events(bridge: Bridge, watched: Sequence[Watched]) -> FlowEvents:
+        return FlowEvents(sockets, bridge.name, watched, openflow.version_of(bridge))
+
     return Backend(
         ovsdb=rows,
         openflow=openflow.OpenFlow(sockets),
@@ -61,8 +90,8 @@ def open_backend(
         is_member=proc.is_member,
         memberships=device_groups.DeviceGroups,
         send_path=probe.send_path,
+        flow_events=flow_events,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
-        holder=partial(holder, sockets),
         hand_over=threads.hand_over,
         let_go=threads.close,
     )

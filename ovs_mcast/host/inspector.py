@@ -42,7 +42,7 @@ class Inspector(Closeable):
 
     def inspect(self, name: str) -> OverlayStatus:
         """Return what is there of an overlay; one dump of the flows of each bridge with some."""
-        holder = self._backend.holder(name)
+        holder = self._backend.keeper(name).holder()
         try:
             target, pending, dumped = self._recover(name)
         except ConfigurationError as refused:

@@ -21,9 +21,11 @@ from pathlib import Path
 
 from ..adapters import unix_socket
 from ..core.items import GroupMembership
+from ..core.status import Holder
 from ..errors import UnavailableError
 from . import keeper_process
 from .device_groups import DeviceGroups
+from .holder import ProcessEnd, holder, process_end
 from .keeper_messages import KeeperAnswer, ask, end
 from .sockets import GroupSockets
 
@@ -132,6 +134,16 @@ class Keeper:
         """End all keepers but one: a run that was killed while it replaced one leaves two."""
         if len(self._names()) > 1:
             self._end_others(next((name for name, _answer in self._answers()), ""))
+
+    def process_end(self) -> ProcessEnd | None:
+        """Open the end of the keeper's process; None if no process but an agent's holds groups."""
+        found = self.look()
+        return None if found is None or found.stays else process_end(found.pid)
+
+    def holder(self) -> Holder:
+        """Return the process that holds the groups, by its kind."""
+        found = self.look()
+        return holder(found.pid if found else None)
 
     def end(self) -> None:
         """End the keeper, if one runs, and remove its file."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 
 from netaddr import IPNetwork
 
@@ -14,11 +16,11 @@ from ..core.items import Address, Bridge, Flow, GroupMembership, Item, Port, Rou
 from ..core.observed import Limits, Link
 from ..host.backend import Backend
 from ..host.host import Host
+from ..host.platform import Platform
+from .events import RUNDIR, EventfulLinux, EventfulOpenVSwitch
 from .faults import FAULTS, Fault, Lasting
 from .happenings import HAPPENINGS, Happening, Underlay, happen
-from .kernel_adapters import FakeKeeper, FakeMemberships, FakeNetlink
-from .linux import Linux
-from .openvswitch import OpenVSwitch
+from .kernel_adapters import FakeKeeper, FakeKeepers, FakeMemberships, FakeNetlink
 from .ovs_adapters import FakeOpenFlow, FakeOvsdb, FakeVswitchd
 from .system import FakeSystem
 
@@ -58,8 +60,8 @@ class FakeHost(Host):
         mac: str = _NIC_MAC,
     ) -> None:
         self.device = device or ("br-phy" if datapath == "netdev" else "eth0")
-        linux = Linux()
-        self._system = FakeSystem(linux, OpenVSwitch(linux))
+        linux = EventfulLinux()
+        self._system = FakeSystem(linux, EventfulOpenVSwitch(linux))
         own = tuple(self._own(address) for address in addresses)
         self._underlay = Underlay(self._system, self.device, own)
         linux.add_link(Link(self.device, mtu, mac, True))
@@ -131,11 +133,13 @@ class FakeHost(Host):
         """
         with self._system.lock:
             happen(name, self._underlay)
+            self._system.feed.publish()
 
     def elapse(self, seconds: float) -> None:
         """Time passes on the machine: duplicate address detection ends after 2 seconds."""
         with self._system.lock:
             self._system.linux.elapse(seconds)
+            self._system.feed.publish()
 
     # What others have on the machine
 
@@ -148,6 +152,7 @@ class FakeHost(Host):
         with self._system.lock:
             for item in items:
                 self._put(item, detect)
+            self._system.feed.publish()
 
     def take(self, *items: Item | Link) -> None:
         """Take items away as somebody else does."""
@@ -166,6 +171,7 @@ class FakeHost(Host):
                     linux.leave(item)
                 else:
                     switch.commit([Change("remove", item, "taken away")])
+            self._system.feed.publish()
 
     def _put(self, item: Item | Link, detect: bool) -> None:
         linux, switch = self._system.linux, self._system.switch
@@ -181,6 +187,10 @@ class FakeHost(Host):
             linux.join(item, item.device, item.groups)
         else:
             switch.commit([Change("add", item, "theirs")])
+
+    def platform(self) -> Platform:
+        """Return the machine as an agent's loop asks for it; with it come the machine's events."""
+        return fake_platform(self._system)
 
     @property
     def limits(self) -> Limits:
@@ -224,6 +234,28 @@ def fake_backend(system: FakeSystem) -> Backend:
         memberships=lambda device: FakeMemberships(system, device),
         send_path=system.send_path,
         keeper=lambda overlay: FakeKeeper(system, overlay),
-        holder=system.holder,
+        flow_events=system.feed.flows,
         sleep=system.sleep,
+    )
+
+
+def _counted_flows(
+    system: FakeSystem, bridge: str, cookie: int, mask: int, _seconds: int
+) -> list[str] | None:
+    with system.lock:
+        away = system.faults.strikes("vswitchd-away") or bridge not in system.switch.bridges
+        return None if away else list(system.switch.dump(bridge, cookie, mask, counted=True))
+
+
+def fake_platform(system: FakeSystem) -> Platform:
+    """Return the machine as an agent's loop asks for it."""
+    keepers = FakeKeepers(system)
+    return Platform(
+        rundir=RUNDIR,
+        keepers=keepers,
+        connect=lambda: replace(fake_backend(system), keeper=keepers.keeper),
+        kernel_events=system.feed.kernel,
+        directory_events=system.feed.directories,
+        counted_flows=partial(_counted_flows, system),
+        joined=system.linux.joined,
     )

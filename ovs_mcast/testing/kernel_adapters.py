@@ -13,12 +13,15 @@ from ..core.changes import Change
 from ..core.closeable import Closeable
 from ..core.items import Address, GroupMembership, Route
 from ..core.observed import Link, RoutePath
+from ..core.status import Holder
 from ..errors import UnavailableError
 from ..membership.keeper import KeeperError
+from .events import FakeProcessEnd
 from .linux import refused
 from .system import FakeSystem
 
 _GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
+_PID = 1  # of any process on the machine
 
 
 class FakeNetlink:
@@ -69,6 +72,7 @@ class FakeNetlink:
                     errors.append((position, error.errno or errno.EINVAL))
                 else:
                     self._system.made.append(change)
+            self._system.feed.publish()
             faults.made(len(changes))
         if errors:
             raise RefusedError(errors)
@@ -131,8 +135,8 @@ class FakeMemberships(Closeable):
 class FakeKeeper:
     """backend.Keeper: one for each overlay, on as many sockets as it takes."""
 
-    def __init__(self, system: FakeSystem, overlay: str) -> None:
-        self._system, self._overlay = system, overlay
+    def __init__(self, system: FakeSystem, overlay: str, *, in_process: bool = False) -> None:
+        self._system, self._overlay, self._in_process = system, overlay, in_process
 
     def held(self, joined: Callable[[str], frozenset[str]]) -> GroupMembership | None:
         """What it holds; of a device that was made anew, nothing."""
@@ -175,7 +179,22 @@ class FakeKeeper:
             )
 
     def drop_duplicates(self) -> None:
-        """A change of keeper is whole here: there are never two."""
+        """Take over what a process holds; there are never two keepers."""
+        if self._in_process and self._overlay in self._system.keepers:
+            self._system.in_process.add(self._overlay)
+
+    def holder(self) -> Holder:
+        """Return the process that holds the groups: an agent, or the keeper's."""
+        if self._overlay not in self._system.keepers:
+            return Holder("nobody")
+        return Holder("agent" if self._overlay in self._system.in_process else "keeper", _PID)
+
+    def process_end(self) -> FakeProcessEnd | None:
+        """Open the end of the keeper's process."""
+        held = self._overlay in self._system.keepers
+        if not held or self._overlay in self._system.in_process:
+            return None
+        return self._system.feed.process_end(self._overlay, _PID)
 
     def end(self) -> None:
         """Let go of all groups."""
@@ -210,3 +229,28 @@ class FakeKeeper:
             system.keepers[self._overlay] = membership
             system.indexes[self._overlay] = system.linux.indexes[membership.device]
             system.let_go.notify_all()
+            if self._in_process:
+                system.in_process.add(self._overlay)
+            else:
+                system.in_process.discard(self._overlay)
+                system.feed.entry(f"ovs-mcast-{self._overlay}.keeper")
+
+
+class FakeKeepers:
+    """platform.Keepers: those that an agent holds, until it hands them over."""
+
+    def __init__(self, system: FakeSystem) -> None:
+        self._system = system
+
+    def keeper(self, overlay: str) -> FakeKeeper:
+        """Return the keeper of an overlay."""
+        return FakeKeeper(self._system, overlay, in_process=True)
+
+    def hand_over(self) -> None:
+        """Leave a process behind for each overlay."""
+        self._system.in_process.clear()
+
+    def close(self) -> None:
+        """Release all groups that were not handed over."""
+        for overlay in list(self._system.in_process):
+            self._system.kill_keeper(overlay)

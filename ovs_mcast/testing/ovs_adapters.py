@@ -10,6 +10,7 @@ from ..adapters.openflow import OpenFlowError
 from ..adapters.ovsdb.transaction import OvsdbError
 from ..core.changes import Change, Neighbour
 from ..core.closeable import Closeable
+from ..core.events import RowEvent
 from ..core.items import Bridge, Port
 from ..core.observed import RoutePath
 from ..errors import UnavailableError
@@ -47,6 +48,10 @@ class FakeOvsdb:
         if faults.strikes("transaction-unfollowed"):
             raise UnavailableError(unfollowed)
 
+    def watch(self, watcher: Callable[[RowEvent], None]) -> None:
+        """Report every change of rows."""
+        self._system.feed.rows(self, watcher)
+
     @contextmanager
     def exclusive(self, patience: float, on_wait: Callable[[], None]) -> Iterator[None]:
         """The lock, for which other threads of this process wait."""
@@ -70,7 +75,8 @@ class FakeOvsdb:
             self._alone.release()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Report no longer."""
+        self._system.feed.rows(self, None)
 
 
 class FakeOpenFlow:

@@ -11,24 +11,25 @@ from netaddr import IPAddress
 from ..core.changes import Change
 from ..core.items import GroupMembership
 from ..core.observed import RoutePath
-from ..core.status import Holder
 from ..probe import Evidence, SendPath
 from ..probe.verdict import judge
+from .events import EventfulLinux, EventfulOpenVSwitch, Feed
 from .faults import Faults
-from .linux import DETECTION, Linux
-from .openvswitch import OpenVSwitch
+from .linux import DETECTION
 
 
 class FakeSystem:
     """What all parts of one fake machine share; ``made`` are the changes so far, in order."""
 
-    def __init__(self, linux: Linux, switch: OpenVSwitch) -> None:
+    def __init__(self, linux: EventfulLinux, switch: EventfulOpenVSwitch) -> None:
         self.linux, self.switch, self.faults = linux, switch, Faults()
         self.made: list[Change] = []
         self.keepers: dict[str, GroupMembership] = {}
+        self.in_process: set[str] = set()  # overlays whose keeper is a thread of an agent
         self.indexes: dict[str, int | None] = {}
         self.lock = threading.RLock()
         self.let_go = threading.Condition(self.lock)
+        self.feed = Feed(linux, switch)
 
     def make(self, changes: Sequence[Change], make: Callable[[Sequence[Change]], None]) -> None:
         """An atomic batch; a run that is interrupted in it makes nothing of it."""
@@ -36,30 +37,31 @@ class FakeSystem:
             if self.faults.cut(len(changes), whole=True):
                 make(changes)
                 self.made += changes
+                self.feed.publish()
             self.faults.made(len(changes))
-
-    def holder(self, overlay: str) -> Holder:
-        """Return the keeper that holds the overlay's groups; nobody if none runs."""
-        return Holder("keeper", 1) if overlay in self.keepers else Holder("nobody")
 
     def kill_keeper(self, overlay: str) -> None:
         """The process that holds the overlay's sockets ends, and they with it."""
         with self.let_go:
             self.keepers.pop(overlay, None)
+            self.in_process.discard(overlay)
             self.linux.leave(overlay)
             self.let_go.notify_all()
+            self.feed.publish()
+            self.feed.keeper_ended(overlay)
 
     def sleep(self, seconds: float) -> None:
         """Time passes on the machine, and none here."""
         with self.lock:
             self.linux.elapse(seconds)
+            self.feed.publish()
 
-    def send_path(self, device: str, group: str) -> SendPath:
+    def send_path(self, device: str, group: str, *, detection: float = DETECTION) -> SendPath:
         """What probe.send_path would see; waits, on the machine's own clock, for detection."""
         with self.lock:
             linux, family = self.linux, IPAddress(group).version
             if family == 6:
-                linux.elapse(DETECTION)
+                linux.elapse(min(detection, DETECTION))
             unicast = (
                 IPAddress(item.address)
                 for item in linux.addresses.values()

@@ -1,4 +1,4 @@
-"""An agent on a host of the lab, what it said, and whether the overlay is as it is to be."""
+"""An agent on a host of the lab, its log, and whether the overlay is applied."""
 
 from __future__ import annotations
 
@@ -41,46 +41,51 @@ class Agent:
         self.pid = run.pid
 
     def said(self) -> str:
-        """All that it said on stderr."""
+        """Return its stderr."""
         return self._run.said()
 
     def count(self, pattern: str) -> int:
-        """How often it said something."""
+        """Return how often a pattern is in its stderr."""
         return len(re.findall(pattern, self.said()))
 
-    def looks(self) -> int:
-        """How many times it looked."""
-        return self.count(r"(?m)^look: ")
+    def reconciles(self) -> int:
+        """Return how many times it reconciled."""
+        return self.count(r"(?m)^reconcile: ")
 
     def waits_for(self, pattern: str, times: int = 1) -> None:
-        """Wait until it has said something so many times."""
+        """Wait until a pattern is there so many times."""
         assert eventually(lambda: self.count(pattern) >= times, seconds=30), self.said()
 
     def settles(self) -> None:
-        """Wait until all is as wanted, by what it says itself, and nothing more is done."""
-        self.waits_for("as wanted, and seen to be")
+        """Wait until it reports that all is applied and verified, and is idle."""
+        self.waits_for("applied and verified")
         assert eventually(self._is_idle, seconds=30), self.said()
         self._read = len(self.said())
 
     def _is_idle(self) -> bool:
-        """Whether it waits, and nothing has happened since the last look, nor since this was asked.
+        """True if it is idle, and nothing happened since the last reconcile or call.
 
-        Until it says that it waits it may look at the send path, and not hear what has happened.
+        Until it logs `idle` it may measure the send path, and not read events.
         """
         before, self._before = self._before, self.said()
         lines = self._before.splitlines()
-        heard = [line for line in lines if line[:5] in {"look:", "event"}]
-        looked = bool(heard) and heard[-1].startswith("look:")
-        return before == self._before and looked and lines[-1].startswith("waits")
+        heard = [line for line in lines if line.startswith(("reconcile:", "event:"))]
+        reconciled = bool(heard) and heard[-1].startswith("reconcile:")
+        return before == self._before and reconciled and lines[-1] == "idle"
 
-    def puts_back(self, pattern: str = "put back|fine again", times: int = 1) -> None:
-        """Wait until it has repaired something since the last call, and all is as wanted."""
+    def puts_back(self, pattern: str = "put back|recovered", times: int = 1) -> set[str]:
+        """Wait until it has repaired something since the last call, and all is verified.
+
+        Returns the kinds of the events until then.
+        """
         assert eventually(
             lambda: len(re.findall(pattern, self.said()[self._read :])) >= times, seconds=40
         ), self.said()
         assert eventually(self._is_idle, seconds=30), self.said()
+        kinds = set(re.findall(r"(?m)^event: (\w+)", self.said()[self._read :]))
         self._read = len(self.said())
         assert_true(self._node)
+        return kinds
 
     def send(self, number: int) -> None:
         """Send it a signal."""
@@ -107,7 +112,7 @@ _STARTED: list[Agent] = []
 
 
 def assert_true(node: Node) -> None:
-    """Setup finds nothing to change: everything is in place, and read back."""
+    """Assert that setup finds nothing to change."""
     found = node.setup("--config", CONFIG, "--dry-run")
     assert (found.status, found.stdout and found.changes) == (0, []), found
 
@@ -123,7 +128,7 @@ def write(node: Node, text: str) -> None:
 def start(
     node: Node, *options: str, env: Mapping[str, str] | None = None, program: str = PROGRAM
 ) -> Agent:
-    """Start an agent that says everything, with the configuration that is there."""
+    """Start a verbose agent with the present configuration."""
     arguments = ("--config", CONFIG, "-v", *options)
     agent = Agent(node, node.start(*arguments, env=env, program=program))
     _STARTED.append(agent)

@@ -1,4 +1,4 @@
-"""A service manager for one agent on a host of the lab: told by sd_notify(3), and as it has stores.
+"""A service manager for one agent on a host of the lab: sd_notify(3) and a descriptor store.
 
 It keeps what FDSTORE=1 gives it, closes what FDSTOREREMOVE=1 names, and hands all of it to the
 next process that it starts, by sd_listen_fds(3), as systemd does.
@@ -46,7 +46,7 @@ os.execv(sys.executable, [sys.executable, "-m", "ovs_mcast.agent", *sys.argv[1:]
 class Service(Closeable):
     """The agent as a service of one host, and the store of its descriptors; a context.
 
-    ``told`` is what it was told, a word and the name of what is stored or discarded, in order.
+    ``told`` are the notifications in order: a word, and the name of what is stored or discarded.
     """
 
     def __init__(self, node: Node) -> None:
@@ -69,13 +69,13 @@ class Service(Closeable):
         return {name: names.count(name) for name in names}
 
     def inodes(self, name: str) -> set[str]:
-        """What is stored by a name, as /proc shows the files of a process."""
+        """Return the sockets stored under a name, as /proc shows the files of a process."""
         with self._lock:
             stored = [descriptor for one, descriptor in self._stored if one == name]
         return {f"socket:[{os.fstat(descriptor).st_ino}]" for descriptor in stored}
 
     def put(self, name: str) -> None:
-        """Store a socket of somebody else's under a name."""
+        """Store another program's socket under a name."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
             self._keep(name, os.dup(other.fileno()))
 
@@ -110,7 +110,7 @@ class Service(Closeable):
             )
 
     def hears(self, word: str, name: str = "") -> None:
-        """Wait until it was told what begins with this word, of that name."""
+        """Wait for a notification that begins with this word, of that name."""
 
         def told() -> bool:
             return any(one.startswith(word) and of == name for one, of in list(self.told))
@@ -118,12 +118,12 @@ class Service(Closeable):
         assert eventually(told, seconds=40), (word, name, self.told, self.said())
 
     def starts(self) -> None:
-        """Start the agent, and wait until all is as wanted."""
+        """Start the agent, and wait until all is applied."""
         self.start()
         self.hears("READY=1")
 
     def said(self) -> str:
-        """What the agents said on stderr."""
+        """Return the stderr of the agents."""
         return os.pread(self._stderr, 1 << 20, 0).decode()
 
     @property

@@ -1,4 +1,4 @@
-"""The agent keeps an overlay true: whatever happens is put back, by events, long before a minute.
+"""The agent keeps an overlay applied: events bring repairs long before the minute's resync.
 
 h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 """
@@ -49,7 +49,7 @@ FAULTS = {
 
 
 def kept(node: Node) -> State:
-    """All but what is new about a row that was made anew: its number, a bridge's own address."""
+    """Return all but the fields that a recreated row has new: its UUID, a bridge's own address."""
     return {name: lines for name, lines in node.state().items() if name not in {"ovsdb", "links"}}
 
 
@@ -93,7 +93,7 @@ def test_an_address_is_put_back(system: Node, method: str) -> None:
 
 
 def test_the_vtep_address_goes_and_comes(either: Node) -> None:
-    """Without an address to send from it tries on, says so once, and is fine when it is back.
+    """Without a source address it retries, reports that once, and recovers with the address.
 
     h1 (ip address del; later add)
     """
@@ -104,13 +104,13 @@ def test_the_vtep_address_goes_and_comes(either: Node) -> None:
         agent.waits_for(f"{underlay} has no IPv4 address")
         agent.waits_for("event: retry", times=3)
         either.sh(f"ip address add {vtep}/24 dev {underlay}")
-        agent.puts_back("fine again")
+        agent.puts_back("recovered")
         assert agent.count("has no IPv4 address") == 1
         assert difference(before, either.state()) == []
 
 
 def test_the_local_route_of_ipv6(ipv6: Node) -> None:
-    """An IPv6 group as an address of somebody's: after detection its local route is not ours.
+    """An IPv6 group whose local route goes: the agent restores it.
 
     h1 (fd00::…, group ff05::7:1; the address goes and comes back)
     """
@@ -122,14 +122,14 @@ def test_the_local_route_of_ipv6(ipv6: Node) -> None:
         assert difference(before, ipv6.state()) == []
 
 
-def test_what_is_not_ours_brings_no_look(either: Node) -> None:
-    """Devices, routes, ports and learned flows of others, by the hundred: no look for any of them.
+def test_what_is_not_ours_brings_no_reconcile(either: Node) -> None:
+    """Hundreds of devices, routes, ports and learned flows of others: no reconcile for any.
 
     h1 (much happens that is not ours; then a route of ours goes)
     """
     cookie = hex(ownership.cookie("default", vlan=100, vni=100, learned=True))
     with running(either) as agent:
-        looks = agent.looks()
+        reconciles = agent.reconciles()
         learned = "\n".join(
             f"cookie={cookie},table=20,priority=1,vlan_tci=0x64/0xfff,"
             f"dl_dst=02:00:00:00:{number >> 8:02x}:{number & 255:02x},actions=output:2"
@@ -147,11 +147,11 @@ def test_what_is_not_ours_brings_no_look(either: Node) -> None:
         )
         harm(either, "ip route del 239.0.0.1 dev $UNDERLAY")
         agent.puts_back("put back")
-        assert looks + 1 <= agent.looks() <= looks + 2
+        assert reconciles + 1 <= agent.reconciles() <= reconciles + 2
 
 
 def test_the_groups_are_held_by_the_agent(net: Net, either: Node) -> None:
-    """It takes over from a keeper, holds by itself, and leaves a keeper: no group is ever left.
+    """It takes over from a keeper, holds the groups, and leaves a keeper: no group is left.
 
     h1 (setup's keeper; agent; keeper) ─ port of the switch: no leave
     """

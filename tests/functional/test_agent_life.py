@@ -1,4 +1,4 @@
-"""The agent as a process: begun and ended, alone, with its file, with daemons that come and go.
+"""The agent as a process: start and end, its file, daemons that come and go.
 
 h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 """
@@ -48,7 +48,7 @@ SEED = 20260101
 
 @pytest.fixture(params=["system", "netdev"])
 def fresh(request: pytest.FixtureRequest, net: Net) -> Node:
-    """A host of each kind that nobody else gets: with its daemons, its devices are made anew."""
+    """A host of each kind for this test alone: with its daemons, its devices are recreated."""
     kinds: dict[str, Kind] = {"system": "dummy", "netdev": "netdev"}
     return net.node(kinds[request.param])
 
@@ -90,10 +90,10 @@ def test_it_ends_while_it_waits_for_open_vswitch(system: Node) -> None:
 
 
 @pytest.mark.parametrize("daemon", ["ovs-vswitchd", "ovsdb-server"])
-def test_it_ends_while_a_look_hangs(system: Node, daemon: str) -> None:
-    """A daemon that is stopped, not gone, answers nothing: the look is cut short; status 0.
+def test_it_ends_while_a_reconcile_hangs(system: Node, daemon: str) -> None:
+    """A stopped daemon does not answer: the reconcile is cut short; status 0.
 
-    h1 (kill -STOP; agent looks; SIGTERM)
+    h1 (kill -STOP; agent reconciles; SIGTERM)
     """
     write(system, configuration(system))
     agent = start(system)
@@ -140,7 +140,7 @@ def test_without_the_privilege(system: Node) -> None:
 
 
 def test_it_is_alone(system: Node) -> None:
-    """A second one for the same overlay says who keeps it, status 5; one for another does not.
+    """A second agent for the same overlay names the first one and ends with status 5.
 
     h1 (two agents; then one for another overlay)
     """
@@ -150,8 +150,8 @@ def test_it_is_alone(system: Node) -> None:
         assert "another agent keeps overlay default: process " in second.stderr
         named = int(second.stderr.split("process ")[1].split()[0])
         inside = system.host.path(f"/proc/{named}/cmdline").read_bytes()
-        assert b"warm.py" in inside  # what agents are forked from
-        assert agent.count("look: failed") == 0
+        assert b"warm.py" in inside  # the process that agents are forked from
+        assert agent.count("reconcile: failed") == 0
 
 
 # Its file
@@ -172,7 +172,7 @@ def test_its_file_changes(either: Node) -> None:
 
 
 def test_a_bad_file_is_refused(system: Node) -> None:
-    """The old one is kept, and still true; it is said once for each fault, and a good one is taken.
+    """The old one stays applied; each fault is reported once; a valid file is taken.
 
     h1 (bad file; SIGHUP twice; a route goes; good file)
     """
@@ -208,13 +208,13 @@ def test_another_name_is_refused(system: Node) -> None:
 # Bursts
 
 
-def test_a_burst_is_one_look(either: Node) -> None:
-    """A hundred events that come while it is stopped are one look, and their echo one more.
+def test_a_burst_is_one_reconcile(either: Node) -> None:
+    """A hundred events while it is stopped bring one reconcile, and its own events one more.
 
     h1 (kill -STOP; routes, flows and addresses go and come; kill -CONT)
     """
     with running(either) as agent:
-        looks = agent.looks()
+        reconciles = agent.reconciles()
         agent.send(signal.SIGSTOP)
         underlay = either.host.underlay
         for number in range(20):
@@ -227,11 +227,11 @@ def test_a_burst_is_one_look(either: Node) -> None:
         )
         agent.send(signal.SIGCONT)
         agent.puts_back("put back")
-        assert agent.looks() <= looks + 2
+        assert agent.reconciles() <= reconciles + 2
 
 
 def test_more_than_the_kernel_keeps(system: Node) -> None:
-    """Events that were lost are not missed: everything is looked at.
+    """Lost events are not missed: everything is reconciled.
 
     h1 (kill -STOP; 20,000 addresses and a route of ours; kill -CONT)
     """
@@ -253,7 +253,7 @@ def test_more_than_the_kernel_keeps(system: Node) -> None:
 
 
 def test_it_waits_for_open_vswitch(fresh: Node) -> None:
-    """Started before Open vSwitch, as at boot: it says so, once, and builds when that is there.
+    """Started before Open vSwitch, as at boot: it reports that once, and builds when it runs.
 
     h1 (no daemons; agent; daemons)
     """
@@ -273,7 +273,7 @@ def test_it_waits_for_open_vswitch(fresh: Node) -> None:
 
 @pytest.mark.parametrize("gone", ["ovs-vswitchd", "ovsdb-server", "both"])
 def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> None:
-    """Failures are said once; the groups are held on; all is in place soon after they are back.
+    """Failures are reported once; the groups stay held; all is repaired once they are back.
 
     h1 (kill -9; tries; started again) ─ port of the switch: no leave
     """
@@ -290,13 +290,13 @@ def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> N
             fresh.host.start_ovsdb()
         if gone != "ovsdb-server":
             fresh.host.start_vswitchd()
-        agent.puts_back("fine again")
+        agent.puts_back("recovered")
         if fresh.host.datapath == "system":
             assert wire.left() == []
 
 
-def test_setup_beside_it(either: Node) -> None:
-    """Setup may run, for the same and for another: what the agent is to keep is put back.
+def test_a_setup_meanwhile(either: Node) -> None:
+    """Setup may run with the same segments or others: the agent restores its own.
 
     h1 (agent; setup with the same; setup with other segments)
     """
@@ -312,8 +312,8 @@ def test_setup_beside_it(either: Node) -> None:
         assert_true(either)
 
 
-def test_a_teardown_beside_it(system: Node) -> None:
-    """Whoever tears down what an agent keeps gets it back: the agent is to be ended first.
+def test_a_teardown_meanwhile(system: Node) -> None:
+    """A teardown beside an agent is undone: end the agent first.
 
     h1 (agent; setup --teardown)
     """
@@ -351,7 +351,7 @@ def test_killed_at_any_moment(net: Net, system: Node) -> None:
 
 
 def test_killed_and_begun_again(system: Node) -> None:
-    """What the dead one held is held again, and its name is free.
+    """The next agent holds the killed one's groups again, and takes its name.
 
     h1 (kill -9; agent)
     """
@@ -366,10 +366,10 @@ def test_killed_and_begun_again(system: Node) -> None:
         assert members(system) == {"239.0.0.1", "239.0.0.2"}
 
 
-def test_a_defect_beside_a_look_does_not_end_it(system: Node) -> None:
-    """What nobody thought of is told as what it is; the overlay is kept, the path looked at again.
+def test_a_defect_in_the_follow_up_does_not_end_it(system: Node) -> None:
+    """An unexpected exception is a reported defect; the overlay is kept, the path measured later.
 
-    h1 (agent whose first look at the send path raises; a route goes; eth0 down and up)
+    h1 (agent whose first measurement of the send path raises; a route goes; eth0 down and up)
     """
     write(system, configuration(system))
     agent = start(system, program=DEFECTIVE)
@@ -384,7 +384,7 @@ def test_a_defect_beside_a_look_does_not_end_it(system: Node) -> None:
     assert agent.ends().status == 0
 
 
-# Idle, and what systemd is told
+# Idle, and what systemd is notified of
 
 
 def spent(process: int) -> int:
@@ -395,23 +395,23 @@ def spent(process: int) -> int:
 
 
 def test_idle_it_does_nothing(either: Node) -> None:
-    """No look, no event, and no turn of any thread that takes processor time worth counting.
+    """No reconcile, no event, and next to no processor time.
 
     h1 (agent; nothing happens)
     """
     with running(either) as agent:
         for _ in range(3):  # on a busy machine the last of what it did itself may come late
-            looks, ticks = agent.looks(), spent(agent.pid)
-            time.sleep(4)  # the time that is looked at
-            if agent.looks() == looks:
+            reconciles, ticks = agent.reconciles(), spent(agent.pid)
+            time.sleep(4)  # the time that is measured
+            if agent.reconciles() == reconciles:
                 break
-        assert agent.looks() == looks, agent.said()
+        assert agent.reconciles() == reconciles, agent.said()
         assert spent(agent.pid) - ticks <= 2
 
 
 @contextmanager
 def systemd(node: Node) -> Iterator[socket.socket]:
-    """A datagram socket of the host, at /run/notify, where systemd would be told."""
+    """A datagram socket of the host, at /run/notify, in place of systemd's."""
     path = node.host.path("/run/notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(path))
@@ -423,15 +423,15 @@ def systemd(node: Node) -> Iterator[socket.socket]:
 
 
 def until(told: socket.socket, word: str) -> list[str]:
-    """What systemd is told, up to this word."""
+    """Return what systemd is notified of, up to this word."""
     heard: list[str] = []
     while not any(line.startswith(word) for line in heard[-1:]):
         heard += told.recv(4096).decode().splitlines()[:1]
     return heard
 
 
-def test_what_systemd_is_told(system: Node) -> None:
-    """READY=1 once all is as wanted, RELOADING=1 and READY=1 again, WATCHDOG=1 in time, STOPPING=1.
+def test_what_systemd_is_notified_of(system: Node) -> None:
+    """READY=1 once all is applied, RELOADING=1 and READY=1 again, WATCHDOG=1 in time, STOPPING=1.
 
     h1 (agent with NOTIFY_SOCKET and WATCHDOG_USEC; SIGHUP; SIGTERM)
     """
@@ -440,7 +440,7 @@ def test_what_systemd_is_told(system: Node) -> None:
         environment = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "400000"}
         agent = start(system, env=environment)
         first = until(told, "READY=1")
-        assert "STATUS=default: 2 segments as wanted" in first
+        assert "STATUS=default: 2 segments applied and verified" in first
         assert "WATCHDOG=1" in first
         assert_true(system)
         until(told, "WATCHDOG=1")
@@ -450,7 +450,7 @@ def test_what_systemd_is_told(system: Node) -> None:
         agent.send(signal.SIGSTOP)
         told.settimeout(1)
         with suppress(TimeoutError):
-            while True:  # what it said before
+            while True:  # earlier notifications
                 told.recv(4096)
         told.settimeout(30)
         agent.send(signal.SIGCONT)
@@ -461,7 +461,7 @@ def test_what_systemd_is_told(system: Node) -> None:
 
 
 def test_metrics_and_records(system: Node) -> None:
-    """--metrics is served while it runs, and --log json says the same in lines for programs.
+    """--metrics is served while it runs, and --log json writes lines for programs.
 
     h1 (agent --metrics 127.0.0.1:9417 --log json; a bad address; a bad name of a log)
     """

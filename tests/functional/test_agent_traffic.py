@@ -1,4 +1,4 @@
-"""Frames pass again after each fault, with an agent on either host, and never stop where none is.
+"""Frames pass again after each fault, with an agent on either host, and else never stop.
 
 workload ─ h1 (agent) ─ switch ─ h2 (agent) ─ workload
 """
@@ -62,7 +62,7 @@ def test_traffic_is_back(lab: Lab, warm: Warm) -> None:
     h1.stop_vswitchd()
     agents[0].waits_for("event: retry")
     h1.start_vswitchd()
-    agents[0].puts_back("fine again")
+    agents[0].puts_back("recovered")
     passes_both_ways()
     for agent in agents:
         assert agent.ends().status == 0

@@ -29,7 +29,12 @@ _COMMAND = (sys.executable, "-m", "ovs_mcast.agent")
 _WHERE = "127.0.0.1:9417"
 _SCRAPE = (
     "import sys, urllib.request as r;"
-    f"sys.stdout.buffer.write(r.urlopen('http://{_WHERE}/metrics', timeout=20).read())"
+    "sys.stdout.buffer.write(r.urlopen(f'http://{sys.argv[1]}/metrics', timeout=20).read())"
+)
+_TAKEN = (
+    "import socket, subprocess, sys;"
+    "taken = socket.create_server(('127.0.0.1', 9417));"
+    "sys.exit(subprocess.run(sys.argv[1:]).returncode)"
 )
 
 
@@ -45,9 +50,9 @@ def configured(host: Host, directory: Path) -> str:
     return str(path)
 
 
-def scraped(host: Host) -> dict[str, float]:
-    """Each sample by its name and labels, less `overlay`; nothing where nobody answers."""
-    done = host.run(sys.executable, "-c", _SCRAPE, check=False)
+def scraped(host: Host, where: str = _WHERE) -> dict[str, float]:
+    """Each sample by its name and labels, less `overlay`; empty without a server."""
+    done = host.run(sys.executable, "-c", _SCRAPE, where, check=False)
     samples = {}
     for family in text_string_to_metric_families(done.stdout):
         for sample in family.samples:
@@ -58,7 +63,7 @@ def scraped(host: Host) -> dict[str, float]:
 
 
 def comes_to(host: Host, **wanted: float) -> bool:
-    """Whether samples without labels come to have these values."""
+    """Return True once samples without labels have these values."""
 
     def there() -> bool:
         seen = scraped(host)
@@ -121,8 +126,10 @@ def test_a_scrape_shows_what_is_kept_also_without_open_vswitch(lab: Lab, tmp_pat
     assert len(failures) < 10, failures
 
 
-def test_where_it_cannot_serve_it_says_so_and_touches_nothing(lab: Lab, tmp_path: Path) -> None:
-    """An address that is none: 2, and which option; a port that is taken: 5.
+def test_where_it_cannot_serve_it_reports_that_and_touches_nothing(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """An invalid address: 2, with the option's name; a taken port: 5.
 
     h1 (agent --metrics)
     """
@@ -134,7 +141,26 @@ def test_where_it_cannot_serve_it_says_so_and_touches_nothing(lab: Lab, tmp_path
         )
         assert (done.returncode, "--metrics" in done.stderr) == (status, True), done.stderr
         assert "Traceback" not in done.stderr
+    taken = host.run(
+        sys.executable, "-c", _TAKEN, *_COMMAND, "--config", config, "--metrics", _WHERE,
+        env=_PACKAGE, check=False,
+    )  # fmt: skip
+    assert taken.returncode == 5, taken.stderr
+    assert f"--metrics {_WHERE}: another program listens there: choose" in taken.stderr
     assert "br-mcast" not in host.vsctl("list-br")
+
+
+def test_it_serves_ipv6(lab: Lab, tmp_path: Path) -> None:
+    """An address in brackets is served, and no IPv4 address with it; it ends with the agent.
+
+    h1 (agent --metrics [::1]:9417)
+    """
+    host = lab.add_host(kind="dummy")
+    given = ("--config", configured(host, tmp_path), "--metrics", "[::1]:9417")
+    with agent(host, *given):
+        assert eventually(lambda: scraped(host, "[::1]:9417").get("healthy{}") == 1, seconds=40)
+        assert scraped(host) == {}
+    assert scraped(host, "[::1]:9417") == {}
 
 
 def test_the_agent_needs_no_more_than_the_unit_gives_it(lab: Lab, tmp_path: Path) -> None:

@@ -123,13 +123,13 @@ def _round(site: Site, agent: Agent, number: int, rng: Random) -> int:
 
 
 def test_idle_it_takes_no_processor_time(kept: tuple[Site, Agent], record_property: Record) -> None:
-    """Between two looks the agent takes no time that the kernel counts."""
+    """Between two reconciles the agent takes no time that the kernel counts."""
     site, agent = kept
     seconds = 15.0
 
     assert eventually(lambda: rests(agent.pid, 1.0), seconds=DEADLINE)
     ticks, fine = processor_seconds(agent.pid), processor_microseconds(agent.pid)
-    time.sleep(seconds)  # the window that is measured, shorter than the minute between two looks
+    time.sleep(seconds)  # the measured window, shorter than the minute between two resyncs
     ticks = processor_seconds(agent.pid) - ticks
     fine = processor_microseconds(agent.pid) - fine
     said = f"{ticks * 1000:.0f} ms counted, {fine:.0f} µs run in {seconds:.0f} s"

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "et
 pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
 
 GROUPS = {"239.0.0.1", "239.0.0.2"}
-OTHER = "connection"  # stored by somebody else
-# What setup or a program may say to whoever holds the groups.
+OTHER = "connection"  # stored by another program
+# Requests to the process that holds the groups, as setup or a program may send.
 _JOIN = """
 from pathlib import Path
 from ovs_mcast.membership.keeper import Keeper
@@ -35,19 +35,19 @@ for number in range(1, 21):
 
 
 def joined(node: Node) -> set[str]:
-    """The groups of both segments that the underlay is a member of, as /proc/net/igmp has them."""
+    """Return the groups of both segments that /proc/net/igmp has for the underlay."""
     return members(node) & GROUPS
 
 
 def the_name(service: Service) -> str:
-    """The name of the one set of ours that is stored."""
+    """Return the name of our only stored set."""
     [name] = [name for name in service.stored() if name != OTHER]
     assert name.startswith("ovs-mcast-default-")
     return name
 
 
 def test_killed_no_group_is_left(net: Net, either: Node) -> None:
-    """Not while no agent runs, nor when the next one has what was stored discarded.
+    """Neither while no agent runs, nor when the next one discards the stored sockets.
 
     h1 (agent; kill -9; agent; the store is lost; SIGTERM) ─ port of the switch: no leave
     """
@@ -78,7 +78,7 @@ def test_killed_no_group_is_left(net: Net, either: Node) -> None:
 
 
 def test_what_is_handed_over_goes_no_further(system: Node) -> None:
-    """Of what the agent is handed it has closed its own, and left alone another's.
+    """The agent closes its own handed-over sockets, and keeps those of another program.
 
     h1 (agent; kill -9; agent)
     """
@@ -91,14 +91,14 @@ def test_what_is_handed_over_goes_no_further(system: Node) -> None:
         service.starts()
         opened = set()
         for path in Path(f"/proc/{service.pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # closed meanwhile: it goes on
+            with suppress(FileNotFoundError):  # closed meanwhile: the agent runs
                 opened.add(str(path.readlink()))
         assert opened & (former | other) == other
         assert service.inodes(OTHER) == other
 
 
 def test_a_group_that_is_not_wanted_any_more(net: Net, system: Node) -> None:
-    """The next agent wants one group less: that one alone is left, once all is as wanted.
+    """The next agent wants one group less: only that one is left, once all is applied.
 
     h1 (agent; kill -9; one segment less; agent) ─ port of the switch: leaves 239.0.0.2
     """
@@ -116,7 +116,7 @@ def test_a_group_that_is_not_wanted_any_more(net: Net, system: Node) -> None:
 
 
 def test_held_until_open_vswitch_is_back(net: Net, system: Node) -> None:
-    """An agent that cannot look yet has nothing discarded; killed again, the groups are there.
+    """An agent that cannot reconcile yet discards nothing; killed again, the groups stay held.
 
     h1 (agent and ovs-vswitchd; kill -9 of both; agent, twice; ovs-vswitchd) ─ switch: no leave
     """
@@ -141,7 +141,7 @@ def test_held_until_open_vswitch_is_back(net: Net, system: Node) -> None:
 
 
 def test_a_set_is_stored_before_the_former_is_discarded(net: Net, system: Node) -> None:
-    """Twenty groups a socket: another set has more of them; groups held by addresses need none.
+    """Twenty groups a socket: a larger set has more sockets; groups held by addresses need none.
 
     h1 (agent; 25 groups; then autojoin) ─ port of the switch: no leave
     """
@@ -170,7 +170,7 @@ def test_a_set_is_stored_before_the_former_is_discarded(net: Net, system: Node) 
 
 
 def test_one_more_socket_is_stored_too(net: Net, system: Node) -> None:
-    """Whoever asks the agent to hold more than its sockets have room for has that stored as well.
+    """A request for more groups than the sockets have room for stores one more socket.
 
     h1 (agent; 20 groups more, one by one; kill -9; the store is lost) ─ port of the switch
     """
@@ -191,8 +191,8 @@ def test_one_more_socket_is_stored_too(net: Net, system: Node) -> None:
         assert set(wire.left()) == all_of_them
 
 
-def test_what_is_let_go_of_does_not_stay_in_the_store(net: Net, system: Node) -> None:
-    """A keeper takes over at SIGTERM; when that lets go, nobody holds the groups on.
+def test_released_groups_do_not_stay_in_the_store(net: Net, system: Node) -> None:
+    """A keeper takes over at SIGTERM; once it releases the groups, no process holds them.
 
     h1 (agent; SIGTERM; setup --teardown) ─ port of the switch: leaves both
     """
@@ -210,7 +210,7 @@ def test_what_is_let_go_of_does_not_stay_in_the_store(net: Net, system: Node) ->
 
 
 def test_what_no_keeper_took_over_stays_in_the_store(net: Net, system: Node) -> None:
-    """Where no keeper can be started the agent says so, and leaves the groups to the next agent.
+    """If no keeper can be started, the agent reports that and leaves the groups to the next agent.
 
     h1 (agent; no Python that can be started; SIGTERM; agent) ─ port of the switch: no leave
     """
@@ -235,7 +235,7 @@ def test_what_no_keeper_took_over_stays_in_the_store(net: Net, system: Node) -> 
 
 
 def test_the_library_stores_nothing(system: Node, tmp_path: Path) -> None:
-    """A program that holds groups itself may be a service too, whose store is its own affair.
+    """A program that holds groups in-process may be a service, whose store it does not touch.
 
     h1 (service manager; a program with connect(holding="here"))
     """

@@ -1,4 +1,4 @@
-"""The configuration file is found to have changed however it was written."""
+"""Changes of the configuration file are noticed however it is written."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 from ovs_mcast.adapters.inotify import Inotify
-from ovs_mcast.agent.config_file import Configuration
+from ovs_mcast.agent.config_file import ConfigFile
 from ovs_mcast.errors import ConfigurationError
 
 ONE = "underlay: {device: eth0}\nsegments: [{vni: 1, group: 239.0.0.1}]\n"
 TWO = "underlay: {device: eth0}\nsegments: [{vni: 2, group: 239.0.0.1}]\n"
 
 
-def heard(configuration: Configuration, files: Inotify) -> bool:
-    events = [configuration.may_be(event) for event in files.read()]
-    files.watch(configuration.directories())
-    return any(events) and configuration.has_changed()
+def noticed(config: ConfigFile) -> bool:
+    """Return True if a change is reported, asked for as by the loop."""
+    changed = config.changed()
+    config.watch()
+    return changed
 
 
 @pytest.fixture
@@ -28,35 +29,32 @@ def written(tmp_path: Path) -> Path:
     return path
 
 
-def started(path: Path) -> tuple[Configuration, Inotify]:
-    configuration, files = Configuration(path), Inotify()
-    configuration.read()
-    files.watch(configuration.directories())
-    return configuration, files
+def started(path: Path) -> ConfigFile:
+    config = ConfigFile(path)
+    config.read()
+    return config
 
 
 def test_written_in_place(written: Path) -> None:
-    """Heard once it is closed, not at each write, and once."""
-    configuration, files = started(written)
-    with files:
+    """Noticed once, when it is closed, not at each write."""
+    with started(written) as config:
         with written.open("w") as file:
             file.write(TWO)
             file.flush()
-            assert not heard(configuration, files)
-        assert heard(configuration, files)
-        assert configuration.read().segments[0].vni == 2
-        assert not heard(configuration, files)
+            assert not noticed(config)
+        assert noticed(config)
+        assert config.read().segments[0].vni == 2
+        assert not noticed(config)
 
 
 def test_renamed_over(written: Path) -> None:
     """As editors do it; another file of the directory is another file."""
-    configuration, files = started(written)
-    with files:
+    with started(written) as config:
         other = written.with_suffix(".tmp")
         other.write_text(TWO)
-        assert not heard(configuration, files)
+        assert not noticed(config)
         other.rename(written)
-        assert heard(configuration, files)
+        assert noticed(config)
 
 
 def test_a_config_map_is_swapped(tmp_path: Path) -> None:
@@ -66,45 +64,43 @@ def test_a_config_map_is_swapped(tmp_path: Path) -> None:
         (tmp_path / name / "overlay.yml").write_text(text)
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "overlay.yml").symlink_to("..data/overlay.yml")
-    configuration, files = started(tmp_path / "overlay.yml")
-    assert configuration.directories() == {tmp_path, tmp_path / "..1"} | {tmp_path / "..data"}
-    with files:
+    with started(tmp_path / "overlay.yml") as config:
+        assert config.directories() == {tmp_path, tmp_path / "..1", tmp_path / "..data"}
         (tmp_path / "..data_tmp").symlink_to("..2")
-        assert not heard(configuration, files)
+        assert not noticed(config)
         os.rename(tmp_path / "..data_tmp", tmp_path / "..data")
-        assert heard(configuration, files)
-        assert configuration.read().segments[0].vni == 2
+        assert noticed(config)
+        assert config.read().segments[0].vni == 2
         (tmp_path / "..2" / "overlay.yml").write_text(ONE)
-        assert heard(configuration, files)
+        assert noticed(config)
 
 
 def test_gone_is_not_another(written: Path) -> None:
-    """What was read last is still wanted; once it is there again, it is read again."""
-    configuration, files = started(written)
-    with files:
+    """A missing file leaves the last one in force; once it is back, it is read again."""
+    with started(written) as config:
         written.unlink()
-        assert not heard(configuration, files)
+        assert not noticed(config)
         with pytest.raises(ConfigurationError, match="No such file"):
-            configuration.read()
+            config.read()
         with written.open("w") as file:
             file.write("segm")
             file.flush()
-            assert not heard(configuration, files), "half of it is none"
+            assert not noticed(config), "half of it is none"
             file.write("ents: []\n")
-        assert heard(configuration, files)
+        assert noticed(config)
 
 
 def test_links_without_end(tmp_path: Path) -> None:
-    """A link to itself is refused as a file, and watched all the same."""
+    """A link to itself is an invalid file, and watched all the same."""
     (tmp_path / "overlay.yml").symlink_to("overlay.yml")
-    configuration = Configuration(tmp_path / "overlay.yml")
-    with pytest.raises(ConfigurationError):
-        configuration.read()
-    assert configuration.directories() == {tmp_path}
+    with ConfigFile(tmp_path / "overlay.yml") as config:
+        with pytest.raises(ConfigurationError):
+            config.read()
+        assert config.directories() == {tmp_path}
 
 
 def test_a_directory_that_comes_later(tmp_path: Path) -> None:
-    """A watch that cannot be made is left out, and made when there is something to watch."""
+    """The watch of a missing directory is left out until the directory exists."""
     with Inotify() as files:
         late = tmp_path / "late"
         files.watch({late})

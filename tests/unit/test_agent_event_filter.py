@@ -1,4 +1,4 @@
-"""Which events concern an overlay: what is ours, what may be in its way, and nothing else."""
+"""Which events affect an overlay: ours, those of rivals, and no others."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ VTEP = Address("eth0", "10.0.0.1", 24)
 OURS = Route(
     "eth0", "239.0.0.1", "10.0.0.1", ownership.metric("tenants"), protocol=ownership.PROTOCOL
 )
+RUNDIR = Path("/run/openvswitch")
 cookies = st.integers(0, (1 << 64) - 1)
 
 
@@ -59,22 +60,22 @@ def test_rows(event: RowEvent, concerns: bool) -> None:
 
 
 def test_a_lost_connection_wakes() -> None:
-    """It may be why looks fail."""
+    """It may be the cause of failures."""
     assert EventFilter(OVERLAY).row(RowEvent()) == Trigger("ovsdb", wakes=True)
 
 
 def test_flows_of_ours() -> None:
     """Static flows of the overlay on any bridge; all of the tunnel bridge but what is learned."""
-    concern = EventFilter(NETDEV)
+    events = EventFilter(NETDEV)
     ours = ownership.cookie("tenants", vlan=100, vni=100)
     learned = ownership.cookie("tenants", vlan=100, vni=100, learned=True)
     for bridge in ("br-mcast", "br-phy"):
-        assert concern.flow(FlowEvent(bridge, 30, ours)) == Trigger("flow")
-        assert concern.flow(FlowEvent(bridge, 20, learned)) is None
-        assert concern.flow(FlowEvent(bridge, lost=True)) == Trigger("flow")
-    assert concern.flow(FlowEvent("br-mcast", 0, 7)) == Trigger("flow")
-    assert concern.flow(FlowEvent("br-phy", 0, 7)) is None
-    assert concern.flow(FlowEvent("br-phy", 0, ownership.cookie("another"))) is None
+        assert events.flow(FlowEvent(bridge, 30, ours)) == Trigger("flow")
+        assert events.flow(FlowEvent(bridge, 20, learned)) is None
+        assert events.flow(FlowEvent(bridge, lost=True)) == Trigger("flow")
+    assert events.flow(FlowEvent("br-mcast", 0, 7)) == Trigger("flow")
+    assert events.flow(FlowEvent("br-phy", 0, 7)) is None
+    assert events.flow(FlowEvent("br-phy", 0, ownership.cookie("another"))) is None
 
 
 @given(cookies)
@@ -95,82 +96,82 @@ def test_what_is_watched() -> None:
 
 
 def test_the_underlay_link() -> None:
-    """Down, up and gone wake, up is to be looked at in packets; the same again is nothing."""
-    concern = EventFilter(OVERLAY)
+    """Down, up and gone wake; up is to be measured; a repetition is ignored."""
+    events = EventFilter(OVERLAY)
     down = replace(ETH0, up=False)
     assert EventFilter(OVERLAY).kernel(KernelEvent(down)) == Trigger("link", wakes=True)
-    assert concern.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
-    assert concern.kernel(KernelEvent(ETH0)) is None
-    assert concern.kernel(KernelEvent(down)) == Trigger("link", wakes=True)
-    assert concern.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
-    assert concern.kernel(KernelEvent(replace(ETH0, mtu=1400))) == Trigger("link", wakes=True)
-    assert concern.kernel(KernelEvent(ETH0, gone=True)) == Trigger("link", wakes=True)
-    assert concern.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
+    assert events.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
+    assert events.kernel(KernelEvent(ETH0)) is None
+    assert events.kernel(KernelEvent(down)) == Trigger("link", wakes=True)
+    assert events.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
+    assert events.kernel(KernelEvent(replace(ETH0, mtu=1400))) == Trigger("link", wakes=True)
+    assert events.kernel(KernelEvent(ETH0, gone=True)) == Trigger("link", wakes=True)
+    assert events.kernel(KernelEvent(ETH0)) == Trigger("link", wakes=True, came_up=True)
 
 
 def test_the_underlay_gets_another_name() -> None:
-    """Its name is what the configuration says: under another it is as good as gone."""
-    concern = EventFilter(OVERLAY)
-    concern.kernel(KernelEvent(ETH0, index=7))
+    """The configuration names it: renamed, it counts as gone."""
+    events = EventFilter(OVERLAY)
+    events.kernel(KernelEvent(ETH0, index=7))
     renamed = replace(ETH0, name="eth9")
-    assert concern.kernel(KernelEvent(renamed, index=8)) is None
-    assert concern.kernel(KernelEvent(renamed, index=7)) == Trigger("link", wakes=True)
-    assert concern.kernel(KernelEvent(renamed, index=7)) is None
-    back = concern.kernel(KernelEvent(ETH0, index=7))
+    assert events.kernel(KernelEvent(renamed, index=8)) is None
+    assert events.kernel(KernelEvent(renamed, index=7)) == Trigger("link", wakes=True)
+    assert events.kernel(KernelEvent(renamed, index=7)) is None
+    back = events.kernel(KernelEvent(ETH0, index=7))
     assert back == Trigger("link", wakes=True, came_up=True)
 
 
 def test_other_links() -> None:
-    """Only a Linux vxlan device can be in the way; it may be why looks fail, until it goes."""
-    concern = EventFilter(OVERLAY)
-    assert concern.kernel(KernelEvent(replace(ETH0, name="eth1"))) is None
+    """Only a Linux vxlan device can be a rival; it may cause failures until it goes."""
+    events = EventFilter(OVERLAY)
+    assert events.kernel(KernelEvent(replace(ETH0, name="eth1"))) is None
     rival = replace(ETH0, name="vx7", kind="vxlan", udp_port=4789)
-    assert concern.kernel(KernelEvent(rival)) == Trigger("link")
-    assert concern.kernel(KernelEvent(rival, gone=True)) == Trigger("link", wakes=True)
-    assert concern.kernel(KernelEvent(replace(rival, name="vxlan_sys_4789"))) is None
+    assert events.kernel(KernelEvent(rival)) == Trigger("link")
+    assert events.kernel(KernelEvent(rival, gone=True)) == Trigger("link", wakes=True)
+    assert events.kernel(KernelEvent(replace(rival, name="vxlan_sys_4789"))) is None
 
 
 def test_addresses() -> None:
-    """Those of the device, as they come, go and change; not each renewal of a lifetime."""
-    concern = EventFilter(OVERLAY)
-    assert concern.kernel(KernelEvent(VTEP)) == Trigger("address")
-    assert concern.kernel(KernelEvent(VTEP)) is None
-    assert concern.kernel(KernelEvent(VTEP, gone=True)) == Trigger("address")
-    assert concern.kernel(KernelEvent(VTEP)) == Trigger("address")
-    assert concern.kernel(KernelEvent(replace(VTEP, device="eth1"))) is None
+    """Those of the device: added, changed or removed; renewed lifetimes are ignored."""
+    events = EventFilter(OVERLAY)
+    assert events.kernel(KernelEvent(VTEP)) == Trigger("address")
+    assert events.kernel(KernelEvent(VTEP)) is None
+    assert events.kernel(KernelEvent(VTEP, gone=True)) == Trigger("address")
+    assert events.kernel(KernelEvent(VTEP)) == Trigger("address")
+    assert events.kernel(KernelEvent(replace(VTEP, device="eth1"))) is None
     tentative = replace(VTEP, address="fd00::1", prefixlen=64, tentative=True)
-    assert concern.kernel(KernelEvent(tentative)) == Trigger("address")
+    assert events.kernel(KernelEvent(tentative)) == Trigger("address")
     sure = replace(tentative, tentative=False)
-    assert concern.kernel(KernelEvent(sure)) == Trigger("address", came_up=True)
-    assert concern.kernel(KernelEvent(sure)) is None
+    assert events.kernel(KernelEvent(sure)) == Trigger("address", came_up=True)
+    assert events.kernel(KernelEvent(sure)) is None
 
 
 def test_routes_and_memberships() -> None:
     """To a group of ours, or marked as ours; a group of ours that is left."""
-    concern = EventFilter(OVERLAY)
+    events = EventFilter(OVERLAY)
     rival = replace(OURS, device="eth1", metric=5)
     old = replace(OURS, destination="239.0.0.9")
     for route in (OURS, rival, old):
         for gone in (True, False):
-            assert concern.kernel(KernelEvent(route, gone)) == Trigger("route")
-    assert concern.kernel(KernelEvent(replace(old, metric=None))) is None
-    assert concern.kernel(KernelEvent(Joined("eth0", "239.0.0.1"), gone=True)) == Trigger(
+            assert events.kernel(KernelEvent(route, gone)) == Trigger("route")
+    assert events.kernel(KernelEvent(replace(old, metric=None))) is None
+    assert events.kernel(KernelEvent(Joined("eth0", "239.0.0.1"), gone=True)) == Trigger(
         "membership"
     )
-    assert concern.kernel(KernelEvent(Joined("eth0", "239.0.0.1"))) is None
-    assert concern.kernel(KernelEvent(Joined("eth0", "239.0.0.9"), gone=True)) is None
-    assert concern.kernel(KernelEvent(Joined("eth1", "239.0.0.1"), gone=True)) is None
-    assert concern.kernel(KernelEvent(Rule())) == Trigger("rule")
+    assert events.kernel(KernelEvent(Joined("eth0", "239.0.0.1"))) is None
+    assert events.kernel(KernelEvent(Joined("eth0", "239.0.0.9"), gone=True)) is None
+    assert events.kernel(KernelEvent(Joined("eth1", "239.0.0.1"), gone=True)) is None
+    assert events.kernel(KernelEvent(Rule())) == Trigger("rule")
 
 
 def test_lost_events_are_everything() -> None:
-    """After an overflow nothing is known of before: the next word of each is news."""
-    concern = EventFilter(OVERLAY)
-    concern.kernel(KernelEvent(ETH0))
-    concern.kernel(KernelEvent(VTEP))
-    assert concern.kernel(KernelEvent(None)) == Trigger("overflow", wakes=True)
-    assert concern.kernel(KernelEvent(VTEP)) == Trigger("address")
-    assert concern.kernel(KernelEvent(ETH0)) is not None
+    """An overflow resets the remembered state: the next event of each item counts."""
+    events = EventFilter(OVERLAY)
+    events.kernel(KernelEvent(ETH0))
+    events.kernel(KernelEvent(VTEP))
+    assert events.kernel(KernelEvent(None)) == Trigger("overflow", wakes=True)
+    assert events.kernel(KernelEvent(VTEP)) == Trigger("address")
+    assert events.kernel(KernelEvent(ETH0)) is not None
 
 
 @pytest.mark.parametrize(
@@ -184,5 +185,14 @@ def test_lost_events_are_everything() -> None:
 )  # fmt: skip
 def test_the_run_directory(name: str, wakes: bool | None) -> None:
     """Daemons by sockets (each ovs-appctl writes to a pid file), the tunnel bridge by its own."""
-    found = EventFilter(OVERLAY).entry(EntryEvent(Path("/run/openvswitch"), name))
+    found = EventFilter(OVERLAY).entry(EntryEvent(RUNDIR, name), RUNDIR)
     assert (None if found is None else found.wakes) == wakes
+
+
+def test_the_run_directory_is_made() -> None:
+    """In its parent only the run directory itself counts."""
+    events = EventFilter(OVERLAY)
+    made = EntryEvent(RUNDIR.parent, RUNDIR.name)
+    assert events.entry(made, RUNDIR) == Trigger("vswitchd", wakes=True)
+    assert events.entry(EntryEvent(RUNDIR.parent, "other"), RUNDIR) is None
+    assert events.entry(EntryEvent(RUNDIR.parent, "db.sock"), RUNDIR) is None

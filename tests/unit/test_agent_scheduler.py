@@ -1,4 +1,4 @@
-"""Laws of the agent's pacing: bursts, minutes, failures, storms; and what is said of failures."""
+"""Laws of the agent's scheduler: bursts, resyncs, failures, storms."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovs_mcast.agent.observer import Failing
-from ovs_mcast.agent.saying import Saying
+from ovs_mcast.agent.observer import FailureStreak
 from ovs_mcast.agent.scheduler import Scheduler, Timings
 
-PACE = Timings()
+TIMINGS = Timings()
 SLACK = 1e-6
 lengths = st.floats(0, 20, allow_nan=False)
 chances = st.floats(0, 1, allow_nan=False)
@@ -26,7 +25,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Look:
+class Reconcile:
     began: float
     ended: float
     well: bool
@@ -34,30 +33,30 @@ class Look:
 
 def play(
     events: list[Event], outcomes: list[tuple[float, bool]], chance: float, end: float
-) -> list[Look]:
-    """A loop as the agent's, without a clock: events that come during a look are told after it."""
-    pacer = Scheduler(0.0, PACE, lambda: chance)
+) -> list[Reconcile]:
+    """Run a loop like the agent's without a clock; events during a reconcile count after it."""
+    scheduler = Scheduler(0.0, TIMINGS, lambda: chance)
     waiting = sorted(events, key=lambda event: event.at)
     left = list(outcomes)
-    looks: list[Look] = []
+    done: list[Reconcile] = []
     now = 0.0
     while now < end:
         while waiting and waiting[0].at <= now:
-            pacer.event(now, wakes=waiting.pop(0).wakes)
-        due = pacer.due()
+            scheduler.event(now, wakes=waiting.pop(0).wakes)
+        due = scheduler.due()
         if due > now:
             now = min(due, waiting[0].at if waiting else due)
             continue
         length, well = left.pop(0) if left else (0.1, True)
-        pacer.began(now)
-        looks.append(Look(now, now + length, well))
+        scheduler.began(now)
+        done.append(Reconcile(now, now + length, well))
         now += length
         if well:
-            pacer.succeeded(now)
+            scheduler.succeeded(now)
         else:
-            pacer.failed(now)
+            scheduler.failed(now)
         now += 1e-9
-    return looks
+    return done
 
 
 plays = st.tuples(
@@ -67,170 +66,146 @@ plays = st.tuples(
 )
 
 
-def test_the_first_look_is_at_once() -> None:
-    """An agent that starts does not wait for an event."""
-    assert Scheduler(5.0, PACE, lambda: 0.0).due() <= 5.0
+def test_the_first_reconcile_is_at_once() -> None:
+    """A starting agent does not wait for an event."""
+    assert Scheduler(5.0, TIMINGS, lambda: 0.0).due() <= 5.0
 
 
 @given(plays)
-def test_every_event_is_looked_at(
+def test_every_event_is_reconciled(
     play_of: tuple[list[Event], list[tuple[float, bool]], float],
 ) -> None:
-    """A look begins after each event: in time, if no look fails or is under way."""
+    """A reconcile begins after each event: in time, unless one fails or is running."""
     events, outcomes, chance = play_of
-    looks = play(events, outcomes, chance, end=500.0)
+    done = play(events, outcomes, chance, end=500.0)
     for event in events:
-        after = [look for look in looks if look.began >= event.at]
+        after = [one for one in done if one.began >= event.at]
         assert after
-        before = [look for look in looks if look.began < event.at]
-        idle = max((look.ended for look in before), default=0.0) <= event.at
-        well = all(look.well for look in before[-1:])
+        before = [one for one in done if one.began < event.at]
+        idle = max((one.ended for one in before), default=0.0) <= event.at
+        well = all(one.well for one in before[-1:])
         if idle and (well or event.wakes):
-            rest = PACE.rest if not event.wakes else PACE.bound
-            assert after[0].began <= event.at + PACE.bound + rest + SLACK
+            rest = TIMINGS.rest_max if not event.wakes else TIMINGS.max_delay
+            assert after[0].began <= event.at + TIMINGS.max_delay + rest + SLACK
 
 
 @given(plays)
-def test_a_minute_at_most_between_looks(
+def test_a_minute_at_most_between_reconciles(
     play_of: tuple[list[Event], list[tuple[float, bool]], float],
 ) -> None:
     """However little happens, and however much."""
-    looks = play(*play_of, end=500.0)
-    for one, other in itertools.pairwise(looks):
-        assert one.ended <= other.began <= one.ended + PACE.full + SLACK
+    done = play(*play_of, end=500.0)
+    for one, other in itertools.pairwise(done):
+        assert one.ended <= other.began <= one.ended + TIMINGS.resync + SLACK
 
 
 @given(st.lists(st.floats(0, 0.019), min_size=1, max_size=200))
-def test_a_burst_is_one_look(gaps: list[float]) -> None:
-    """Events closer than the quiet time bring one look for each bound, not one each."""
+def test_a_burst_is_one_reconcile(gaps: list[float]) -> None:
+    """Events closer than the debounce time bring one reconcile per max_delay, not one each."""
     times = [10.0]
     for gap in gaps:
         times.append(times[-1] + gap)
-    looks = play([Event(at) for at in times], [(0.0, True)] * 300, 0.0, end=60.0)
+    done = play([Event(at) for at in times], [(0.0, True)] * 300, 0.0, end=60.0)
     length = times[-1] - times[0]
-    assert 2 <= len(looks) <= 2 + int(length / PACE.bound) + 1
-    assert looks[1].began <= times[0] + PACE.bound + SLACK
-    if length < PACE.bound - PACE.quiet:
-        assert len(looks) == 2
-        assert looks[1].began == pytest.approx(times[-1] + PACE.quiet)
+    assert 2 <= len(done) <= 2 + int(length / TIMINGS.max_delay) + 1
+    assert done[1].began <= times[0] + TIMINGS.max_delay + SLACK
+    if length < TIMINGS.max_delay - TIMINGS.debounce:
+        assert len(done) == 2
+        assert done[1].began == pytest.approx(times[-1] + TIMINGS.debounce)
 
 
 def test_a_burst_without_end_is_not_waited_for() -> None:
-    """An event every 10 ms leaves no quiet time: the bound it is."""
-    looks = play([Event(10.0 + index / 100) for index in range(300)], [], 0.0, end=13.0)
-    assert looks[1].began == pytest.approx(10.0 + PACE.bound)
+    """With an event every 10 ms, max_delay decides."""
+    done = play([Event(10.0 + index / 100) for index in range(300)], [], 0.0, end=13.0)
+    assert done[1].began == pytest.approx(10.0 + TIMINGS.max_delay)
 
 
 @given(st.floats(0.01, 4.0), st.integers(50, 2000))
 def test_a_storm_takes_half_of_the_time_at_most(length: float, number: int) -> None:
-    """Whatever somebody does all the time, half of the time is not ours, but for a short burst."""
+    """Under endless events, reconciles take half of the time at most, after a short burst."""
     events = [Event(10.0 + index * 0.05) for index in range(number)]
-    looks = play(events, [(length, True)] * 10_000, 0.0, end=200.0)
-    for count, look in enumerate(looks, 1):
-        assert count * length <= PACE.credit + look.ended / 2 + length + SLACK
+    done = play(events, [(length, True)] * 10_000, 0.0, end=200.0)
+    for count, one in enumerate(done, 1):
+        assert count * length <= TIMINGS.burst_budget + one.ended / 2 + length + SLACK
 
 
-def test_own_changes_are_looked_at_once() -> None:
-    """A look that changes things hears of them; the next finds nothing, and all is quiet."""
-    pacer = Scheduler(0.0, PACE, lambda: 0.0)
-    pacer.began(0.0)
-    pacer.succeeded(0.1)
+def test_own_changes_bring_one_reconcile() -> None:
+    """A reconcile that changes things gets their events; the next one finds nothing to do."""
+    scheduler = Scheduler(0.0, TIMINGS, lambda: 0.0)
+    scheduler.began(0.0)
+    scheduler.succeeded(0.1)
     for _ in range(40):
-        pacer.event(0.11, wakes=False)
-    assert 0.11 <= pacer.due() <= 0.11 + PACE.bound
-    pacer.began(0.3)
-    pacer.succeeded(0.4)
-    assert pacer.due() == 0.4 + PACE.full
+        scheduler.event(0.11, wakes=False)
+    assert 0.11 <= scheduler.due() <= 0.11 + TIMINGS.max_delay
+    scheduler.began(0.3)
+    scheduler.succeeded(0.4)
+    assert scheduler.due() == 0.4 + TIMINGS.resync
 
 
 @given(st.lists(chances, min_size=1, max_size=40))
 def test_pauses_grow_and_are_bounded(drawn: list[float]) -> None:
-    """Without an event, each pause is up to twice the one before it, and never above the most."""
+    """Without an event, each pause is up to twice the one before, at most backoff_max."""
     chance = iter(drawn)
-    pacer = Scheduler(0.0, PACE, lambda: next(chance))
-    now, longest = 0.0, PACE.first
+    scheduler = Scheduler(0.0, TIMINGS, lambda: next(chance))
+    now, longest = 0.0, TIMINGS.backoff_min
     for tries in range(1, len(drawn) + 1):
-        pacer.began(now)
-        spell = pacer.failed(now)
-        assert spell.tries == tries
-        assert longest * (1 - PACE.jitter) <= spell.pause <= longest
-        assert pacer.due() == pytest.approx(now + spell.pause)
-        now = pacer.due()
-        longest = min(longest * 2, PACE.most)
-    assert pacer.failing is not None
-    ended = pacer.succeeded(now)
+        scheduler.began(now)
+        streak = scheduler.failed(now)
+        assert streak.tries == tries
+        assert longest * (1 - TIMINGS.jitter) <= streak.pause <= longest
+        assert scheduler.due() == pytest.approx(now + streak.pause)
+        now = scheduler.due()
+        longest = min(longest * 2, TIMINGS.backoff_max)
+    assert scheduler.failing is not None
+    ended = scheduler.succeeded(now)
     assert ended is not None
     assert ended.tries == len(drawn)
     assert ended.seconds == pytest.approx(now)
-    assert pacer.due() == now + PACE.full
+    assert scheduler.due() == now + TIMINGS.resync
 
 
 def test_success_begins_anew() -> None:
-    """After a success the pauses of the next spell grow from the shortest."""
-    pacer = failed_often(100.0)
-    pacer.began(130.0)
-    pacer.succeeded(130.0)
-    pacer.began(190.0)
-    assert pacer.failed(190.0) == Failing(1, 0.0, PACE.first)
+    """After a success the pauses of the next streak grow from the shortest."""
+    scheduler = failed_often(100.0)
+    scheduler.began(130.0)
+    scheduler.succeeded(130.0)
+    scheduler.began(190.0)
+    assert scheduler.failed(190.0) == FailureStreak(1, 0.0, TIMINGS.backoff_min)
 
 
 def failed_often(now: float) -> Scheduler:
-    pacer = Scheduler(now, PACE, lambda: 0.0)
+    scheduler = Scheduler(now, TIMINGS, lambda: 0.0)
     for _ in range(12):
-        pacer.began(now)
-        pacer.failed(now)
-    assert pacer.due() == now + PACE.most
-    return pacer
+        scheduler.began(now)
+        scheduler.failed(now)
+    assert scheduler.due() == now + TIMINGS.backoff_max
+    return scheduler
 
 
 def test_what_may_end_a_failure_ends_the_pause() -> None:
-    """A daemon that is back is looked at at once, and pauses grow from the shortest again."""
-    pacer = failed_often(100.0)
-    pacer.event(105.0, wakes=True)
-    assert pacer.due() == 105.0 + PACE.quiet
-    pacer.began(105.1)
-    assert pacer.failed(105.1).pause == PACE.first
+    """A daemon that is back is reconciled at once, and pauses grow from the shortest again."""
+    scheduler = failed_often(100.0)
+    scheduler.event(105.0, wakes=True)
+    assert scheduler.due() == 105.0 + TIMINGS.debounce
+    scheduler.began(105.1)
+    assert scheduler.failed(105.1).pause == TIMINGS.backoff_min
 
 
 def test_an_echo_does_not_end_a_pause_at_once() -> None:
-    """What a failing look changes, it hears of: that brings no more than a look a second."""
-    pacer = failed_often(100.0)
-    pacer.event(100.0, wakes=False)
-    assert pacer.due() == 100.0 + PACE.floor
+    """Events of a failing reconcile's own changes bring at most one reconcile per second."""
+    scheduler = failed_often(100.0)
+    scheduler.event(100.0, wakes=False)
+    assert scheduler.due() == 100.0 + TIMINGS.self_event_delay
     later = failed_often(100.0)
     later.event(110.0, wakes=False)
-    assert later.due() == 110.0 + PACE.quiet
+    assert later.due() == 110.0 + TIMINGS.debounce
 
 
 @given(plays)
-def test_failing_looks_are_few(
+def test_failing_reconciles_are_few(
     play_of: tuple[list[Event], list[tuple[float, bool]], float],
 ) -> None:
-    """Echoes of failing looks, as many as there may be, bring one look a second at most."""
+    """Events of failing reconciles, however many, bring at most one reconcile per second."""
     events = [Event(1.0 + index / 20) for index in range(400)]
-    looks = play(events, [(0.05, False)] * 1000, play_of[2], end=21.0)
-    assert len(looks) <= 4 + 21
-
-
-# What is said
-
-
-def test_a_failure_is_said_once() -> None:
-    """The same message, whatever its numbers, is said once in a spell, and again in the next."""
-    saying = Saying()
-    first = saying.failed("process 7 does not answer", Failing(1, 0.0, 0.1))
-    assert first == "process 7 does not answer (trying again in 0.1 s, then more slowly)"
-    assert saying.failed("process 8 does not answer", Failing(2, 0.1, 0.2)) is None
-    assert saying.failed("there is no device eth0", Failing(3, 0.3, 0.4)) is not None
-    assert saying.failed("process 7 does not answer", Failing(4, 0.7, 0.8)) is None
-    assert saying.fine(Failing(4, 12.3, 0.0)) == "fine again, after 4 tries in 12 s"
-    assert saying.fine(None) is None
-    assert saying.failed("process 7 does not answer", Failing(1, 0.0, 0.1)) is not None
-
-
-def test_words_without_end_are_cut() -> None:
-    """A message that is another each time is said so many times and no more."""
-    saying = Saying()
-    words = ["x" * length for length in range(1, 1000)]
-    said = [saying.failed(word, Failing(1, 0.0, 0.1)) for word in words]
-    assert 1 < sum(one is not None for one in said) <= 100
+    done = play(events, [(0.05, False)] * 1000, play_of[2], end=21.0)
+    assert len(done) <= 4 + 21

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ovs_mcast as om
+from ovs_mcast.agent.flow_metrics import FlowMetrics, dump_from
 from ovs_mcast.core.fields import Datapath
 from ovs_mcast.core.status import Holder, OverlayStatus
 from ovs_mcast.host.inspector import Inspector
@@ -85,3 +86,32 @@ def test_overlays_are_found_by_their_rows() -> None:
     host.teardown("default")
     assert inspector.overlays() == []
     assert inspected(host).problems == ("its tunnel bridge is missing",)
+
+
+def test_without_ovs_vswitchd() -> None:
+    """Flows that cannot be read are an error, not an overlay without flows."""
+    host = fake()
+    host.reconcile(overlay())
+    host.fault("vswitchd-away")
+    with pytest.raises(om.UnavailableError):
+        inspected(host)
+
+
+def test_metrics_of_the_flows() -> None:
+    """Segments in place are those with all flows and a joined group."""
+    host, wanted = FakeHost(), overlay(method="socket")
+    platform = host.platform()
+
+    def sample(name: str) -> float:
+        flows = FlowMetrics(dump_from(platform.counted_flows), platform.joined)
+        flows.wanted = wanted
+        return next(one.samples[0].value for one in flows.collect() if one.name == name)
+
+    assert sample("ovs_mcast_open_vswitch_up") == 0
+    host.reconcile(wanted)
+    assert sample("ovs_mcast_open_vswitch_up") == 1
+    assert sample("ovs_mcast_segments_in_place") == 2
+    host.happens("flow-deleted")
+    assert sample("ovs_mcast_segments_in_place") == 1
+    host.fault("vswitchd-away")
+    assert sample("ovs_mcast_open_vswitch_up") == 0

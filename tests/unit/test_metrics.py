@@ -1,22 +1,23 @@
-"""What the agent tells becomes metrics, by Prometheus' conventions, and is served where told."""
+"""The agent's notifications become metrics, by Prometheus' conventions, served over HTTP."""
 
 from __future__ import annotations
 
 import re
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ovs_mcast.agent import metrics_server
 from ovs_mcast.agent.flow_metrics import FlowMetrics
 from ovs_mcast.agent.metrics import Metrics
-from ovs_mcast.agent.metrics_server import Exposition, parse_address
-from ovs_mcast.agent.observer import Failing
+from ovs_mcast.agent.metrics_server import MetricsServer, parse_address
+from ovs_mcast.agent.observer import FailureStreak
 from ovs_mcast.core import ownership
 from ovs_mcast.core.changes import Change
 from ovs_mcast.core.items import Bridge, Route
@@ -100,7 +101,7 @@ def scraped(metrics: Metrics) -> dict[str, float]:
     return samples
 
 
-def test_a_look_that_ended_well_is_counted(metrics: Metrics) -> None:
+def test_a_successful_reconcile_is_counted(metrics: Metrics) -> None:
     metrics.event("link")
     metrics.reconciled(STATUS, 0.2, CHANGES)
     metrics.reconciled(STATUS, 0.1, ())
@@ -122,9 +123,9 @@ def test_a_look_that_ended_well_is_counted(metrics: Metrics) -> None:
     assert seen["ovs_mcast_last_success_timestamp_seconds{}"] > 1.7e9
 
 
-def test_a_look_that_failed_is_counted_by_its_class(metrics: Metrics) -> None:
+def test_a_failed_reconcile_is_counted_by_its_class(metrics: Metrics) -> None:
     metrics.reconciled(STATUS, 0.1, ())
-    metrics.failed(UnavailableError("Open vSwitch is away"), 0.5, Failing(1, 0.5, 0.1))
+    metrics.failed(UnavailableError("Open vSwitch is away"), 0.5, FailureStreak(1, 0.5, 0.1))
     metrics.refused(ConfigurationError("no"))
     seen = scraped(metrics)
     assert seen["ovs_mcast_healthy{}"] == 0
@@ -217,25 +218,29 @@ def test_two_in_one_process_do_not_meet(metrics: Metrics, switch: Switch) -> Non
     assert "ovs_mcast_events_total{kind=link}" not in scraped(metrics)
 
 
-def test_no_thread_and_no_socket_is_left(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a client is connected that says nothing, which is not waited for."""
-    monkeypatch.setattr(metrics_server._Handler, "timeout", 3600)
-    before = threading.enumerate()
-    served = Metrics(LOOPBACK, FlowMetrics(switch.dump))
-    assert served._server is not None
-    port = served._server.port
-    with socket.create_connection(("127.0.0.1", port)) as idle:
-        idle.send(b"GET ")
-        assert eventually(lambda: len(threading.enumerate()) == len(before) + 2)
-        served.ended()
-    assert threading.enumerate() == before
-    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-        pass
+def test_no_thread_and_no_socket_is_left(switch: Switch) -> None:
+    """The end does not wait for a silent client, whose thread ends with its connection."""
+    before = set(threading.enumerate())  # a scrape of the test before may end meanwhile
+
+    def added() -> set[threading.Thread]:
+        return set(threading.enumerate()) - before
+
+    with Metrics(LOOPBACK, FlowMetrics(switch.dump)) as served:
+        assert served._server is not None
+        port = served._server.port
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            idle.send(b"GET ")
+            assert eventually(lambda: len(added()) == 2)
+            served.ended()
+            assert len(added()) == 1
+        assert eventually(lambda: not added(), seconds=4)
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            pass
 
 
-def test_a_port_that_is_taken_is_said(switch: Switch) -> None:
+def test_a_taken_port_is_reported(switch: Switch) -> None:
     flows = FlowMetrics(switch.dump)
-    with Exposition(LOOPBACK, Metrics(None, flows).registry) as first:
+    with MetricsServer(LOOPBACK, Metrics(None, flows).registry) as first:
         with pytest.raises(UnavailableError, match=rf"--metrics 127.0.0.1:{first.port}: another"):
             Metrics(("127.0.0.1", first.port), flows)
         with pytest.raises(UnavailableError, match="no device has the address"):
@@ -245,10 +250,41 @@ def test_a_port_that_is_taken_is_said(switch: Switch) -> None:
 def test_it_listens_on_ipv6(switch: Switch) -> None:
     registry = Metrics(None, FlowMetrics(switch.dump)).registry
     with (
-        Exposition(("::1", 0), registry) as server,
+        MetricsServer(("::1", 0), registry) as server,
         urllib.request.urlopen(f"http://[::1]:{server.port}/", timeout=10) as answer,
     ):
         assert b"ovs_mcast_build_info" in answer.read()
+
+
+def test_all_ipv6_addresses_are_not_those_of_ipv4(switch: Switch) -> None:
+    """[::] serves IPv6 alone: 0.0.0.0 is another address to choose."""
+    registry = Metrics(None, FlowMetrics(switch.dump)).registry
+    with MetricsServer(("::", 0), registry) as server:
+        address = ("127.0.0.1", server.port)
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(address):
+            pass
+
+
+def test_idle_it_does_not_wake(switch: Switch) -> None:
+    """The thread of an idle server does not run."""
+    with MetricsServer(LOOPBACK, Metrics(None, FlowMetrics(switch.dump)).registry) as server:
+        task = next(t for t in threading.enumerate() if t.name == "metrics").native_id
+        url = f"http://127.0.0.1:{server.port}/"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            answer.read()
+        assert eventually(lambda: rests(task))
+
+
+def rests(task: int | None) -> bool:
+    """Return True if a thread did not run for a second and a half."""
+    status = Path(f"/proc/self/task/{task}/status")
+
+    def switches() -> str:
+        return next(one for one in status.read_text().splitlines() if one.startswith("voluntary"))
+
+    before = switches()
+    time.sleep(1.5)  # the time that is measured
+    return switches() == before
 
 
 @pytest.mark.parametrize(
