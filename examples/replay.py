@@ -5,14 +5,11 @@ For memo.py, which says what is to be replayed.
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Thread
-from typing import TypeVar
 
 from ovs_mcast.adapters.packet_socket import PacketSocket
 from ovs_mcast.core.frames import decode_udp
@@ -26,7 +23,6 @@ HERE = {4: "10.0.0.1", 6: "fd00::1"}
 THERE = {4: "10.0.0.2", 6: "fd00::2"}
 GROUPS = {4: "239.0.0.1", 6: "ff05::1"}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
-T = TypeVar("T")
 
 SETTLE = "(wait until duplicate address detection is over)"
 
@@ -121,29 +117,13 @@ class Hosts:
         return "tentative" not in addresses and f"local {GROUPS[6]} " in routes
 
 
-def opened_in(host: Namespace, make: Callable[[], T]) -> T:
-    """What ``make`` opens on the host: a thread goes there, and ends there."""
-    made: list[T] = []
-    libc = ctypes.CDLL(None)
-
-    def enter_and_make() -> None:
-        with open(f"/proc/{host.pid}/ns/net", encoding="ascii") as namespace:
-            libc.setns(namespace.fileno(), 0)
-        made.append(make())
-
-    thread = Thread(target=enter_and_make)
-    thread.start()
-    thread.join()
-    return made[0]
-
-
 def udp_socket(host: Namespace, family: int, stack: ExitStack) -> tuple[socket.socket, int]:
     """A UDP socket of a program on the host, and the number of its device."""
 
     def make() -> tuple[socket.socket, int]:
         return socket.socket(FAMILIES[family], socket.SOCK_DGRAM), socket.if_nametoindex(DEVICE)
 
-    made = opened_in(host, make)
+    made = host.inside(make)
     stack.enter_context(made[0])
     return made
 

@@ -5,6 +5,8 @@ change one Segment of it. For asyncio the same is in `ovs_mcast.aio`. The librar
 logging (it logs to "ovs_mcast") and has no global state. In the examples, om is ovs_mcast.
 """
 
+from typing import TYPE_CHECKING
+
 from .core.changes import Change, Plan
 from .core.model import Overlay, Segment, Underlay
 from .core.observed import Observed
@@ -32,3 +34,15 @@ __all__ = [
     "connect",
     "plan",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:  # a type checker would take any missing name for a string
+
+    def __getattr__(name: str) -> str:
+        """Return __version__; looked up when asked for, so that the import stays cheap."""
+        if name == "__version__":
+            from .cli.version import version  # noqa: PLC0415
+
+            return version()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +13,10 @@ import typer
 
 from ..adapters.systemd import Notify, handed_over
 from ..adapters.unix_socket import Instance, TakenError
-from ..cli import app as app_module
 from ..cli import output
-from ..errors import ConfigurationError, OvsMcastError, UnavailableError
+from ..cli.app import log_to_stderr, require_net_admin, run_module
+from ..cli.run import run
+from ..errors import ConfigurationError, UnavailableError
 from ..host.connect import check_remote, rundir_of
 from ..membership.in_process import left_behind
 from .config_file import Configuration
@@ -27,8 +28,6 @@ from .observer import Observer
 from .prober import Prober
 from .records import FORMATS, Records
 from .spoken import Spoken
-
-LOG = logging.getLogger(__name__)
 
 _SHORTEST, _LONGEST = 0.1, 86400.0  # seconds between two probes
 
@@ -59,16 +58,9 @@ def agent(
     looks at all of it every minute. SIGHUP reads the configuration again. Exit status: 0 ended by a
     signal; 2 bad arguments or configuration; 5 a privilege is missing, or another agent is there.
     """
-    app_module.log_to_stderr(verbose)
-    try:
-        _run(config, metrics, db, log=log, respond=respond, probe=probe, verbose=verbose)
-    except OvsMcastError as error:
-        output.say(str(error))
-        raise typer.Exit(error.exit_status) from None
-    except Exception as error:
-        LOG.debug("unexpected", exc_info=True)
-        output.say(f"a defect of ovs_mcast, please report it with -v: {error!r}")
-        raise typer.Exit(1) from None
+    log_to_stderr(verbose)
+    act = partial(_run, config, metrics, db, log=log, respond=respond, probe=probe, verbose=verbose)
+    run("agent", act, interrupted=0, interruptible=True)
 
 
 def _run(
@@ -80,7 +72,7 @@ def _run(
     respond: bool,
     probe: float | None,
     verbose: bool,
-) -> None:
+) -> int:
     stored = left_behind(handed_over())
     check_remote(db, "--db")
     address = None if metrics is None else parse_address(metrics)
@@ -93,7 +85,7 @@ def _run(
     notify = Notify()
     with ExitStack() as stack:
         observers = [_teller(log, notify, verbose=verbose)]
-        app_module.require_net_admin()
+        require_net_admin()
         stack.enter_context(_alone(overlay.name, db))
         if address is not None:
             flows = FlowMetrics(dump_from(rundir_of(db)))
@@ -113,6 +105,7 @@ def _run(
             )
         )
         running.run()
+    return 0
 
 
 def _teller(log: str, notify: Notify, *, verbose: bool) -> Observer:
@@ -133,7 +126,5 @@ def _alone(name: str, db: str | None) -> Instance:
 
 
 def main() -> None:
-    """Run the command; typer reports usage errors with exit status 2."""
-    app = app_module.application()
-    app.command()(agent)
-    app(prog_name="python -m ovs_mcast.agent")
+    """Run the command."""
+    run_module(agent)

@@ -15,10 +15,14 @@ from pathlib import Path
 from select import select
 from signal import SIGKILL
 from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
+from typing import TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from ..adapters.packet_socket import within
 from ..errors import UnavailableError
+
+_T = TypeVar("_T")
 
 RUNDIR = "/run/openvswitch"
 OVS_DIRECTORIES = dict.fromkeys(("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"), RUNDIR)
@@ -45,6 +49,7 @@ _AFTER = """
 ) 3>&1 >&2 &
 exec env --ignore-signal=CHLD cat >/dev/null 2>&1
 """
+_SIGINT_ENDS = ("env", "--default-signal=INT", "--")
 _START_SECONDS = 30
 _END_SECONDS = 10
 
@@ -113,12 +118,21 @@ class Namespace:
         """Start a command on the machine, its output piped, and with ``piped`` its input.
 
         It ends with the machine, if not before: ``os.killpg`` with the process's id kills it.
+        SIGINT ends it, even if this process was started with SIGINT ignored, as a shell without job
+        control does in the background: what is ignored would else be inherited.
         """
-        entered = [*self.enter_command(), f"--wdns={Path.cwd()}", "--", *command]
+        entered = [*self.enter_command(), f"--wdns={Path.cwd()}", "--", *_SIGINT_ENDS, *command]
         return _popen(entered, env={**os.environ, **OVS_DIRECTORIES, **(env or {})}, piped=piped)
 
+    def inside(self, make: Callable[[], _T]) -> _T:
+        """Return what ``make`` returns in the machine's network namespace, on a thread of its own.
+
+        Sockets that it opens stay there; its exception is raised here.
+        """
+        return within(self.pid, make)
+
     def enter_command(self) -> tuple[str, ...]:
-        """What to type to be on the machine."""
+        """Return the command, less its last part, that enters the machine."""
         return ("nsenter", f"--target={self.pid}", "--net", "--mount", "--pid")
 
     def release(self) -> None:

@@ -40,11 +40,11 @@ class SetupRun(NamedTuple):
     """How the provisioning command ended on a host; ``report`` is {} if it printed no JSON."""
 
     status: int
-    report: dict[str, Any]
+    report: Any
     stderr: str
 
 
-class Host(Namespace):
+class OvsHost(Namespace):
     """A host with its own ovsdb-server and ovs-vswitchd.
 
     The underlay address is on eth0; with the userspace datapath on br-phy, which holds eth0.

@@ -14,12 +14,15 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import count
 from selectors import EVENT_READ, DefaultSelector
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..adapters.packet_socket import PacketSocket
 from ..core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_ethernet, ethernet
 from .namespace import patient
 from .nodes import Workload
+
+if TYPE_CHECKING:
+    from ..core.documents import PairDocument, ReachabilityDocument, StrayDocument
 
 # Nonce of the run, then: is an answer, VNI, sender, addressee, number of the try.
 _PAYLOAD = struct.Struct("!16s?IHHI")
@@ -51,6 +54,10 @@ class Pair:
         """Heard exactly once, and answered."""
         return self.broadcast and self.unicast and not self.duplicates
 
+    def to_json(self) -> PairDocument:
+        """Return all fields for JSON."""
+        return cast("PairDocument", asdict(self))
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stray:
@@ -60,6 +67,10 @@ class Stray:
     vni: int
     heard_by: str
     heard_in: int
+
+    def to_json(self) -> StrayDocument:
+        """Return all fields for JSON."""
+        return cast("StrayDocument", asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +86,16 @@ class Reachability:
         """All reach all in their segment, and nothing is heard anywhere else."""
         return all(pair.ok for pair in self.pairs) and not self.leaks and not self.echoes
 
-    def to_json(self) -> dict[str, Any]:
-        """The same as values that JSON knows, pairs by segment."""
-        segments: dict[str, list[dict[str, Any]]] = {}
+    def to_json(self) -> ReachabilityDocument:
+        """Return the outcome for JSON, pairs by segment."""
+        segments: dict[str, list[PairDocument]] = {}
         for pair in self.pairs:
-            segments.setdefault(str(pair.vni), []).append(asdict(pair))
+            segments.setdefault(str(pair.vni), []).append(pair.to_json())
         return {
             "ok": self.ok,
             "segments": segments,
-            "leaks": [asdict(leak) for leak in self.leaks],
-            "echoes": [asdict(echo) for echo in self.echoes],
+            "leaks": [leak.to_json() for leak in self.leaks],
+            "echoes": [echo.to_json() for echo in self.echoes],
         }
 
 

@@ -18,7 +18,7 @@ from ..errors import ConfigurationError
 from .capture import Capture
 from .namespace import Namespace
 from .nodes import LinuxHost, Switch, Workload
-from .ovs_host import Host, Kind
+from .ovs_host import Kind, OvsHost
 from .requirements import check_kernel_datapath, check_requirements
 
 # Addresses are 10.0.0.1 to 10.0.0.250, or fd00::1 to fd00::fa.
@@ -46,7 +46,7 @@ class Lab(Closeable):
         self.mtu = mtu
         self.kind = kind
         self.family = family
-        self.hosts: list[Host] = []
+        self.hosts: list[OvsHost] = []
         self.linux_hosts: list[LinuxHost] = []
         self.workloads: list[Workload] = []
         self._machines: list[Namespace] = []
@@ -65,11 +65,11 @@ class Lab(Closeable):
             raise
         return self
 
-    def add_host(self, *, kind: Kind | None = None, addresses: Sequence[str] = ()) -> Host:
+    def add_host(self, *, kind: Kind | None = None, addresses: Sequence[str] = ()) -> OvsHost:
         """A host with Open vSwitch; ``addresses`` with prefix length, else the next."""
         return self._taken_into_use([self._new_host(kind, addresses)])[0]
 
-    def add_hosts(self, number: int, *, kind: Kind | None = None) -> list[Host]:
+    def add_hosts(self, number: int, *, kind: Kind | None = None) -> list[OvsHost]:
         """Several hosts with Open vSwitch, started at the same time."""
         return self._taken_into_use([self._new_host(kind) for _ in range(number)])
 
@@ -99,18 +99,18 @@ class Lab(Closeable):
         while self._machines:
             self._machines.pop().close()
 
-    def _new_host(self, kind: Kind | None, addresses: Sequence[str] = ()) -> Host:
+    def _new_host(self, kind: Kind | None, addresses: Sequence[str] = ()) -> OvsHost:
         kind = kind or self.kind
         if kind == "kernel":
             check_kernel_datapath()
         name = f"h{next(self._host_numbers)}"
-        host = Host(name, addresses or self._next_address(), self._new_workload, kind=kind)
+        host = OvsHost(name, addresses or self._next_address(), self._new_workload, kind=kind)
         self.hosts.append(self._started(host))
         return host
 
-    def _taken_into_use(self, hosts: list[Host]) -> list[Host]:
+    def _taken_into_use(self, hosts: list[OvsHost]) -> list[OvsHost]:
         self.switch.plug(hosts)
-        in_parallel(Host.start, hosts)
+        in_parallel(OvsHost.start, hosts)
         return hosts
 
     def _new_workload(self, host: str, vni: int, mac: str) -> Workload:

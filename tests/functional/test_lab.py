@@ -10,17 +10,19 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from ovs_mcast.cli.app import add_command, application
 from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_vxlan, ethernet
 from ovs_mcast.errors import UnavailableError
-from ovs_mcast.lab import Host, Lab, SetupRun
-from ovs_mcast.lab.command import application
+from ovs_mcast.lab import Lab, SetupRun
+from ovs_mcast.lab import command as lab_command
 from ovs_mcast.lab.reachability import Stray, reach
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
@@ -129,17 +131,21 @@ def test_a_leak_between_segments_is_told(lab: Lab) -> None:
     assert heard.to_json()["ok"] is False
 
 
-def test_a_failed_setup_is_shown_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit status 1, nothing on stdout, and on stderr which host it was and what it said.
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_failed_setup_is_shown_with_its_words(
+    capfd: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    """Exit status 1, nothing on stdout, and on stderr the host's name and setup's messages.
 
     h1 ─ switch
     """
     failed = SetupRun(1, {}, "no room on the shelf")
-    monkeypatch.setattr(Host, "setup", lambda *_: failed)
-    done = invoke("--hosts", "1", "--segments", "1", "--linux", "0")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "h1" in done.stderr
-    assert "no room on the shelf" in done.stderr
+    with signals_restored(), pytest.raises(typer.Exit) as ended:
+        lab_command.build(1, 1, 0, "netdev", keep=False, as_json=as_json, set_up=lambda *_: failed)
+    said = capfd.readouterr()
+    assert (ended.value.exit_code, said.out) == (1, "")
+    assert "h1" in said.err
+    assert "no room on the shelf" in said.err
 
 
 # What the lab is made of
@@ -410,9 +416,19 @@ def run_lab(*arguments: str) -> CompletedProcess[str]:
 
 def invoke(*arguments: str) -> CompletedProcess[str]:
     """The command in this process, so that a test can take something away from it."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        result = CliRunner().invoke(application(), list(arguments))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    app = application()
+    add_command(app, lab_command.lab)
+    with signals_restored():
+        result = CliRunner().invoke(app, list(arguments))
     return CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)
+
+
+@contextmanager
+def signals_restored() -> Iterator[None]:
+    """Restore the handlers that the command sets in this process."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -89,7 +89,7 @@ def test_options_make_an_overlay() -> None:
     overlay = OverlayOptions(
         name="x", bridge="b", tunnel_bridge="t", datapath="netdev", membership="autojoin",
         underlay="eth0", vtep="10.0.0.1", udp_port=4790, ttl=3, groups="239.1.0.0/20", aging=9,
-        learned_limit=8, segments=("100,vlan=7", "101,group=239.0.0.1"),
+        learned_limit=8, segments=["100,vlan=7", "101,group=239.0.0.1"],
     ).overlay()  # fmt: skip
     assert (overlay.name, overlay.bridge, overlay.tunnel_bridge) == ("x", "b", "t")
     assert (overlay.datapath, overlay.membership) == ("netdev", "autojoin")

@@ -81,14 +81,14 @@ def test_where_not_all_fit_the_busiest_are_shown() -> None:
 def test_problems_are_told_below_and_on_a_screen_not_all() -> None:
     sick = kept(segment(1), healthy=False, problems=tuple(f"problem {n}" for n in range(30)))
     lines = shown(sick)
-    assert "NOT AS IT SHOULD BE" in lines[0]
+    assert "DEGRADED" in lines[0]
     assert lines[-30:] == [f"problem {n}" for n in range(30)]
     assert shown(sick, height=20)[-1] == "… and 20 more"
 
 
 def test_an_overlay_of_which_little_is_known_is_told_by_its_problems() -> None:
     assert shown(OverlayStatus("gone", healthy=False, problems=("its tunnel bridge is gone",))) == [
-        "overlay gone  NOT AS IT SHOULD BE", "its tunnel bridge is gone",
+        "overlay gone  DEGRADED", "its tunnel bridge is gone",
     ]  # fmt: skip
 
 
