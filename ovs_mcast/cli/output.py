@@ -42,10 +42,10 @@ def console() -> Console:
     return _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
-def stdout_console(width: int) -> Console:
+def stdout_console(width: int, *, markup: bool = False) -> Console:
     """Return standard output; ``width`` columns wide unless it is a terminal."""
-    out = _Console(highlight=False, markup=False)
-    return out if out.is_terminal else _Console(highlight=False, markup=False, width=width)
+    out = _Console(highlight=False, markup=markup)
+    return out if out.is_terminal else _Console(highlight=False, markup=markup, width=width)
 
 
 def write_json(value: object, *, indent: int | None = 2) -> None:

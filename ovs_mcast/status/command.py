@@ -37,7 +37,7 @@ def status(
         typer.Argument(metavar="[SECONDS]", help="With --watch: between two inspections."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the overlay.  [default: all that are ours]")
+        str | None, typer.Option(help="Name of the overlay.  [default: all of ovs-mcast]")
     ] = None,
     db: output.Database = None,
     json_: output.Json = False,

@@ -57,7 +57,7 @@ def screen(
 ) -> RenderableType:
     """Draw all overlays; in a height of lines only the busiest segments if not all fit."""
     if not overlays:
-        return Text("no overlay here is ours")
+        return Text("no overlay of ovs-mcast on this host")
     share = None if height is None else height // len(overlays)
     return Group(*(part for one in overlays for part in _overlay(one, pace, share)))
 

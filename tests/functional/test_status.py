@@ -123,7 +123,7 @@ def test_what_is_not_there_is_told_apart(lab: Lab) -> None:
     """
     host = lab.add_host(kind="dummy")
     nothing = status(host)
-    assert (nothing.returncode, nothing.stdout) == (0, "no overlay here is ours\n")
+    assert (nothing.returncode, nothing.stdout) == (0, "no overlay of ovs-mcast on this host\n")
     assert json.loads(status(host, "--json").stdout) == {"overlays": []}
     named = status(host, "--name", "tenants")
     assert named.returncode == 3
