@@ -1,9 +1,11 @@
-"""The console script `ovs-mcast`: the commands as subcommands."""
+"""All commands under one name: `ovs-mcast`, also `python -m ovs_mcast`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .agent.command import agent
-from .cli.app import add_command, application
+from .cli import app as cli
 from .lab.command import lab
 from .lab.command import schema as lab_schema
 from .probe.command import application as probe
@@ -11,16 +13,24 @@ from .setup.command import setup
 from .status.command import schema as status_schema
 from .status.command import status
 
+if TYPE_CHECKING:
+    import typer
+
+
+def application() -> typer.Typer:
+    """Return the application with every command, and shell completion."""
+    app = cli.application("Open vSwitch VXLAN overlays over IP multicast.", completion=True)
+    cli.add_command(app, setup)
+    cli.add_command(app, agent)
+    cli.add_command(app, status, schema=status_schema)
+    cli.add_command(app, lab, schema=lab_schema)
+    app.add_typer(probe(), name="probe")
+    return app
+
 
 def main() -> None:
     """Run `ovs-mcast COMMAND …`."""
-    app = application("Open vSwitch VXLAN overlays over IP multicast.", completion=True)
-    add_command(app, setup)
-    add_command(app, agent)
-    add_command(app, status, schema=status_schema)
-    add_command(app, lab, schema=lab_schema)
-    app.add_typer(probe(), name="probe")
-    app(prog_name="ovs-mcast")
+    application()(prog_name="ovs-mcast")
 
 
 if __name__ == "__main__":

@@ -53,11 +53,16 @@ def add_command(
     app.command(name)(with_options(command, options))
 
 
-def run_module(command: Callable[..., None], *, schema: Schema | None = None) -> None:
-    """Run a command as `python -m ovs_mcast.NAME`; usage errors have exit status 2."""
+def run_module(
+    command: Callable[..., None], *, schema: Schema | None = None, given: object = None
+) -> None:
+    """Run a command as `python -m ovs_mcast.NAME`; usage errors have exit status 2.
+
+    The command finds ``given`` as ``obj`` of its typer.Context.
+    """
     app = application()
     add_command(app, command, schema=schema)
-    app(prog_name=f"python -m ovs_mcast.{command.__name__}")
+    app(prog_name=f"python -m ovs_mcast.{command.__name__}", obj=given)
 
 
 def with_options(command: Callable[..., None], options: Iterable[Parameter]) -> Callable[..., None]:

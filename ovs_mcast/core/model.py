@@ -63,7 +63,7 @@ def _vtep(value: object) -> IPAddress:
 
 
 _ADDRESS = WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})
-_POOL = WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9]+$"})
+_POOL = WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9.]+$"})
 
 DeviceName = Annotated[
     str,

@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 
+from ovs_mcast.core import schemas
 from ovs_mcast.lab import Host, Lab
 from ovs_mcast.lab.namespace import OVS_DIRECTORIES
+from tests.schemas import assert_fits
 
 from .machine import difference, state
 from .wire import NETS, Overlay, eventually, frame
@@ -43,7 +45,9 @@ def shown(host: Host, *arguments: str) -> dict[str, Any]:
     """The one overlay that is there, as JSON."""
     done = status(host, "--json", *arguments)
     assert done.stderr == ""
-    (one,) = json.loads(done.stdout)["overlays"]
+    document = json.loads(done.stdout)
+    assert_fits(document, schemas.status)
+    (one,) = document["overlays"]
     return dict(one)
 
 
