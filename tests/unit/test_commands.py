@@ -6,12 +6,14 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import PIPE, CompletedProcess, Popen
 
 import pytest
 import typer
@@ -218,6 +220,55 @@ def test_sigint_ends_what_was_started_in_the_background() -> None:
             assert process.wait(20) != 0
         finally:
             process.kill()
+
+
+def interrupted(process: Popen[str]) -> tuple[int, str, str]:
+    """Press Ctrl-C; return the exit status, stdout and stderr."""
+    try:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def start(name: str, *arguments: str) -> Popen[str]:
+    """Start `python -m ovs_mcast.NAME` as a terminal does, where SIGINT is not ignored."""
+    command = ["env", "--default-signal=INT", sys.executable, "-m", f"ovs_mcast.{name}"]
+    return Popen([*command, *arguments], stdout=PIPE, stderr=PIPE, text=True)
+
+
+def test_ctrl_c_while_setup_reads_its_file(tmp_path: Path) -> None:
+    """1, as whenever it is cut short, with what to do, in the JSON too."""
+    file = tmp_path / "overlay.yml"
+    os.mkfifo(file)
+    process = start("setup", "--json", "--config", str(file))
+    with file.open("w"):  # opened once setup has opened it, which then waits for its text
+        status, out, err = interrupted(process)
+    assert status == 1
+    assert json.loads(out)["problems"] == [err.removeprefix("ovs-mcast setup: ").rstrip()]
+    assert err == "ovs-mcast setup: interrupted: run it again, it continues from what is in place\n"
+
+
+def test_ctrl_c_while_status_waits_for_ovsdb(tmp_path: Path) -> None:
+    """130, and no message: nothing was to be changed."""
+    (tmp_path / "ovs-vswitchd.pid").write_text(f"{os.getpid()}\n")
+    with listening(tmp_path / f"ovs-vswitchd.{os.getpid()}.ctl"), listening(tmp_path / "db") as db:
+        process = start("status", "--db", f"unix:{tmp_path}/db")
+        connection, _ = db.accept()
+        with connection:
+            assert connection.recv(1)
+            assert interrupted(process) == (130, "", "")
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """A socket that accepts connections, for a server that never answers."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        server.settimeout(20)
+        yield server
 
 
 def test_a_command_finds_what_its_program_gives_it() -> None:
