@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 else:  # a type checker would take any missing name for a string
 
     def __getattr__(name: str) -> str:
-        """Return __version__; looked up when asked for, so that the import stays cheap."""
+        """Return __version__, looked up on demand so that the import stays cheap."""
         if name == "__version__":
             from .cli.version import version  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What every command has: an application, `--version`, `--schema`, its log, its privilege."""
+"""The typer application of a command, its `--version` and `--schema`, log and privilege check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .version import version
 
 _CAP_NET_ADMIN = 12
 
-# Builds the JSON Schema of a command's `--json` document, when it is asked for.
+# Builds the JSON Schema of a command's `--json` document, on demand.
 Schema = Callable[[], object]
 
 

@@ -1,4 +1,4 @@
-"""What a command prints: JSON to stdout, messages to stderr."""
+"""Output of the commands: JSON to stdout, messages to stderr."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
 
 
 class _Console(Console):
-    """A console that raises where rich would exit: a reader has ended."""
+    """A console that raises BrokenPipeError if the reader has ended, where rich would exit."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -54,7 +54,7 @@ def write_json(value: object, *, indent: int | None = 2) -> None:
 
 
 def write_line(text: str) -> None:
-    """Write one line to stdout. A reader that has ended is found here, not at the exit."""
+    """Write one line to stdout; a missing reader raises BrokenPipeError here, not at the exit."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -68,7 +68,7 @@ def say(message: str) -> None:
 
 
 def discard_stdout() -> None:
-    """Discard what is still buffered for a reader of stdout that has ended, and what follows."""
+    """Discard buffered and later output, once the reader of stdout has ended."""
     _discard(sys.stdout)
 
 

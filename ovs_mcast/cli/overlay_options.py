@@ -110,7 +110,7 @@ class OverlayOptions:
 
 
 def default_name() -> str:
-    """Return the name of an overlay that is given none."""
+    """Return the default name of an overlay."""
     return str(Overlay.model_fields["name"].default)
 
 

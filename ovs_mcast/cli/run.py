@@ -1,12 +1,12 @@
 """How a command ends: one exit status and one form of message for every error.
 
-| what ends it | exit status | message |
+| the end | exit status | message |
 |---|---|---|
 | OvsMcastError | the error's own: 1, 2, 3 or 5 | the error's |
 | OSError: the machine lacks a file, a privilege, memory, … | 5 | the error's |
 | Ctrl-C | 130; 0 for a command that stays until Ctrl-C; 1 for `setup` | none, or the command's |
-| a reader of stdout that has ended | 1; 0 for a command that stays until Ctrl-C | none |
-| all else | 1 | a defect of ovs_mcast, please report it with -v |
+| stdout has no reader any more | 1; 0 for a command that stays until Ctrl-C | none |
+| any other exception | 1 | a defect of ovs_mcast, please report it with -v |
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ INTERRUPTED = 128 + signal.SIGINT
 _DEFECT = 1
 _UNREAD = 1
 
-# What the machine, not the program, is the reason of: a file or device, a privilege, a resource,
-# a feature of the kernel.
+# Errors that the machine causes, not the program: it lacks a file or device, a privilege, a
+# resource, or a feature of the kernel.
 _LACKING = frozenset({
     errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EROFS, errno.ENETDOWN, errno.ENETUNREACH,
     errno.EPERM, errno.EACCES,
@@ -60,8 +60,8 @@ def run(
     """Exit with the status that ``act`` returns, or with that of its error; never a traceback.
 
     ``interrupted`` is the exit status for Ctrl-C: 0 for a command whose normal end it is.
-    ``interruptible`` makes SIGINT end the command even if started by a shell without job control,
-    which ignores SIGINT for what it starts in the background. ``report`` replaces the message.
+    ``interruptible`` restores the default handler of SIGINT: a shell without job control starts
+    commands in the background with SIGINT ignored. ``report`` replaces the message.
     """
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -80,7 +80,7 @@ def run(
 
 
 def judge(error: BaseException, *, interrupted: int = INTERRUPTED) -> Failure:
-    """Return what an error means for the user: message and exit status."""
+    """Return the message and the exit status of an error."""
     if isinstance(error, OvsMcastError):
         return Failure(error, str(error), error.exit_status)
     if isinstance(error, KeyboardInterrupt):

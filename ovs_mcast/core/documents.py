@@ -16,7 +16,7 @@ def _one_of(*values: str) -> object:
 
 
 Who = Literal["kernel", "keeper", "agent", "hold", "nobody"]
-# Strings where they are made, one of these where they are read.
+# Plain strings in the code that makes them; a document lists the possible values.
 JoinedBy = Annotated[str, _one_of("autojoin", "repaired", "peer", "socket")]
 JoinedByOrNone = Annotated[str, _one_of("autojoin", "repaired", "peer", "socket", "none")]
 SendPathName = Annotated[str, _one_of("wire", "loopback", "none")]
@@ -26,7 +26,7 @@ KindName = Annotated[str, _one_of("bridge", "port", "address", "route", "flow", 
 
 
 class ChangeDocument(TypedDict):
-    """One change of a plan, or of a run."""
+    """One change, planned or made."""
 
     action: ActionName
     kind: KindName
@@ -80,7 +80,7 @@ class HolderDocument(TypedDict):
 class SegmentDetailDocument(TypedDict):
     """One segment in place. ``peers`` are the MACs learned, by VTEP.
 
-    ``unicast_sent`` counts what was sent to the MACs that are known now.
+    ``unicast_sent`` counts frames to the MACs that are known now.
     """
 
     vlan: int
@@ -96,7 +96,7 @@ class SegmentDetailDocument(TypedDict):
 
 
 class OverlayDocument(TypedDict):
-    """One overlay in place. What can no longer be recovered from its marks is null."""
+    """One overlay in place. A value that can no longer be recovered from its marks is null."""
 
     overlay: str
     healthy: bool
@@ -117,14 +117,14 @@ class StatusDocument(TypedDict):
 
 
 class RouteDocument(TypedDict):
-    """The device that a datagram leaves by, and its source address."""
+    """The device by which a datagram leaves, and its source address."""
 
     device: str | None
     source: str | None
 
 
 class EvidenceDocument(TypedDict):
-    """Datagrams seen per device, of one that was sent; sendto's error; the route it met."""
+    """Datagrams captured per device, of one sent; the error of sendto; the route taken."""
 
     packets: dict[str, int]
     error: str | None
@@ -154,7 +154,7 @@ class RoundTripDocument(TypedDict):
 
 
 class DeliveryDocument(TypedDict):
-    """What became of the questions sent one way to one host."""
+    """Outcome of the questions to one host, sent either to the group or by unicast."""
 
     received: int
     lost: int
@@ -166,7 +166,7 @@ class DeliveryDocument(TypedDict):
 
 
 class UnicastDocument(DeliveryDocument):
-    """What became of the questions sent to one host by unicast."""
+    """Outcome of the questions sent to one host by unicast."""
 
     sent: int
 
@@ -198,7 +198,7 @@ class SendDocument(TypedDict):
 
 
 class PairDocument(TypedDict):
-    """What one workload heard of another's broadcasts; ``unicast``: its answer came back."""
+    """Broadcasts of one workload as received by another; ``unicast``: the answer came back."""
 
     vni: int
     sender: str
@@ -210,7 +210,7 @@ class PairDocument(TypedDict):
 
 
 class StrayDocument(TypedDict):
-    """Frames heard in another segment, or back at their sender."""
+    """Frames received in another segment, or back at their sender."""
 
     sender: str
     vni: int
@@ -219,7 +219,7 @@ class StrayDocument(TypedDict):
 
 
 class ReachabilityDocument(TypedDict):
-    """Every pair of each segment, by VNI, and every frame that went astray."""
+    """Every pair of each segment, by VNI, and all leaks and echoes."""
 
     ok: bool
     segments: dict[str, list[PairDocument]]

@@ -1,6 +1,6 @@
 """JSON Schemas (draft 2020-12) of the configuration and of the `--json` documents. Pure.
 
-Made from the types when asked for: import this module late, pydantic takes a while for it.
+Built on demand: import this module late, since pydantic takes a while to build a schema.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def configuration() -> dict[str, Any]:
     for part in (schema, *schema["$defs"].values()):
         part["description"] = inspect.cleandoc(part["description"]).partition("\n\n>>>")[0]
     segment = schema["$defs"]["Segment"]
-    # The model fills a missing VLAN in with the VNI.
+    # The model replaces a missing VLAN by the VNI.
     segment["required"] = ["vni"]
     small = {"properties": {"vni": {"maximum": VLAN_MAX}}}
     segment["anyOf"] = [{"required": ["vlan"]}, small]

@@ -48,7 +48,7 @@ def _stdout_is_terminal() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What the commands call; replaceable for tests."""
+    """The functions that the commands call; tests pass their own."""
 
     send_path: Callable[..., SendPath] = send_path
     respond: Callable[..., Counts] = respond

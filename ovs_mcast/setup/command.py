@@ -103,7 +103,7 @@ class _Setup:
             with output.progress() as bar:
                 status = host.teardown(self.name, bar)
         if not status.changed and others:
-            output.say(f"nothing is marked {self.name}; --name: {', '.join(others)}")
+            output.say(f"no overlay {self.name} on this host; --name: {', '.join(others)}")
         self._report(status, _summary(status))
         return 0
 

@@ -1,7 +1,8 @@
 """`ovs-mcast status`, also `python -m ovs_mcast.status`: the overlays in place on this machine.
 
-Read-only; needs neither the agent nor a configuration, since what is ours is marked. `--json`
-prints one StatusDocument on stdout; with `--watch` one per inspection, each on a line.
+Read-only; finds overlays by the marks on rows, flows and routes, so it needs neither the agent nor
+a configuration. `--json` prints one StatusDocument on stdout; with `--watch` one per inspection,
+each on a line.
 """
 
 from __future__ import annotations
@@ -85,9 +86,8 @@ def _inspect(name: str | None, db: str | None) -> list[OverlayStatus]:
         names = inspector.overlays()
         if name is not None and name not in names:
             others = f"; --name: {', '.join(names)}" if names else ""
-            return [
-                OverlayStatus(name, healthy=False, problems=(f"nothing is marked {name}{others}",))
-            ]
+            problem = f"no overlay {name} on this host{others}"
+            return [OverlayStatus(name, healthy=False, problems=(problem,))]
         return [inspector.look(one) for one in ([name] if name else names)]
 
 

@@ -131,7 +131,7 @@ def test_what_is_not_there_is_told_apart(lab: Lab) -> None:
     assert json.loads(status(host, "--json").stdout) == {"overlays": []}
     named = status(host, "--name", "tenants")
     assert named.returncode == 3
-    assert "nothing is marked tenants" in named.stdout
+    assert "no overlay tenants on this host" in named.stdout
     for odd in (["5"], ["--watch", "0"], ["--db", ""], ["--no-such"]):
         assert status(host, *odd).returncode == 2, odd
     host.stop_vswitchd()

@@ -1,4 +1,4 @@
-"""The command line of the probe: what it refuses, with which field and which exit status."""
+"""The command line of the probe: refusals by field, exit statuses, and output."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def invoke(*arguments: str, engine: Engine | None = None) -> CompletedProcess[st
     ],
 )
 def test_bad_arguments(arguments: tuple[str, ...], field: str) -> None:
-    """Exit status 2, the field is named, and nothing is on stdout."""
+    """Exit status 2; stderr names the field, stdout is empty."""
     done = invoke(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert field in " ".join(done.stderr.split())
@@ -93,7 +93,7 @@ def evidence(seen: Sequence[str]) -> Evidence:
 
 @pytest.mark.parametrize(("seen", "status"), [(["eth0"], 0), (["lo"], 3), ([], 3)])
 def test_the_verdict_is_the_exit_status(seen: list[str], status: int) -> None:
-    """0 on the wire, 3 elsewhere; where stdout is no terminal, it is JSON and nothing else."""
+    """0 on the wire, 3 elsewhere; if stdout is not a terminal, it is JSON and nothing else."""
     engine = Engine(send_path=lambda *_, **__: judge(evidence(seen)))
     for arguments in (("path", *NO_DEVICE), ("path", *NO_DEVICE, "--json")):
         done = invoke(*arguments, engine=engine)
@@ -129,7 +129,7 @@ def test_where_the_key_comes_from(
     environment: str | None,
     key: bytes | None,
 ) -> None:
-    """From an option, a file without its line's end, or the environment; options go first."""
+    """From an option, a file without its newline, or the environment; options take precedence."""
     found: dict[str, Any] = {}
 
     def respond(*_: object, **named: object) -> Counts:
@@ -147,7 +147,7 @@ def test_where_the_key_comes_from(
 
 
 def test_an_interrupted_run_reports_what_came() -> None:
-    """Status 130, with all that came until then."""
+    """Exit status 130, with the answers received until then."""
     found = Reachability("239.0.0.1", "eth0", "10.0.0.1", "raw", 3, {}, interrupted=True)
     done = invoke("send", *NO_DEVICE, engine=Engine(send=lambda *_, **__: found))
     assert done.returncode == 130
