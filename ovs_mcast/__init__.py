@@ -5,8 +5,7 @@ change one Segment of it. For asyncio the same is in `ovs_mcast.aio`. The librar
 logging (it logs to "ovs_mcast") and has no global state. In the examples, om is ovs_mcast.
 """
 
-from typing import TYPE_CHECKING
-
+from .cli.version import VERSION
 from .core.changes import Change, Plan
 from .core.model import Overlay, Segment, Underlay
 from .core.observed import Observed
@@ -35,14 +34,4 @@ __all__ = [
     "plan",
 ]
 
-if TYPE_CHECKING:
-    __version__: str
-else:  # a type checker would take any missing name for a string
-
-    def __getattr__(name: str) -> str:
-        """Return __version__, looked up on demand so that the import stays cheap."""
-        if name == "__version__":
-            from .cli.version import version  # noqa: PLC0415
-
-            return version()
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__version__ = VERSION

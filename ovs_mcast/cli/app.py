@@ -13,7 +13,7 @@ import typer
 
 from ..errors import UnavailableError
 from .output import write_json, write_line
-from .version import version
+from .version import VERSION
 
 _CAP_NET_ADMIN = 12
 
@@ -93,7 +93,7 @@ def redescribe(
 def _version_option() -> Parameter:
     def show(asked: bool) -> None:
         if asked:
-            write_line(f"ovs-mcast {version()}")
+            write_line(f"ovs-mcast {VERSION}")
             raise typer.Exit
 
     option = typer.Option("--version", is_eager=True, callback=show, help="Show the version.")

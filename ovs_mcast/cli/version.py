@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib import metadata
 
-_UNKNOWN = "0+unknown"  # PEP 440: a local version below every release
 
-
-def version() -> str:
-    """Return the distribution's version; 0+unknown in a checkout that is not installed."""
+def _installed() -> str:
     try:
         return metadata.version("ovs-mcast")
-    except metadata.PackageNotFoundError:
-        return _UNKNOWN
+    except metadata.PackageNotFoundError:  # a checkout on the path, not installed
+        return "0+unknown"  # PEP 440: a local version below every release
+
+
+VERSION = _installed()
