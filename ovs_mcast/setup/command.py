@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -23,6 +24,9 @@ from ..host.connect import check_remote, connect
 from ..host.host import Host
 
 _DRY_RUN_FOUND_CHANGES = 4
+# Returns the host of an OVSDB, the local one for None.
+OpenHost = Callable[[str | None], Host]
+
 _INTERRUPTED = "interrupted: run it again, it continues from what is in place"
 
 
@@ -30,6 +34,7 @@ _INTERRUPTED = "interrupted: run it again, it continues from what is in place"
 def setup(
     options: OverlayOptions,
     *,
+    context: typer.Context,
     db: output.Database = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change.")] = False,
     teardown: Annotated[bool, typer.Option("--teardown", help="Remove all that is ours.")] = False,
@@ -55,7 +60,8 @@ def setup(
         show_schema(as_json=json_)
         raise typer.Exit
     log_to_stderr(verbose)
-    setting_up = _Setup(options, db, dry_run=dry_run, as_json=json_, verbose=verbose)
+    open_host: OpenHost = context.obj or connect
+    setting_up = _Setup(options, db, open_host, dry_run=dry_run, as_json=json_, verbose=verbose)
     act = setting_up.teardown if teardown else partial(setting_up.build, hold=hold)
     run("setup", act, interrupted=ApplyError.exit_status, report=setting_up.failed)
 
@@ -73,6 +79,7 @@ class _Setup:
 
     options: OverlayOptions
     db: str | None
+    open_host: OpenHost
     dry_run: bool
     as_json: bool
     verbose: bool
@@ -158,7 +165,7 @@ class _Setup:
         check_remote(self.db, "--db")
         if not self.dry_run:
             require_net_admin()
-        return connect(self.db)
+        return self.open_host(self.db)
 
 
 def _compare(host: Host, overlay: Overlay) -> Status:
@@ -175,6 +182,6 @@ def _summary(status: Status) -> str:
     return f"overlay {status.overlay}: {ending}"
 
 
-def main() -> None:
-    """Run the command."""
-    run_module(setup)
+def main(open_host: OpenHost = connect) -> None:
+    """Run the command on the host that ``open_host`` returns."""
+    run_module(setup, given=open_host)
