@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """The autojoin send problem, replayed with packets: where a datagram stops, and each cure.
 
-Two hosts in network namespaces of their own, joined by a cable. This machine's network is not
-touched, nothing is left, and Open vSwitch is not needed:
+Uses two hosts in network namespaces, joined by a cable. Leaves this machine's network alone, leaves
+nothing behind, and needs no Open vSwitch:
 
     here: eth0, 10.0.0.1, fd00::1 ─────── there: eth0, 10.0.0.2, fd00::2, a member of the groups
 
     sudo examples/memo.py
 
-Exit status: 0 when the problem and every cure were seen, 3 when not, 5 when something is missing.
+Exit status: 0 the problem and every cure were seen; 3 one was not; 5 something is missing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ sys.path.insert(0, str(TOP))
 
 
 def missing(what: str) -> NoReturn:
-    """Say what is missing, and end with the status that says: put it right and try again."""
+    """Print what is missing, and exit with status 5."""
     print(f"memo.py: {what}", file=sys.stderr)
     sys.exit(5)
 
 
 def go_on_with_another_python() -> None:
-    """The one that is named, or the checkout's, has what ovs_mcast needs; no return if there."""
+    """Restart in $OVS_MCAST_PYTHON or the checkout's .venv; return if there is neither."""
     known = Path(os.environ.get("OVS_MCAST_PYTHON", TOP / ".venv" / "bin" / "python"))
     if known.exists() and known.absolute() != Path(sys.executable).absolute():
         os.execv(known, [str(known), *sys.argv])
@@ -77,7 +77,7 @@ SECTIONS = {
         Case(f"{ROUTE}; {ADDRESS}; sendto(239.0.0.2)", "wire", [ROUTE, ADDRESS], 4, "239.0.0.2"),
         Case("the same; sendto(239.0.0.1)", "lo", [ROUTE, ADDRESS]),
     ],
-    "What does not cure it": [
+    "No cure": [
         Case("IP_MULTICAST_IF", "lo", [ROUTE, ADDRESS], prepare=multicast_if),
         Case("SO_BINDTODEVICE", "lo", [ROUTE, ADDRESS], prepare=bind_to_device),
         Case(
@@ -86,7 +86,7 @@ SECTIONS = {
             [ADDRESS, "ip route add 239.0.0.1 dev eth0 src 10.0.0.1"],
         ),
     ],
-    "What does": [
+    "Cures": [
         Case("bind(10.0.0.1) before sendto", "wire", [ADDRESS], prepare=explicit_source),
         Case(f"{DELETE} (membership: repaired)", "wire", [ROUTE, ADDRESS, DELETE]),
         Case(AGAIN, "lo", [ROUTE, ADDRESS, DELETE, LINK]),
@@ -111,18 +111,18 @@ SECTIONS = {
 EXPLANATION = """\
 Where it stops: like any address, the autojoin address gets `local 239.0.0.1 dev eth0` in routing
 table local, which is looked up before main. So an ordinary program's datagram leaves by lo, where
-nobody has joined the group, and is dropped there. Nothing that names a device changes that.
+no socket has joined the group, and is dropped there. Naming a device does not change that.
 
-ovs_mcast looks before it relies on it: `membership: auto` tries autojoin on one group, watches an
-ordinary datagram on the device and on lo, and where it is hijacked takes the address away again and
-holds the groups by sockets. `python -m ovs_mcast.probe path --device eth0 --group 239.0.0.1` shows
-the same of any host, with the route that took the datagram, and the cure."""
+ovs_mcast tests autojoin before using it: `membership: auto` tries it on one group and captures an
+ordinary datagram on the device and on lo. If the datagram leaves by lo, ovs_mcast removes the
+address and holds the groups by sockets. `python -m ovs_mcast.probe path --device eth0 --group
+239.0.0.1` shows the same for any host, with the route that took the datagram, and the cure."""
 
 
 def table(seen: Sequence[tuple[str, Case, Seen]]) -> Table:
-    """All cases, a section for each part of the story."""
+    """Return the table of all cases, a section for each group of them."""
     rows = Table(
-        title=f"{NUMBER} datagrams each way, and where they were seen", title_justify="left"
+        title=f"{NUMBER} datagrams per case, and where they were seen", title_justify="left"
     )
     for column in ("case", "ip route", "packet"):
         rows.add_column(column, overflow="fold")
@@ -144,7 +144,7 @@ def table(seen: Sequence[tuple[str, Case, Seen]]) -> Table:
 
 
 def main() -> int:
-    """Replay every case and tell what was seen."""
+    """Replay every case and print the outcome."""
     if os.geteuid() != 0:
         missing("namespaces and raw sockets need root: sudo examples/memo.py")
     console = Console(highlight=False)

@@ -1,18 +1,15 @@
-"""Two hosts on a cable, in namespaces of their own: how one joins and sends, and what is seen.
+"""Two hosts on a cable, in network namespaces: let one join and send, and capture the datagrams.
 
-For memo.py, which says what is to be replayed.
+memo.py has the cases to replay.
 """
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Thread
-from typing import TypeVar
 
 from ovs_mcast.adapters.packet_socket import PacketSocket
 from ovs_mcast.core.frames import decode_udp
@@ -26,31 +23,30 @@ HERE = {4: "10.0.0.1", 6: "fd00::1"}
 THERE = {4: "10.0.0.2", 6: "fd00::2"}
 GROUPS = {4: "239.0.0.1", 6: "ff05::1"}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
-T = TypeVar("T")
 
 SETTLE = "(wait until duplicate address detection is over)"
 
 
 def explicit_source(sender: socket.socket, _index: int) -> None:
-    """bind() to the unicast address."""
+    """Bind to the unicast address."""
     sender.bind((HERE[4 if sender.family == socket.AF_INET else 6], 0))
 
 
 def multicast_if(sender: socket.socket, index: int) -> None:
-    """The device for what is sent to groups."""
+    """Set the device for datagrams to groups."""
     sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("=8xi", index))
 
 
 def bind_to_device(sender: socket.socket, _index: int) -> None:
-    """The device for all that is sent."""
+    """Set the device for all datagrams."""
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, DEVICE.encode())
 
 
 @dataclass(frozen=True)
 class Case:
-    """A way to join and to send: where its datagrams are expected, "wire" or "lo".
+    """One method to join and to send; ``expected`` is where its datagrams go: "wire" or "lo".
 
-    ``join`` joins by a socket. ``prepare`` is what the sending program does before it sends.
+    ``join`` joins by a socket. ``prepare`` is applied to the sending socket.
     """
 
     title: str
@@ -64,9 +60,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Seen:
-    """The look-up, how many of NUMBER datagrams were seen where, and how many received here.
+    """The route lookup, and how many of NUMBER datagrams were captured where and received where.
 
-    ``here`` is None where nothing was joined.
+    ``here`` is None if nothing was joined.
     """
 
     route: str
@@ -77,23 +73,23 @@ class Seen:
     packet: str
 
     def as_expected(self, case: Case) -> bool:
-        """Whether all went the one way that is expected, and what comes is received."""
-        ways = {"wire": (0, NUMBER, NUMBER), "lo": (NUMBER, 0, 0)}
-        return (self.lo, self.wire, self.there) == ways[case.expected] and self.here in {
+        """Return True if all datagrams took the expected path and were received."""
+        paths = {"wire": (0, NUMBER, NUMBER), "lo": (NUMBER, 0, 0)}
+        return (self.lo, self.wire, self.there) == paths[case.expected] and self.here in {
             None,
             NUMBER,
         }
 
 
 class Hosts:
-    """The two hosts, as new; a context, at whose end they are gone."""
+    """Two fresh hosts; a context, at whose end both are gone."""
 
     def __init__(self) -> None:
         self.here, self.there = Namespace("here"), Namespace("there")
 
     def __enter__(self) -> Hosts:
         cable = f"link add {DEVICE} type veth peer name {DEVICE} netns {self.there.pid}"
-        self.here.path("/")  # waits until it is prepared
+        self.here.path("/")  # wait until the host is prepared
         link_batch([cable], within=self.here)
         for host, addresses in ((self.here, HERE), (self.there, THERE)):
             script = f"echo 0 >/proc/sys/net/ipv6/conf/{DEVICE}/disable_ipv6\n"
@@ -121,35 +117,19 @@ class Hosts:
         return "tentative" not in addresses and f"local {GROUPS[6]} " in routes
 
 
-def opened_in(host: Namespace, make: Callable[[], T]) -> T:
-    """What ``make`` opens on the host: a thread goes there, and ends there."""
-    made: list[T] = []
-    libc = ctypes.CDLL(None)
-
-    def enter_and_make() -> None:
-        with open(f"/proc/{host.pid}/ns/net", encoding="ascii") as namespace:
-            libc.setns(namespace.fileno(), 0)
-        made.append(make())
-
-    thread = Thread(target=enter_and_make)
-    thread.start()
-    thread.join()
-    return made[0]
-
-
 def udp_socket(host: Namespace, family: int, stack: ExitStack) -> tuple[socket.socket, int]:
-    """A UDP socket of a program on the host, and the number of its device."""
+    """Return a UDP socket of a program on the host, and the index of its device."""
 
     def make() -> tuple[socket.socket, int]:
         return socket.socket(FAMILIES[family], socket.SOCK_DGRAM), socket.if_nametoindex(DEVICE)
 
-    made = opened_in(host, make)
+    made = host.inside(make)
     stack.enter_context(made[0])
     return made
 
 
 def join(member: socket.socket, index: int, family: int, group: str) -> None:
-    """IP_ADD_MEMBERSHIP, IPV6_JOIN_GROUP."""
+    """Join a group by IP_ADD_MEMBERSHIP or IPV6_JOIN_GROUP."""
     packed = socket.inet_pton(FAMILIES[family], group)
     if family == 4:
         request = struct.pack("=4s4xi", packed, index)
@@ -159,20 +139,20 @@ def join(member: socket.socket, index: int, family: int, group: str) -> None:
         member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
 
 
-def heard(program: socket.socket, said: bytes, timeout: float) -> int:
-    """How many of NUMBER datagrams that say this a program receives."""
+def heard(program: socket.socket, payload: bytes, timeout: float) -> int:
+    """Return how many of NUMBER datagrams with this payload a program receives."""
     program.settimeout(timeout)
     number = 0
     while number < NUMBER:
         try:
-            number += program.recv(2048) == said
+            number += program.recv(2048) == payload
         except TimeoutError:
             break
     return number
 
 
 def replay(case: Case) -> Seen:
-    """Join and send on one host as the case says; look at all places at once."""
+    """Join and send on one host as in the case, while capturing on lo and on the wire."""
     family, group = case.family, case.group or GROUPS[case.family]
     with Hosts() as hosts, ExitStack() as stack:
         if case.join:
@@ -199,13 +179,13 @@ def replay(case: Case) -> Seen:
             case.prepare(sender, index)
         for _ in range(NUMBER):
             sender.sendto(b"from here", (group, PORT))
-        # What goes after them by unicast arrives in any case: by then they have, or never do.
+        # A unicast datagram sent last always arrives; datagrams to the group have arrived by then.
         marker, _ = udp_socket(hosts.here, family, stack)
         marker.sendto(b"marker", (THERE[family], PORT))
         there = 0
         member.settimeout(PATIENCE)
-        while (said := member.recv(2048)) != b"marker":
-            there += said == b"from here"
+        while (payload := member.recv(2048)) != b"marker":
+            there += payload == b"from here"
         on_lo, on_wire = ours(lo), ours(wire)
         return Seen(
             route=f"{' '.join(asked[2:])}: dev {answer.split(' dev ')[1].split()[0]}",
@@ -218,7 +198,7 @@ def replay(case: Case) -> Seen:
 
 
 def ours(packets: PacketSocket) -> list[str]:
-    """The datagrams that passed a device, each as "source → destination on device"."""
+    """Return the datagrams captured on a device, each as "source → destination on device"."""
     return [
         f"{seen.source} → {seen.destination} on {packets.device}"
         for seen in filter(None, map(decode_udp, packets.frames()))
@@ -227,7 +207,7 @@ def ours(packets: PacketSocket) -> list[str]:
 
 
 def received(hosts: Hosts, family: int, group: str, stack: ExitStack) -> int:
-    """How many that the other host sends a program here receives, which joins nothing itself."""
+    """Return how many datagrams of the other host a program receives that joins nothing itself."""
     program, _ = udp_socket(hosts.here, family, stack)
     program.bind(("", PORT))
     sender, index = udp_socket(hosts.there, family, stack)

@@ -1,53 +1,45 @@
 #!/usr/bin/env python3
-"""A small SDN agent: each file of a directory is a segment, kept on this machine while it is there.
+"""A small SDN agent: keeps one segment on this host for each file of a directory.
 
     mkdir /etc/segments; echo '{"vni": 100, "group": "239.0.0.1"}' >/etc/segments/web.json
-    sudo examples/sdn_agent.py --underlay eth0 /etc/segments
+    sudo python3 examples/sdn_agent.py --underlay eth0 /etc/segments    # a Python with ovs_mcast
 
-A file is YAML or JSON: vni, vlan, group, as in a configuration; a bad one is said and passed over.
-What fails is tried again, and all is looked at every ten seconds. SIGTERM ends it; the overlay runs
-on, its groups held by a keeper.
+A file is YAML or JSON with vni, vlan and group, as in a configuration; an invalid file is logged
+and skipped. The agent applies each change of the directory at once and reconciles the whole overlay
+every ten seconds; it retries what fails. SIGTERM ends the agent; the overlay runs on, its groups
+held by a keeper.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
-import sys
 import threading
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TOP))
-try:
-    import yaml
+import yaml
 
-    import ovs_mcast as om
-except ImportError:  # another Python has what ovs_mcast needs: the one that is named, or .venv's
-    python = Path(os.environ.get("OVS_MCAST_PYTHON", TOP / ".venv" / "bin" / "python"))
-    if not python.exists() or python.absolute() == Path(sys.executable).absolute():
-        raise
-    os.execv(python, [str(python), *sys.argv])
+import ovs_mcast as om
 
 LOG = logging.getLogger("sdn_agent")
-# Seconds: between looks at the directory, at the whole machine, between tries while it fails.
-LOOK, WHOLE, LONGEST = 0.5, 10.0, 30.0
+POLL = 0.5  # seconds between two readings of the directory, and before the first retry
+RESYNC = 10.0  # seconds between two reconciles of the whole overlay
+BACKOFF_MAX = 30.0  # seconds between two retries, at most
 
 
 class SdnAgent:
-    """Keeps an overlay as the files of a directory say."""
+    """Keeps the segments of an overlay equal to the files of a directory."""
 
     def __init__(self, directory: Path, underlay: str, datapath: str) -> None:
         self.directory = directory
         device = om.Underlay(device=underlay)
         self.overlay = om.Overlay(name="sdn", underlay=device, datapath=datapath)
-        self.bad: dict[Path, str] = {}  # what was said of each, so that it is said once
-        self.pause = LOOK
+        self.bad: dict[Path, str] = {}  # file to its last logged error, to log each one once
+        self.pause = POLL
 
     def wanted(self) -> dict[int, om.Segment]:
-        """VNI to segment, of the files that can be read and do not contradict earlier ones."""
+        """Return segments by VNI, without files that are invalid or contradict an earlier one."""
         found: dict[int, om.Segment] = {}
         bad: dict[Path, str] = {}
         for path in sorted(self.directory.glob("[!.]*.*")):
@@ -60,45 +52,45 @@ class SdnAgent:
             except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
                 bad[path] = " ".join(str(error).split())
                 if self.bad.get(path) != bad[path]:
-                    LOG.warning("%s is passed over: %s", path.name, bad[path])
+                    LOG.warning("skipping %s: %s", path.name, bad[path])
         self.bad = bad
         return found
 
     def keep(self, host: om.Host, ended: threading.Event) -> None:
-        """Bring about all of it, then each file that comes or goes, until something fails."""
+        """Reconcile, then apply changes of the directory, until one fails or the agent ends."""
         while not ended.is_set():
             now = self.wanted()
-            overlay = om.Overlay(**(dict(self.overlay) | {"segments": list(now.values())}))
-            LOG.info("%d segments, %d changes", len(now), len(host.reconcile(overlay).changes))
-            self.pause = LOOK
-            for _ in range(int(WHOLE / LOOK)):
-                if ended.wait(LOOK):
+            status = host.reconcile(self.overlay.replace(segments=list(now.values())))
+            LOG.info("%d segments, %d changes", len(now), len(status.changes))
+            self.pause = POLL
+            for _ in range(int(RESYNC / POLL)):
+                if ended.wait(POLL):
                     return
                 wanted = self.wanted()
                 for vni in [vni for vni, one in now.items() if wanted.get(vni) != one]:
                     host.remove(vni)
-                    LOG.info("segment %d is gone", now.pop(vni).vni)
+                    LOG.info("removed segment %d", now.pop(vni).vni)
                 for vni in wanted.keys() - now.keys():
-                    LOG.info("segment %d in %s", vni, host.add(wanted[vni])[vni].group)
+                    LOG.info("added segment %d in %s", vni, host.add(wanted[vni])[vni].group)
                     now[vni] = wanted[vni]
 
     def run(self, ended: threading.Event) -> None:
-        """Until ``ended`` is set; whatever fails is said once and tried again, ever more slowly."""
-        said = ""
+        """Keep the overlay until ``ended`` is set; log a failure once and retry with backoff."""
+        logged = ""
         while not ended.is_set():
             try:
                 with om.connect() as host:
                     self.keep(host, ended)
             except om.OvsMcastError as error:
-                if str(error) != said:
-                    LOG.error("%s: trying again", error)
-                said = str(error)
+                if str(error) != logged:
+                    LOG.error("%s: retrying", error)
+                logged = str(error)
                 ended.wait(self.pause)
-                self.pause = min(2 * self.pause, LONGEST)
+                self.pause = min(2 * self.pause, BACKOFF_MAX)
 
 
 def main() -> None:
-    """Read the arguments, and keep the overlay until SIGTERM or Ctrl-C."""
+    """Keep the overlay that the arguments name, until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("directory", type=Path, help="one file for each segment")
     parser.add_argument("--underlay", required=True, help="device that carries the tunnels")

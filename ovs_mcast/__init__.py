@@ -5,6 +5,7 @@ change one Segment of it. For asyncio the same is in `ovs_mcast.aio`. The librar
 logging (it logs to "ovs_mcast") and has no global state. In the examples, om is ovs_mcast.
 """
 
+from .cli.version import VERSION
 from .core.changes import Change, Plan
 from .core.model import Overlay, Segment, Underlay
 from .core.observed import Observed
@@ -32,3 +33,5 @@ __all__ = [
     "connect",
     "plan",
 ]
+
+__version__ = VERSION

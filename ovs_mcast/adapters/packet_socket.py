@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Thread
+from typing import TypeVar
 
 from ..core.closeable import Closeable
 from ..core.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, tagged
@@ -43,6 +44,8 @@ _PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _PACKET_OUTGOING = 4
 _WHOLE = 0xFFFFFFFF
 
+_T = TypeVar("_T")
+
 
 class PacketSocket(Closeable):
     """Frames of one device: sends them, and hears those of one ethertype (all, by default).
@@ -66,7 +69,7 @@ class PacketSocket(Closeable):
         self.device = device
         program = _filter(incoming, udp_port)
         try:
-            self._socket = _within(namespace, lambda: _open(device, ethertype, outgoing, program))
+            self._socket = within(namespace, lambda: _open(device, ethertype, outgoing, program))
         except OSError as error:
             raise UnavailableError(f"no raw socket on {device}: {error.strerror}") from error
 
@@ -163,19 +166,22 @@ def _attach_filter(packets: socket.socket, program: bytes) -> None:
     packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, where)
 
 
-def _within(namespace: int | None, make: Callable[[], socket.socket]) -> socket.socket:
-    """What ``make`` opens within the network namespace of a process; it stays there for good."""
+def within(namespace: int | None, make: Callable[[], _T]) -> _T:
+    """Return what ``make`` opens in the network namespace of a process; its exception is raised.
+
+    A socket belongs to its namespace for good, whichever thread uses it.
+    """
     if namespace is None:
         return make()
-    made: list[socket.socket] = []
-    failed: list[OSError] = []
+    made: list[_T] = []
+    failed: list[BaseException] = []
 
-    # A namespace belongs to a thread: this one ends, so there is nothing to go back to.
+    # A thread has a namespace of its own, and this one ends: there is nothing to go back to.
     def enter_and_make() -> None:
         try:
             _setns(f"/proc/{namespace}/ns/net")
             made.append(make())
-        except OSError as error:
+        except BaseException as error:  # raised in the caller's thread
             failed.append(error)
 
     thread = Thread(target=enter_and_make)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +15,10 @@ import typer
 
 from ..adapters.systemd import Notify, handed_over
 from ..adapters.unix_socket import Instance, TakenError
-from ..cli import app as app_module
 from ..cli import output
-from ..errors import ConfigurationError, OvsMcastError, UnavailableError
+from ..cli.app import log_to_stderr, require_net_admin, run_module
+from ..cli.run import run
+from ..errors import ConfigurationError, UnavailableError
 from ..host.connect import check_remote, rundir_of, this_platform
 from ..host.platform import Platform
 from ..membership.in_process import left_behind
@@ -30,8 +31,6 @@ from .metrics import Metrics
 from .metrics_server import parse_address
 from .observer import Observer
 from .prober import Prober
-
-LOG = logging.getLogger(__name__)
 
 _SHORTEST, _LONGEST = 0.1, 86400.0  # seconds between two probes
 
@@ -80,20 +79,13 @@ def agent(
     a minute without any. SIGHUP reads the configuration again. Exit status: 0 ended by a signal;
     2 bad arguments or configuration; 5 a privilege is missing, or another agent keeps the overlay.
     """
-    app_module.log_to_stderr(verbose)
-    try:
-        options = _Options(config, metrics, db, respond, probe, log, verbose)
-        _run(options, context.obj or this_platform)
-    except OvsMcastError as error:
-        output.say(str(error))
-        raise typer.Exit(error.exit_status) from None
-    except Exception as error:
-        LOG.debug("unexpected", exc_info=True)
-        output.say(f"a defect of ovs_mcast, please report it with -v: {error!r}")
-        raise typer.Exit(1) from None
+    log_to_stderr(verbose)
+    options = _Options(config, metrics, db, respond, probe, log, verbose)
+    act = partial(_run, options, context.obj or this_platform)
+    run("agent", act, interrupted=0, interruptible=True)
 
 
-def _run(options: _Options, open_platform: OpenPlatform) -> None:
+def _run(options: _Options, open_platform: OpenPlatform) -> int:
     stored = left_behind(handed_over())
     check_remote(options.db, "--db")
     address = _address(options)
@@ -102,7 +94,7 @@ def _run(options: _Options, open_platform: OpenPlatform) -> None:
         overlay = config.read()
         notify = Notify()
         observers: list[Observer] = [_log(options.log, notify, verbose=options.verbose)]
-        app_module.require_net_admin()
+        require_net_admin()
         stack.enter_context(_alone(overlay.name, options.db))
         platform = open_platform(options.db, notify)
         if address is not None:
@@ -117,6 +109,7 @@ def _run(options: _Options, open_platform: OpenPlatform) -> None:
             respond=options.respond,
         )
         stack.enter_context(running).run()
+    return 0
 
 
 def _address(options: _Options) -> tuple[str, int] | None:
@@ -158,7 +151,5 @@ def _alone(name: str, db: str | None) -> Instance:
 
 
 def main(open_platform: OpenPlatform = this_platform) -> None:
-    """Run the command; typer reports usage errors with exit status 2."""
-    app = app_module.application()
-    app.command()(agent)
-    app(prog_name="python -m ovs_mcast.agent", obj=open_platform)
+    """Run the command on the machine that ``open_platform`` returns."""
+    run_module(agent, given=open_platform)

@@ -1,1 +1,1 @@
-"""What all commands share: exit statuses, output, and the options that name an overlay."""
+"""Shared by all commands: exit statuses, output, and the options that choose an overlay."""

@@ -1,20 +1,21 @@
-"""How a command reports: JSON to stdout alone, all else to stderr."""
+"""Output of the commands: JSON to stdout, messages to stderr."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..core.changes import Change
-from ..core.status import Progress as Told
+from ..core.status import Progress as OnProgress
 
 _MANY = 40  # changes beyond which a reader wants counts
 _MUCH = 200  # changes beyond which a bar is worth drawing
@@ -26,26 +27,59 @@ Database = Annotated[
         "  [default: unix:/run/openvswitch/db.sock, or in $OVS_RUNDIR]"
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
+
+
+class _Console(Console):
+    """A console that raises BrokenPipeError if the reader has ended, where rich would exit."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def console() -> Console:
-    """Standard error, with colour and width only where it is a terminal."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    """Return standard error, with colour and width only on a terminal."""
+    return _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
-def write_json(value: object) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+def stdout_console(width: int, *, markup: bool = False) -> Console:
+    """Return standard output; ``width`` columns wide unless it is a terminal."""
+    out = _Console(highlight=False, markup=markup)
+    return out if out.is_terminal else _Console(highlight=False, markup=markup, width=width)
+
+
+def write_json(value: object, *, indent: int | None = 2) -> None:
+    """Write one JSON document to stdout."""
+    write_line(json.dumps(value, indent=indent))
+
+
+def write_line(text: str) -> None:
+    """Write one line to stdout; a missing reader raises BrokenPipeError here, not at the exit."""
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def say(message: str) -> None:
-    """One line for a person."""
-    console().print(message)
+    """Print one message to stderr; discard it if nothing reads stderr any more."""
+    try:
+        console().print(message)
+    except BrokenPipeError:
+        _discard(sys.stderr)
 
 
-def tell_changes(changes: Sequence[Change], *, verbose: bool) -> None:
-    """The changes, one a line, or their counts by kind where they are many."""
+def discard_stdout() -> None:
+    """Discard buffered and later output, once the reader of stdout has ended."""
+    _discard(sys.stdout)
+
+
+def _discard(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def say_changes(changes: Sequence[Change], *, verbose: bool) -> None:
+    """Print the changes, one a line, or their counts by kind if they are many."""
     if len(changes) <= _MANY or verbose:
         for change in changes:
             say(str(change))
@@ -57,8 +91,8 @@ def tell_changes(changes: Sequence[Change], *, verbose: bool) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Told | None]:
-    """A bar on a terminal once there is much to do, else nothing."""
+def progress() -> Iterator[OnProgress | None]:
+    """Yield a function that draws a bar on a terminal once there is much to do, else None."""
     out = console()
     if not out.is_terminal:
         yield None
@@ -67,7 +101,7 @@ def progress() -> Iterator[Told | None]:
     with Progress(*columns, console=out, transient=True) as bar:
         task = bar.add_task("applying", total=None, visible=False)
 
-        def told(done: int, total: int) -> None:
+        def draw(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, visible=total > _MUCH)
 
-        yield told
+        yield draw

@@ -1,43 +1,78 @@
-"""The choice of an overlay on a command line: a file, or options of the same names."""
+"""The options that choose an overlay: a configuration file, or options of the same names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 
+import typer
 import yaml
 
-from ..core.model import Overlay
+from ..core.fields import Datapath, Method
+from ..core.model import Overlay, Underlay
 from ..errors import ConfigurationError
+from .app import redescribe
 
 _DIGITS = 20  # more than any number of the configuration has
+_SHAPE = "VNI[,group=G][,vlan=V]"
 
 # libyaml, where PyYAML has it: thousands of segments in a tenth of the time.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def _option(
+    help_: str,
+    *,
+    default: str = "",
+    of: type[Overlay | Underlay] = Overlay,
+    name: str = "",
+    values: object = None,
+) -> Any:
+    """Return an option; the default shown is that of the field ``name`` of the model."""
+    shown = default or (str(of.model_fields[name].default) if name else "")
+    text = f"{help_}  [default: {shown}]".strip() if shown else help_
+    return typer.Option(help=text, metavar="|".join(get_args(values)) or None)
+
+
 @dataclass(frozen=True, slots=True)
 class OverlayOptions:
-    """What the options of a command say of an overlay; None where they say nothing."""
+    """The options given on a command line; None where one is left out.
 
-    config: Path | None = None
-    name: str | None = None
-    bridge: str | None = None
-    tunnel_bridge: str | None = None
-    datapath: str | None = None
-    membership: str | None = None
-    underlay: str | None = None
-    vtep: str | None = None
-    udp_port: int | None = None
-    ttl: int | None = None
-    groups: str | None = None
-    aging: int | None = None
-    learned_limit: int | None = None
-    segments: Sequence[str] = ()
+    `takes_overlay` gives all of them to a command, as they are annotated here.
+    """
+
+    config: Annotated[Path | None, typer.Option(help="Configuration, YAML or JSON.")] = None
+    underlay: Annotated[str | None, _option("Device that carries the tunnels.")] = None
+    segments: Annotated[
+        list[str] | None,
+        typer.Option("--segment", metavar=_SHAPE, help="A segment. Repeat for more."),
+    ] = None
+    name: Annotated[str | None, _option("Name of the overlay.", name="name")] = None
+    vtep: Annotated[str | None, _option("Outer source.", default="the device's first address")] = (
+        None
+    )
+    groups: Annotated[str | None, _option("Pool of groups, such as 239.1.0.0/20.")] = None
+    bridge: Annotated[str | None, _option("Bridge of the workloads.", name="bridge")] = None
+    tunnel_bridge: Annotated[str | None, _option("Bridge of the flows.", name="tunnel_bridge")] = (
+        None
+    )
+    udp_port: Annotated[int | None, _option("VXLAN port.", of=Underlay, name="udp_port")] = None
+    ttl: Annotated[int | None, _option("Outer TTL.", of=Underlay, name="ttl")] = None
+    datapath: Annotated[str | None, _option("", name="datapath", values=Datapath)] = None
+    membership: Annotated[str | None, _option("", name="membership", values=Method)] = None
+    aging: Annotated[
+        int | None, _option("Seconds until a silent MAC is forgotten.", name="aging")
+    ] = None
+    learned_limit: Annotated[
+        int | None, _option("MACs learned per segment.", name="learned_limit")
+    ] = None
 
     def overlay(self) -> Overlay:
-        """The overlay that is chosen; ConfigurationError names the key or option at fault."""
+        """Return the overlay. ConfigurationError names the key or option at fault."""
         if self.config is not None:
             return self._from_file(self.config)
         if self.underlay is None:
@@ -57,10 +92,10 @@ class OverlayOptions:
         )
 
     def overlay_name(self) -> str:
-        """The name alone, which is all that `--teardown` needs."""
+        """Return the overlay's name, all that `--teardown` needs."""
         if self.config is not None:
             return self._from_file(self.config).name
-        return self.name or "default"
+        return self.name or default_name()
 
     def _given(self, *names: str) -> dict[str, object]:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
@@ -68,20 +103,44 @@ class OverlayOptions:
     def _from_file(self, path: Path) -> Overlay:
         for name in self.__dataclass_fields__:
             if name != "config" and getattr(self, name) not in (None, ()):
-                option = "--" + name.rstrip("s" if name == "segments" else "").replace("_", "-")
-                raise ConfigurationError(f"--config says all: leave {option} out", field=option)
+                option = "--segment" if name == "segments" else "--" + name.replace("_", "-")
+                raise ConfigurationError(
+                    f"not allowed with --config: leave {option} out", field=option
+                )
         return Overlay.from_mapping(read_file(path))
 
 
+def default_name() -> str:
+    """Return the default name of an overlay."""
+    return str(Overlay.model_fields["name"].default)
+
+
+def takes_overlay(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of an overlay in place of its first parameter."""
+    hints = get_type_hints(OverlayOptions, include_extras=True)
+    names = [field.name for field in fields(OverlayOptions)]
+    chosen = [
+        Parameter(one, Parameter.KEYWORD_ONLY, default=None, annotation=hints[one]) for one in names
+    ]
+    _, *own = signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        options = OverlayOptions(**{name: given.pop(name) for name in names})
+        command(options, **given)
+
+    return redescribe(called, [*chosen, *own])
+
+
 def read_file(path: Path) -> Mapping[str, object]:
-    """A configuration file, YAML or JSON, as a mapping; ConfigurationError if it is neither."""
+    """Return a configuration file, YAML or JSON; ConfigurationError unless it is a mapping."""
     try:
         data = yaml.load(path.read_text(), Loader=_LOADER)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}", field="--config") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is not text", field="--config") from None
-    except ValueError as error:  # a date that is none, a number without end
+    except ValueError as error:  # an invalid date, or an integer of too many digits
         raise ConfigurationError(f"{path}: {error}", field="--config") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
@@ -94,15 +153,13 @@ def read_file(path: Path) -> Mapping[str, object]:
 
 
 def parse_segment(text: str) -> dict[str, object]:
-    """`VNI[,group=G][,vlan=V]` as the mapping that a configuration file would have."""
+    """Return `VNI[,group=G][,vlan=V]` as the mapping that a configuration file has."""
     parts = [part.strip() for part in text.split(",")]
     found: dict[str, object] = {"vni": _number(parts[0], text)}
     for part in parts[1:]:
         key, equals, value = part.partition("=")
         if not equals or key not in {"group", "vlan"} or key in found:
-            raise ConfigurationError(
-                f"{text!r} is not VNI[,group=G][,vlan=V]: {part!r}", field="--segment"
-            )
+            raise ConfigurationError(f"{text!r} is not {_SHAPE}: {part!r}", field="--segment")
         found[key] = _number(value, text) if key == "vlan" else value
     return found
 
@@ -110,6 +167,6 @@ def parse_segment(text: str) -> dict[str, object]:
 def _number(digits: str, text: str) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS):
         raise ConfigurationError(
-            f"{text!r} is not VNI[,group=G][,vlan=V]: {digits!r} is not a number", field="--segment"
+            f"{text!r} is not {_SHAPE}: {digits!r} is not a number", field="--segment"
         )
     return int(digits)

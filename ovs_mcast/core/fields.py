@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     StrictInt,
     ValidationError,
+    WithJsonSchema,
 )
 
 from ..errors import ConfigurationError
@@ -58,13 +59,24 @@ def _vtep(value: object) -> IPAddress:
     return groups.check_vtep(groups.parse_address(value))
 
 
-DeviceName = Annotated[str, AfterValidator(_device_name)]
-OverlayName = Annotated[str, AfterValidator(_overlay_name)]
+_ADDRESS = WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})
+_POOL = WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9.]+$"})
+
+DeviceName = Annotated[
+    str,
+    AfterValidator(_device_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DEVICE.pattern}$"}),
+]
+OverlayName = Annotated[
+    str,
+    AfterValidator(_overlay_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"}),
+]
 Vni = Annotated[StrictInt, Field(ge=1, le=VNI_MAX)]
 Vlan = Annotated[StrictInt, Field(ge=1, le=VLAN_MAX)]
-Group = Annotated[IPAddress, BeforeValidator(_group)]
-Vtep = Annotated[IPAddress, BeforeValidator(_vtep)]
-Pool = Annotated[IPNetwork, BeforeValidator(groups.parse_pool)]
+Group = Annotated[IPAddress, BeforeValidator(_group), _ADDRESS]
+Vtep = Annotated[IPAddress, BeforeValidator(_vtep), _ADDRESS]
+Pool = Annotated[IPNetwork, BeforeValidator(groups.parse_pool), _POOL]
 
 
 class Value(BaseModel):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .capture import Capture
 from .nodes import LinuxHost, Switch, Workload
-from .ovs_host import Host, Kind, SetupRun
+from .ovs_host import Kind, SetupRun
+from .ovs_host import OvsHost as Host
 from .topology import Lab
 
 __all__ = [

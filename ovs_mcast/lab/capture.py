@@ -1,4 +1,4 @@
-"""What passes a device of the lab, decoded."""
+"""Captured and decoded frames of one device of the lab."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class Capture(Closeable, Generic[_T]):
-    """What was seen on a device since the capture was made, in order; a context."""
+    """Frames seen on a device since the capture was made, decoded, in order; a context."""
 
     def __init__(self, packets: PacketSocket, decode: Callable[[bytes], _T | None]) -> None:
         self._packets = packets
@@ -22,7 +22,7 @@ class Capture(Closeable, Generic[_T]):
         self._seen: list[_T] = []
 
     def seen(self, seconds: float = 0.0) -> list[_T]:
-        """All that was seen so far, after looking on for so many seconds."""
+        """Capture for ``seconds`` more; return all that was seen so far."""
         for frame in self._packets.frames(seconds):
             self._keep(frame)
         return list(self._seen)
@@ -30,13 +30,13 @@ class Capture(Closeable, Generic[_T]):
     def wait(
         self, number: int = 1, *, timeout: float = 5.0, where: Callable[[_T], bool] | None = None
     ) -> list[_T]:
-        """What was seen and is wanted, once there are so many, or else after ``timeout`` s."""
+        """Return the items that ``where`` accepts: ``number``, or those of ``timeout`` seconds."""
         end = time.monotonic() + patient(timeout)
-        looked_at = 0
+        judged = 0
         wanted: list[_T] = []
         while True:
-            fresh = self._seen[looked_at:]
-            looked_at = len(self._seen)
+            fresh = self._seen[judged:]
+            judged = len(self._seen)
             wanted += [item for item in fresh if where is None or where(item)]
             if len(wanted) >= number:
                 return wanted
@@ -46,7 +46,7 @@ class Capture(Closeable, Generic[_T]):
             self._keep(frame)
 
     def close(self) -> None:
-        """Stop looking."""
+        """End the capture."""
         self._packets.close()
 
     def _keep(self, frame: bytes) -> None:

@@ -1,8 +1,8 @@
 """One machine of the lab: unnamed network, mount and process namespaces, held by one process.
 
-The holder is process 1 in there and reads a pipe of which only the lab holds the other end. When
-the lab ends, however it ends, the holder reads end of file and ends too; the kernel then kills all
-that runs in the namespace and takes the rest away: links, mounts, and /run, which is a tmpfs.
+The holder is process 1 of its namespace and reads a pipe whose other end only the lab holds. When
+the lab ends, even by kill -9, the holder reads end of file and ends too. The kernel then kills all
+other processes of the namespace and removes its links, its mounts and /run, a tmpfs.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from pathlib import Path
 from select import select
 from signal import SIGKILL
 from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
+from typing import TypeVar
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from ..adapters.packet_socket import within
 from ..errors import UnavailableError
+
+_T = TypeVar("_T")
 
 RUNDIR = "/run/openvswitch"
 OVS_DIRECTORIES = dict.fromkeys(("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"), RUNDIR)
 
 _UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--")
 # /proc is still the outer one when the shell reads its own id from it. The shell then becomes the
-# holder at once, while its child prepares the machine and tells when that is done. IPv6 is off by
-# default, so that nothing is on the wire but what a test puts there.
+# holder at once, while its child prepares the machine and reports when that is done. IPv6 is off by
+# default, so that a test alone decides which frames are on the wire.
 _BEFORE = f"""
 read -r pid rest </proc/self/stat
 (
@@ -45,12 +49,13 @@ _AFTER = """
 ) 3>&1 >&2 &
 exec env --ignore-signal=CHLD cat >/dev/null 2>&1
 """
+_SIGINT_ENDS = ("env", "--default-signal=INT", "--")
 _START_SECONDS = 30
 _END_SECONDS = 10
 
 
 class Namespace:
-    """A machine of its own; ``script`` is a shell script that prepares it while the lab goes on.
+    """A machine; ``script`` is a shell script that prepares it while the lab goes on.
 
     Its processes see their own process ids and their own /run; the file system is the host's.
     """
@@ -72,7 +77,7 @@ class Namespace:
 
     @property
     def pid(self) -> int:
-        """The holder's process id, as seen from outside; waits until the machine is prepared."""
+        """Wait until the machine is prepared; return the holder's process id as the lab sees it."""
         if not self._pid:
             assert self._holder.stdout is not None
             ready, _, _ = select([self._holder.stdout], [], [], patient(_START_SECONDS))
@@ -83,7 +88,7 @@ class Namespace:
         return self._pid
 
     def path(self, inside: str) -> Path:
-        """A file of the machine, such as /run/openvswitch/db.sock, as a path of this process."""
+        """Return the path, for this process, of a file of the machine such as /run/x.sock."""
         return Path(f"/proc/{self.pid}/root{inside}")
 
     def run(
@@ -96,15 +101,15 @@ class Namespace:
     ) -> CompletedProcess[str]:
         """Run a command to its end on the machine, in this working directory.
 
-        With ``check``, a status other than 0 is an UnavailableError that has the command's own
-        words; so is, always, a command that takes more than ``timeout`` seconds, and is killed.
+        With ``check``, an exit status other than 0 raises UnavailableError with the command's own
+        message. A command that takes more than ``timeout`` seconds is killed, and always raises it.
         """
         process = self.popen(*command, env=env, piped=stdin is not None)
         done = _to_its_end(process, " ".join(command), stdin, timeout)
         if check and done.returncode != 0:
-            words = (done.stderr or done.stdout).strip()
-            said = f"{self.name}: {' '.join(command)}: status {done.returncode}: {words}"
-            raise UnavailableError(said)
+            reason = (done.stderr or done.stdout).strip()
+            failed = f"{self.name}: {' '.join(command)}: exit status {done.returncode}: {reason}"
+            raise UnavailableError(failed)
         return done
 
     def popen(
@@ -112,23 +117,32 @@ class Namespace:
     ) -> Popen[str]:
         """Start a command on the machine, its output piped, and with ``piped`` its input.
 
-        It ends with the machine, if not before: ``os.killpg`` with the process's id kills it.
+        The command ends with the machine at the latest; ``os.killpg`` with its process id kills it.
+        SIGINT has its default handler in the command, even if this process ignores SIGINT, as one
+        does that a shell without job control has started in the background.
         """
-        entered = [*self.enter_command(), f"--wdns={Path.cwd()}", "--", *command]
+        entered = [*self.enter_command(), f"--wdns={Path.cwd()}", "--", *_SIGINT_ENDS, *command]
         return _popen(entered, env={**os.environ, **OVS_DIRECTORIES, **(env or {})}, piped=piped)
 
+    def inside(self, make: Callable[[], _T]) -> _T:
+        """Return what ``make`` returns in the machine's network namespace, on a thread of its own.
+
+        A socket stays in the namespace it was opened in. An exception of ``make`` is raised here.
+        """
+        return within(self.pid, make)
+
     def enter_command(self) -> tuple[str, ...]:
-        """What to type to be on the machine."""
+        """Return the command, less its last part, that enters the machine."""
         return ("nsenter", f"--target={self.pid}", "--net", "--mount", "--pid")
 
     def release(self) -> None:
-        """Let the holder end; does not wait for it."""
+        """Let the holder end, without waiting for it."""
         if self._holder.stdin is not None:
             with suppress(OSError):
                 self._holder.stdin.close()
 
     def close(self) -> None:
-        """Let the holder end, and wait until all of the machine's processes have."""
+        """Let the holder end, and wait until all processes of the machine have ended."""
         self.release()
         try:
             self._holder.wait(patient(_END_SECONDS))
@@ -146,9 +160,9 @@ class Namespace:
 
 
 def link_batch(commands: Sequence[str], within: Namespace) -> None:
-    """Many ip(8) commands in one process, in the network namespace of a machine.
+    """Run many ip(8) commands in one process, in the network namespace of a machine.
 
-    Process ids in the commands (``netns PID``) are those of the lab itself.
+    Process ids in the commands (``netns PID``) are as the lab sees them.
     """
     enter = ["nsenter", f"--target={within.pid}", "--net", "--", "ip", "-batch", "-"]
     done = _to_its_end(_popen(enter, piped=True), "ip -batch", "\n".join(commands) + "\n")
@@ -176,7 +190,7 @@ def _popen(
 def _to_its_end(
     process: Popen[str], name: str, stdin: str | None = None, timeout: float = 60.0
 ) -> CompletedProcess[str]:
-    """Wait for the process; if that is cut short, kill all of its session."""
+    """Wait for the process; if the wait is cut short, kill all of the process's session."""
     with process:
         try:
             stdout, stderr = process.communicate(stdin, patient(timeout))
@@ -189,7 +203,7 @@ def _to_its_end(
 
 
 def wait_until(holds: Callable[[], bool], message: str, *, timeout: float) -> None:
-    """Ask every 20 ms until it holds; UnavailableError with the message after ``timeout`` s."""
+    """Poll ``holds`` every 20 ms; raise UnavailableError with the message after ``timeout`` s."""
     asking = Retrying(
         retry=retry_if_result(lambda answer: not answer),
         stop=stop_after_delay(patient(timeout)),
@@ -201,10 +215,10 @@ def wait_until(holds: Callable[[], bool], message: str, *, timeout: float) -> No
         raise UnavailableError(f"{message} after {patient(timeout):g} s") from None
 
 
-# How many times slower this machine is than those for which the seconds in the code were chosen.
+# How many times slower this machine is than those that the timeouts in the code were chosen for.
 _FACTOR = float(os.environ.get("OVS_MCAST_LAB_PATIENCE", "1"))
 
 
 def patient(seconds: float) -> float:
-    """So many seconds on a usual machine, as seconds on this one."""
+    """Return a timeout for a usual machine as one for this machine."""
     return seconds * _FACTOR

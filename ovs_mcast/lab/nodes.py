@@ -1,4 +1,4 @@
-"""What stands in the lab beside Open vSwitch: the underlay's switch, Linux hosts, workloads."""
+"""Machines of the lab without Open vSwitch: the underlay's switch, Linux hosts, workloads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .namespace import Namespace, link_batch, wait_until
 SWITCH_BRIDGE = "br0"
 NIC = "eth0"
 
-# The querier is switched on last: only then does the short response interval count, for which the
-# bridge floods every group. The two pairs of veth are the test plugs of wait_until_snooping.
+# Switch the querier on last: the short response interval counts only then. Until that interval is
+# over, the bridge floods every group. Two pairs of veth are the test plugs of wait_until_snooping.
 _SWITCH_SCRIPT = f"""
 ip -batch - <<END
 link add {SWITCH_BRIDGE} type bridge mcast_snooping 1 mcast_query_response_interval 20
@@ -36,13 +36,13 @@ link set test-b up
 END
 """
 
-# MLD queries are sent from the link-local address of the bridge: before it has one, none are.
+# The bridge sends MLD queries from its link-local address, so it needs IPv6 and no DAD delay.
 _MLD_SCRIPT = """
 echo 0 >/proc/sys/net/ipv6/conf/default/disable_ipv6
 echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 """
 
-# The group memberships of the lab's Linux VXLAN devices are not what is on trial.
+# Linux VXLAN devices are peers here and not under test: lift their limit of group memberships.
 _LINUX_SCRIPT = "echo 4096 >/proc/sys/net/ipv4/igmp_max_memberships"
 
 
@@ -57,27 +57,27 @@ class Workload(Namespace):
         self.vni = vni
         self.mtu = mtu
         self.mac = mac or f"02:77:00:00:{number >> 8:02x}:{number & 0xFF:02x}"
-        # The same plan in every segment: segments are apart, so they may overlap.
+        # Segments are isolated, so all of them use the same addresses.
         self.address = f"172.16.{number >> 8}.{number & 0xFF}"
 
     def start(self) -> None:
         """Give eth0 its address and put it up."""
-        # Between namespaces, a checksum that is left to the hardware stays wrong.
+        # veth leaves an offloaded checksum unfinished, and receivers then reject the packet.
         self.run("sh", "-ec", f"ethtool -K {NIC} tx off >/dev/null")
         lines = [f"addr add {self.address}/16 dev {NIC}", f"link set {NIC} mtu {self.mtu} up"]
         link_batch(lines, within=self)
 
     def listen(self, *, ethertype: int = ETH_P_ALL) -> PacketSocket:
-        """A socket, also a context, that hears the frames that reach eth0 from now on."""
+        """Return a socket, also a context, that receives the frames that reach eth0 from now on."""
         return PacketSocket(NIC, namespace=self.pid, ethertype=ethertype)
 
     def send(self, frame: bytes) -> None:
-        """Put one frame on the wire, whatever its source address says."""
+        """Send one frame as it is, with any source address."""
         with PacketSocket(NIC, namespace=self.pid) as packets:
             packets.send(frame)
 
 
-# Host's name, VNI, Ethernet address or "": a workload that is running, and not yet attached.
+# From host's name, VNI and Ethernet address or "" to a running workload, not yet attached.
 NewWorkload = Callable[[str, int, str], Workload]
 
 
@@ -101,28 +101,28 @@ class Switch(Namespace):
         link_batch(commands, within=self)
 
     def members(self, group: str) -> set[str]:
-        """The ports that asked for the group, by the switch's own forwarding table."""
+        """Return the ports whose host joined the group, from the switch's own forwarding table."""
         shown = json.loads(self.run("bridge", "-json", "mdb", "show").stdout)
         return {entry["port"] for table in shown for entry in table["mdb"] if entry["grp"] == group}
 
     def wait_until_snooping(self, timeout: float = 15.0) -> None:
-        """Wait until a group that nobody joined is no longer flooded; UnavailableError if never."""
+        """Wait until a group without members is no longer flooded, else raise UnavailableError."""
         to_all = _probe(BROADCAST, "192.0.2.1", "255.255.255.255")
-        to_nobody = _probe("01:00:5e:7f:ff:fa", "192.0.2.1", "239.255.255.250")
+        to_empty_group = _probe("01:00:5e:7f:ff:fa", "192.0.2.1", "239.255.255.250")
         if self._family == 6:
-            to_nobody = _probe("33:33:ff:ff:ff:fa", "2001:db8::1", "ff05::ffff:fffa")
+            to_empty_group = _probe("33:33:ff:ff:ff:fa", "2001:db8::1", "ff05::ffff:fffa")
         with (
             PacketSocket("test-a", namespace=self.pid) as sender,
             PacketSocket("test-b", namespace=self.pid) as listener,
         ):
 
-            def kept_back() -> bool:
-                sender.send(to_nobody)
+            def withheld() -> bool:
+                sender.send(to_empty_group)
                 sender.send(to_all)
                 heard = filter(None, map(decode_udp, listener.frames(0.02)))
                 return {datagram.destination for datagram in heard} == {"255.255.255.255"}
 
-            wait_until(kept_back, "the switch still floods every group", timeout=timeout)
+            wait_until(withheld, "the switch still floods every group", timeout=timeout)
 
 
 def _probe(mac: str, source: str, destination: str) -> bytes:
@@ -142,22 +142,22 @@ class LinuxHost(Namespace):
 
     @property
     def vtep(self) -> str:
-        """The first address of eth0, without its prefix length."""
+        """Return the first address of eth0, without its prefix length."""
         return self.addresses[0].partition("/")[0]
 
     def start(self) -> None:
-        """Take the NIC into use."""
+        """Configure the NIC: its addresses, and checksums in software."""
         self.run("sh", "-ec", f"ethtool -K {NIC} tx off >/dev/null")
         add_addresses(self, NIC, self.addresses)
 
     def add_segment(self, *, vni: int, group: str, mac: str = "", options: str = "") -> Workload:
-        """A workload whose eth0 is a vxlan device; its tunnel stays on this host's eth0.
+        """Return a workload whose eth0 is a vxlan device; the tunnel stays on this host's eth0.
 
-        ``options`` are more of ip-link(8)'s for vxlan, such as ``ageing 5``.
+        ``options`` are further ones of ip-link(8) for vxlan, such as ``ageing 5``.
         """
         workload = self._new_workload(self.name, vni, mac)
-        # Made here under a name of its own: before Linux 6.2 a device cannot be made elsewhere
-        # under a name that is taken here.
+        # Create the device here under a unique name, then move it: before Linux 6.2 a device cannot
+        # be created in another namespace under a name that this one has.
         made = workload.port
         link_batch(
             [
@@ -172,7 +172,7 @@ class LinuxHost(Namespace):
 
 
 def add_addresses(host: Namespace, device: str, addresses: Sequence[str]) -> None:
-    """Put a device up with its addresses; IPv6, off in the lab, is switched on where it is used."""
+    """Set a device up with its addresses; enable IPv6, off by default, if one of them is IPv6."""
     ipv6 = [address for address in addresses if ":" in address]
     lines = [f"addr replace {a} dev {device}{' nodad' if a in ipv6 else ''}" for a in addresses]
     if ipv6:

@@ -19,7 +19,7 @@ Kind = Literal["netdev", "kernel", "dummy"]
 UNDERLAY_BRIDGE = "br-phy"
 INTEGRATION_BRIDGE = "br-int"
 
-# The checkout or site-packages that this very module came from: hosts run the same code.
+# The checkout or site-packages that this module came from, so that hosts run the same code.
 _SETUP_ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 _TIMEOUT = patient(20)
@@ -37,14 +37,14 @@ ovs-vsctl --no-wait --timeout={_TIMEOUT:.0f} init
 
 
 class SetupRun(NamedTuple):
-    """How the provisioning command ended on a host; ``report`` is {} if it printed no JSON."""
+    """The outcome of `setup` on a host; ``report`` is its JSON document, {} if it printed none."""
 
     status: int
-    report: dict[str, Any]
+    report: Any
     stderr: str
 
 
-class Host(Namespace):
+class OvsHost(Namespace):
     """A host with its own ovsdb-server and ovs-vswitchd.
 
     The underlay address is on eth0; with the userspace datapath on br-phy, which holds eth0.
@@ -64,11 +64,11 @@ class Host(Namespace):
 
     @property
     def vtep(self) -> str:
-        """The first address of the underlay device, without its prefix length."""
+        """Return the first address of the underlay device, without its prefix length."""
         return self.addresses[0].partition("/")[0]
 
     def start(self) -> None:
-        """Take the NIC into use: on br-phy where the datapath is in userspace, else as it is."""
+        """Configure the NIC: on br-phy if the datapath is in userspace, else as it is."""
         self.run("sh", "-ec", f"ethtool -K {NIC} tx off >/dev/null; ip link set {NIC} up")
         if self.kind == "netdev":
             mtu = self.path(f"/sys/class/net/{NIC}/mtu").read_text().strip()
@@ -80,10 +80,10 @@ class Host(Namespace):
         self._address_underlay()
 
     def setup(self, *arguments: str, timeout: float = 120.0) -> SetupRun:
-        """Run the provisioning command here with these arguments, and ``--json``, to its end.
+        """Run `setup` on this host with these arguments and ``--json``, to its end.
 
-        The lab's ``--underlay`` and ``--datapath`` are put in unless the arguments name an
-        underlay, or say where the configuration is, or need none.
+        The host's ``--underlay`` and ``--datapath`` are added unless the arguments have
+        ``--underlay``, ``--config`` or ``--teardown``.
         """
         command = self._setup_command(arguments)
         done = self.run(*command, env=_SETUP_ENVIRONMENT, timeout=timeout, check=False)
@@ -94,45 +94,44 @@ class Host(Namespace):
         return SetupRun(done.returncode, report, done.stderr)
 
     def start_setup(self, *arguments: str) -> Popen[str]:
-        """Start the provisioning command; for tests that end it, or run two at once."""
+        """Start `setup` with these arguments; for tests that end it, or run two at once."""
         return self.popen(*self._setup_command(arguments), env=_SETUP_ENVIRONMENT)
 
     def vsctl(self, *arguments: str) -> str:
-        """What ovs-vsctl prints; UnavailableError with its words if it fails."""
+        """Return the output of ovs-vsctl; raise UnavailableError with its message if it fails."""
         return self.run("ovs-vsctl", f"--timeout={_TIMEOUT:.0f}", *arguments).stdout
 
     def ofctl(self, *arguments: str) -> str:
-        """What ovs-ofctl, speaking OpenFlow 1.4, prints."""
+        """Return the output of ovs-ofctl, speaking OpenFlow 1.4."""
         return self.run("ovs-ofctl", "--protocols=OpenFlow14", *arguments).stdout
 
     def appctl(self, *arguments: str) -> str:
-        """What ovs-appctl prints that ovs-vswitchd answers."""
+        """Return the answer of ovs-vswitchd to a command of ovs-appctl."""
         return self.run("ovs-appctl", f"--timeout={_TIMEOUT:.0f}", *arguments).stdout
 
     def stop_vswitchd(self, signal: str = "KILL") -> None:
-        """End ovs-vswitchd, by kill -9 unless another signal is named, and see it gone."""
+        """End ovs-vswitchd by ``signal``, and wait until the process is gone."""
         self._stop("ovs-vswitchd", signal)
 
     def start_vswitchd(self) -> None:
-        """Start ovs-vswitchd again, and the underlay's addresses as at a host's start."""
+        """Start ovs-vswitchd again, and restore the underlay's addresses."""
         self.run("sh", "-ec", self._start_vswitchd)
         self._address_underlay()
 
     def stop_ovsdb(self, signal: str = "KILL") -> None:
-        """End ovsdb-server, by kill -9 unless another signal is named, and see it gone."""
+        """End ovsdb-server by ``signal``, and wait until the process is gone."""
         self._stop("ovsdb-server", signal)
 
     def start_ovsdb(self) -> None:
-        """Start ovsdb-server again, with the database as it was."""
+        """Start ovsdb-server again, with its old database."""
         self.run("sh", "-ec", _START_OVSDB)
 
     def add_workload(
         self, *, vlan: int | None = None, vni: int | None = None, mac: str = ""
     ) -> Workload:
-        """Plug a new workload into br-int, which is made if missing, as an access port of the VLAN.
+        """Plug a new workload into br-int, created if missing, as an access port of the VLAN.
 
-        Without a VLAN it is a trunk port. ``vni`` says what segment that is, if not the VLAN's
-        number.
+        Without a VLAN its port is a trunk. ``vni`` is its segment, by default the VLAN's number.
         """
         workload = self._new_workload(self.name, vlan or 0 if vni is None else vni, mac)
         link_batch(
@@ -162,7 +161,7 @@ class Host(Namespace):
         process = self.path(f"{RUNDIR}/{daemon}.pid").read_text().strip()
         self.run("kill", f"-{signal}", process)
         alive = self.path(f"/proc/{process}")
-        wait_until(lambda: not alive.exists(), f"{self.name}: {daemon} runs on", timeout=20)
+        wait_until(lambda: not alive.exists(), f"{self.name}: {daemon} still runs", timeout=20)
 
     def _setup_command(self, arguments: Sequence[str]) -> tuple[str, ...]:
         own = {"--underlay", "--config", "--teardown"} & {part.split("=")[0] for part in arguments}

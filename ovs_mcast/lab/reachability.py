@@ -1,6 +1,6 @@
-"""Who hears whom: a broadcast from each workload apart, and the unicast answers to it.
+"""Who hears whom: a broadcast from each workload by itself, and the unicast answers to it.
 
-A working ping proves little: its answer is unicast, and says nothing of whether the group is heard.
+A working ping proves little: its answer is unicast, and does not show that the group is received.
 """
 
 from __future__ import annotations
@@ -14,28 +14,31 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import count
 from selectors import EVENT_READ, DefaultSelector
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..adapters.packet_socket import PacketSocket
 from ..core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_ethernet, ethernet
 from .namespace import patient
 from .nodes import Workload
 
+if TYPE_CHECKING:
+    from ..core.documents import PairDocument, ReachabilityDocument, StrayDocument
+
 # Nonce of the run, then: is an answer, VNI, sender, addressee, number of the try.
 _PAYLOAD = struct.Struct("!16s?IHHI")
-_EVERYBODY = 0xFFFF
-# How long one broadcast and its answers may take, and how long it must be quiet at the end.
+_ALL = 0xFFFF
+# How long one broadcast and its answers may take; the silence that ends the run.
 _PATIENCE_SECONDS = 0.25
 _SILENCE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What one workload heard of another's broadcasts, in one segment.
+    """The broadcasts of one workload as another received them, in one segment.
 
-    ``duplicates`` counts copies beyond the first of each broadcast; ``unicast`` is whether an
-    answer to the sender's own address came back; ``tries`` is the number of the broadcast that was
-    the first to be heard and answered, or how many there were.
+    ``duplicates`` counts copies beyond the first of each broadcast; ``unicast``: an answer to the
+    sender's own address came back; ``tries`` is the number of the first broadcast that was received
+    and answered, else the number of broadcasts.
     """
 
     vni: int
@@ -48,23 +51,31 @@ class Pair:
 
     @property
     def ok(self) -> bool:
-        """Heard exactly once, and answered."""
+        """Return True if received exactly once, and answered."""
         return self.broadcast and self.unicast and not self.duplicates
+
+    def to_json(self) -> PairDocument:
+        """Return all fields for JSON."""
+        return cast("PairDocument", asdict(self))
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stray:
-    """Frames where they must not be: in another segment, or back at their sender."""
+    """Frames received in another segment, or back at their sender."""
 
     sender: str
     vni: int
     heard_by: str
     heard_in: int
 
+    def to_json(self) -> StrayDocument:
+        """Return all fields for JSON."""
+        return cast("StrayDocument", asdict(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """Every pair of each segment, and every frame that went astray."""
+    """The outcome: every pair of each segment, and the leaks and echoes."""
 
     pairs: tuple[Pair, ...]
     leaks: tuple[Stray, ...]
@@ -72,27 +83,27 @@ class Reachability:
 
     @property
     def ok(self) -> bool:
-        """All reach all in their segment, and nothing is heard anywhere else."""
+        """Return True if all reach all in their segment, without a leak or an echo."""
         return all(pair.ok for pair in self.pairs) and not self.leaks and not self.echoes
 
-    def to_json(self) -> dict[str, Any]:
-        """The same as values that JSON knows, pairs by segment."""
-        segments: dict[str, list[dict[str, Any]]] = {}
+    def to_json(self) -> ReachabilityDocument:
+        """Return the outcome for JSON, pairs by segment."""
+        segments: dict[str, list[PairDocument]] = {}
         for pair in self.pairs:
-            segments.setdefault(str(pair.vni), []).append(asdict(pair))
+            segments.setdefault(str(pair.vni), []).append(pair.to_json())
         return {
             "ok": self.ok,
             "segments": segments,
-            "leaks": [asdict(leak) for leak in self.leaks],
-            "echoes": [asdict(echo) for echo in self.echoes],
+            "leaks": [leak.to_json() for leak in self.leaks],
+            "echoes": [echo.to_json() for echo in self.echoes],
         }
 
 
 def reach(workloads: Sequence[Workload], *, timeout: float = 5.0) -> Reachability:
-    """Let every workload broadcast, again until all of its segment have heard and answered.
+    """Let every workload broadcast until all of its segment have received and answered it.
 
-    All workloads listen all the time, whatever their segment. After ``timeout`` seconds no sender
-    tries again.
+    All workloads of all segments listen all the time. After ``timeout`` seconds no sender tries
+    again.
     """
     with ExitStack() as stack:
         sockets = [
@@ -133,33 +144,33 @@ class _Exchange:
         self._selector = selector
         self._nonce = os.urandom(16)
         self._tries: Counter[int] = Counter()
-        # How often each message was heard, by whom.
+        # How often each message was received, by workload.
         self._heard: Counter[tuple[_Message, int]] = Counter()
 
     def broadcast(self, sender: int, attempt: int) -> None:
-        """Send once; wait for the answers of all, but not for long."""
+        """Send once; wait a short time for the answers of all."""
         self._tries[sender] = attempt
         workload = self._workloads[sender]
-        message = _Message(False, workload.vni, sender, _EVERYBODY, attempt)
+        message = _Message(False, workload.vni, sender, _ALL, attempt)
         self._send(message, BROADCAST)
         end = time.monotonic() + patient(_PATIENCE_SECONDS)
         while self._missing(sender, attempt) and (left := end - time.monotonic()) > 0:
             self._listen(left)
 
     def unheard(self, sender: int) -> bool:
-        """Whether it has yet to send, or has not been heard and answered by all of its segment."""
+        """Return True until every peer in the segment has received and answered this sender."""
         tries = range(1, self._tries[sender] + 1)
         missing = [self._missing(sender, attempt) for attempt in tries]
         return not missing or bool(set.intersection(*missing))
 
     def listen_until_silent(self) -> None:
-        """Hear what is still under way: duplicates and leaks may come late."""
+        """Receive frames that are still under way: duplicates and leaks may come late."""
         end = time.monotonic() + 10 * _SILENCE_SECONDS
         while self._listen(_SILENCE_SECONDS) and time.monotonic() < end:
             pass
 
     def result(self) -> Reachability:
-        """What was heard, pair by pair, and what went astray."""
+        """Return the outcome, pair by pair, with leaks and echoes."""
         pairs = [
             self._pair(sender, receiver)
             for sender in range(len(self._workloads))
@@ -201,7 +212,7 @@ class _Exchange:
 
     def _copies(self, sender: int, receiver: int, attempt: int) -> int:
         vni = self._workloads[sender].vni
-        return self._heard[_Message(False, vni, sender, _EVERYBODY, attempt), receiver]
+        return self._heard[_Message(False, vni, sender, _ALL, attempt), receiver]
 
     def _answered(self, sender: int, receiver: int, attempt: int) -> bool:
         vni = self._workloads[sender].vni
@@ -221,7 +232,7 @@ class _Exchange:
         self._sockets[message.sender].send(frame)
 
     def _listen(self, seconds: float) -> bool:
-        """Wait for frames, then take all that are there; whether any was of this run."""
+        """Wait for frames, then receive all that are there; return True if any was of this run."""
         any_heard = False
         for key, _ in self._selector.select(seconds):
             for message in self._messages(key.data):

@@ -1,4 +1,4 @@
-"""What a lab needs of the machine."""
+"""The programs, the privilege and the kernel module that a lab needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRAMS = {
 
 
 def check_requirements() -> None:
-    """UnavailableError, with the cure, unless this is root and every program is there."""
+    """Raise UnavailableError, with the cure, unless run as root with every program installed."""
     if os.geteuid() != 0:
         raise UnavailableError("the lab makes namespaces and raw sockets: run it as root")
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -36,6 +36,6 @@ def check_requirements() -> None:
 
 
 def check_kernel_datapath() -> None:
-    """UnavailableError, with the cure, unless Open vSwitch's datapath is in this kernel."""
+    """Raise UnavailableError, with the cure, unless this kernel has Open vSwitch's datapath."""
     if not Path("/sys/module/openvswitch").exists():
         raise UnavailableError("this kernel has no Open vSwitch datapath: modprobe openvswitch")

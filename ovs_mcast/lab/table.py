@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from ..cli.output import stdout_console
 from .reachability import Pair, Reachability
 
-# Wide enough that nothing is cut where there is no terminal to fit.
-_WIDTH = 300
+_WIDTH = 300  # columns of a file or a pipe
 
 
 def print_table(reachability: Reachability, groups: Mapping[int, str], seconds: float) -> None:
-    """One table a segment on stdout, what went astray, and a line that sums up."""
-    out = Console()
-    if not out.is_terminal:
-        out = Console(width=_WIDTH)
+    """Print one table per segment on stdout, then leaks and echoes, then a summary line."""
+    out = stdout_console(_WIDTH, markup=True)
     for vni, group in groups.items():
         out.print(_segment(reachability, vni, group))
     for leak in reachability.leaks:

@@ -1,4 +1,4 @@
-"""Several hosts on one machine, on one multicast-snooping switch; all gone when the lab ends.
+"""Several hosts on one machine, on one multicast-snooping switch; removed when the lab ends.
 
 workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─┐
 workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─┤ switch (Linux bridge, snooping)
@@ -18,7 +18,7 @@ from ..errors import ConfigurationError
 from .capture import Capture
 from .namespace import Namespace
 from .nodes import LinuxHost, Switch, Workload
-from .ovs_host import Host, Kind
+from .ovs_host import Kind, OvsHost
 from .requirements import check_kernel_datapath, check_requirements
 
 # Addresses are 10.0.0.1 to 10.0.0.250, or fd00::1 to fd00::fa.
@@ -34,10 +34,10 @@ _Machine = TypeVar("_Machine", bound=Namespace)
 class Lab(Closeable):
     """The lab; a context, at whose end nothing is left.
 
-    ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. ``kind`` is that
-    of hosts of which no other is said. ``family`` is that of the hosts' addresses, 4 or 6; with 6
-    the switch snoops MLD too. Ending the process, by any signal, ends the lab too. What the machine
-    lacks, be it the privilege, a program or the kernel's module, is an UnavailableError.
+    ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. ``kind`` is the
+    default for hosts. ``family`` is that of the hosts' addresses, 4 or 6; with 6 the switch snoops
+    MLD too. The lab ends with this process, by any signal. Entering raises UnavailableError if the
+    machine lacks the privilege, a program or the kernel's module.
     """
 
     switch: Switch
@@ -46,7 +46,7 @@ class Lab(Closeable):
         self.mtu = mtu
         self.kind = kind
         self.family = family
-        self.hosts: list[Host] = []
+        self.hosts: list[OvsHost] = []
         self.linux_hosts: list[LinuxHost] = []
         self.workloads: list[Workload] = []
         self._machines: list[Namespace] = []
@@ -65,16 +65,16 @@ class Lab(Closeable):
             raise
         return self
 
-    def add_host(self, *, kind: Kind | None = None, addresses: Sequence[str] = ()) -> Host:
-        """A host with Open vSwitch; ``addresses`` with prefix length, else the next."""
+    def add_host(self, *, kind: Kind | None = None, addresses: Sequence[str] = ()) -> OvsHost:
+        """Return a new host with Open vSwitch; ``addresses`` have a prefix length."""
         return self._taken_into_use([self._new_host(kind, addresses)])[0]
 
-    def add_hosts(self, number: int, *, kind: Kind | None = None) -> list[Host]:
-        """Several hosts with Open vSwitch, started at the same time."""
+    def add_hosts(self, number: int, *, kind: Kind | None = None) -> list[OvsHost]:
+        """Return several new hosts with Open vSwitch, started at the same time."""
         return self._taken_into_use([self._new_host(kind) for _ in range(number)])
 
     def add_linux_host(self, *, addresses: Sequence[str] = ()) -> LinuxHost:
-        """A host without Open vSwitch; ``addresses`` as for a host."""
+        """Return a new host without Open vSwitch; ``addresses`` as for `add_host`."""
         name = f"l{next(self._linux_numbers)}"
         host = LinuxHost(name, addresses or self._next_address(), self._new_workload)
         self.linux_hosts.append(self._started(host))
@@ -85,32 +85,32 @@ class Lab(Closeable):
     def capture(
         self, machine: Namespace, device: str, decode: Callable[[bytes], _T | None]
     ) -> Capture[_T]:
-        """All that ``decode`` makes of the frames of a device, both ways, from now on.
+        """Capture the frames of a device, both directions, from now on; return them decoded.
 
-        The switch's port to a host has the host's name. `frames.decode_vxlan` decodes VXLAN; any
-        function that answers None for what is not wanted will do.
+        The switch's port to a host has the host's name. ``decode`` returns None for frames to be
+        ignored; `frames.decode_vxlan` decodes VXLAN.
         """
         return Capture(PacketSocket(device, namespace=machine.pid, outgoing=True), decode)
 
     def close(self) -> None:
-        """End every machine of the lab; returns when all their processes have ended."""
+        """End every machine of the lab; return once all their processes have ended."""
         for machine in self._machines:
             machine.release()
         while self._machines:
             self._machines.pop().close()
 
-    def _new_host(self, kind: Kind | None, addresses: Sequence[str] = ()) -> Host:
+    def _new_host(self, kind: Kind | None, addresses: Sequence[str] = ()) -> OvsHost:
         kind = kind or self.kind
         if kind == "kernel":
             check_kernel_datapath()
         name = f"h{next(self._host_numbers)}"
-        host = Host(name, addresses or self._next_address(), self._new_workload, kind=kind)
+        host = OvsHost(name, addresses or self._next_address(), self._new_workload, kind=kind)
         self.hosts.append(self._started(host))
         return host
 
-    def _taken_into_use(self, hosts: list[Host]) -> list[Host]:
+    def _taken_into_use(self, hosts: list[OvsHost]) -> list[OvsHost]:
         self.switch.plug(hosts)
-        in_parallel(Host.start, hosts)
+        in_parallel(OvsHost.start, hosts)
         return hosts
 
     def _new_workload(self, host: str, vni: int, mac: str) -> Workload:
@@ -141,10 +141,10 @@ class Lab(Closeable):
 
 
 def in_parallel(act: Callable[[_T], _R], on: Iterable[_T]) -> list[_R]:
-    """The results in order, each from a thread of its own; the first failure is raised."""
+    """Return the results in order, each from its own thread. The first failure is raised."""
     threads = ThreadPoolExecutor(max_workers=16)
     try:
         return list(threads.map(act, on))
     finally:
-        # Cut short, they need no waiting for: what they run ends with its machine.
+        # If cut short, do not wait: commands still running end with their machine.
         threads.shutdown(wait=False, cancel_futures=True)

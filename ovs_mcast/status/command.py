@@ -1,94 +1,76 @@
-"""`ovs-mcast status`, also `python -m ovs_mcast.status`: what is kept on this machine.
+"""`ovs-mcast status`, also `python -m ovs_mcast.status`: the overlays in place on this machine.
 
-It reads and changes nothing, and needs neither the agent nor a configuration: what is ours is
-marked. `--json` prints one document on stdout (with `--watch` one a line, at each look):
-
-    {"overlays": [{
-        "overlay", "healthy", "underlay", "vtep", "datapath": "system|netdev", "bridge",
-        "tunnel_bridge", "held_by": {"who": "kernel|keeper|agent|hold|nobody", "pid"},
-        "segments": {"100": {
-            "vlan", "group", "joined_by": "autojoin|repaired|peer|socket|none",
-            "send_path": "wire|loopback|none", "learned", "peers": {"10.0.0.2": [MAC, …]},
-            "bum_sent": {"packets", "bytes"}, "bum_received": …, "unicast_sent": …,
-            "unicast_received": …}},
-        "problems": [..]}]}
-
-Counters are of frames as workloads send them, since ovs-vswitchd last made the flow;
-``unicast_sent`` is what the MACs that are known now were sent. Where so little of an overlay is
-left that it cannot be told what it was, all but ``overlay``, ``problems`` and ``held_by`` is null.
+Read-only; finds overlays by the marks on rows, flows and routes, so it needs neither the agent nor
+a configuration. `--json` prints one StatusDocument on stdout; with `--watch` one per inspection,
+each on a line.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from ..cli import app as app_module
 from ..cli import output
+from ..cli.app import log_to_stderr, run_module
+from ..cli.run import INTERRUPTED, run
 from ..core.status import OverlayStatus
-from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError, VerifyError
+from ..errors import ConfigurationError, UnavailableError, VerifyError
 from ..host.connect import check_remote, open_backend
 from ..host.inspector import Inspector
 from .table import Pace, console, screen
 
-LOG = logging.getLogger(__name__)
-
-_PERIOD = 2.0  # seconds between two looks
+_PERIOD = 2.0  # seconds between two inspections
 _SHORTEST = 0.1
 
 
 def status(
     seconds: Annotated[
-        float | None, typer.Argument(metavar="[SECONDS]", help="With --watch: between two looks.")
+        float | None,
+        typer.Argument(metavar="[SECONDS]", help="With --watch: between two inspections."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the overlay.  [default: all that are ours]")
+        str | None, typer.Option(help="Name of the overlay.  [default: all of ovs-mcast]")
     ] = None,
     db: output.Database = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    json_: output.Json = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.  [every 2 s]")
+        bool, typer.Option("--watch", help="Repeat until Ctrl-C.  [every 2 s]")
     ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Log details to stderr.")
+    ] = False,
 ) -> None:
-    """Show what is kept on this machine: segments, memberships, peers, counters. Changes nothing.
+    """Show the overlays on this machine: segments, memberships, peers, counters. Read-only.
 
-    Exit status: 0 as it was made; 3 something is not; 2 bad arguments; 5 Open vSwitch or the
-    privilege is missing.
+    Exit status: 0 healthy, or --watch was ended; 2 bad arguments; 3 degraded; 5 Open vSwitch or
+    the privilege is missing.
     """
-    app_module.log_to_stderr(verbose)
-    code = 0
-    try:
+    log_to_stderr(verbose)
+
+    def act() -> int:
         if watch:
             _watch(name, db, _period(seconds), as_json=json_)
-        elif seconds is not None:
-            raise ConfigurationError("seconds are for --watch", field="SECONDS")
-        else:
-            code = _once(name, db, as_json=json_)
-    except OvsMcastError as error:
-        output.say(str(error))
-        code = error.exit_status
-    except KeyboardInterrupt:
-        code = 0 if watch else ApplyError.exit_status
-    except BrokenPipeError:  # whoever reads has seen enough
-        sys.stderr.close()
-    except Exception as error:
-        LOG.debug("unexpected", exc_info=True)
-        output.say(f"a defect of ovs_mcast, please report it with -v: {error!r}")
-        code = ApplyError.exit_status
-    raise typer.Exit(code)
+        if seconds is not None:
+            raise ConfigurationError("only with --watch", field="SECONDS")
+        return _once(name, db, as_json=json_)
+
+    run("status", act, interrupted=0 if watch else INTERRUPTED, interruptible=watch)
+
+
+def schema() -> object:
+    """Return the JSON Schema of the `--json` document."""
+    from ..core import schemas  # noqa: PLC0415 - pydantic builds a schema only if asked for one
+
+    return schemas.status()
 
 
 def _period(seconds: float | None) -> float:
@@ -97,33 +79,32 @@ def _period(seconds: float | None) -> float:
     return _PERIOD if seconds is None else seconds
 
 
-def _look(name: str | None, db: str | None) -> list[OverlayStatus]:
-    """Each look has its own connections, so that one that was lost is none that is missed."""
+def _inspect(name: str | None, db: str | None) -> list[OverlayStatus]:
+    """Inspect the overlays. Reconnect every time, so a lost connection is never reused."""
     check_remote(db, "--db")
     with Inspector(open_backend(db)) as inspector:
         names = inspector.overlays()
         if name is not None and name not in names:
             others = f"; --name: {', '.join(names)}" if names else ""
-            return [
-                OverlayStatus(name, healthy=False, problems=(f"nothing is marked {name}{others}",))
-            ]
+            problem = f"no overlay {name} on this host{others}"
+            return [OverlayStatus(name, healthy=False, problems=(problem,))]
         return [inspector.inspect(one) for one in ([name] if name else names)]
 
 
 def _once(name: str | None, db: str | None, *, as_json: bool) -> int:
-    seen = _look(name, db)
+    seen = _inspect(name, db)
     if as_json:
-        output.write_json({"overlays": [one.to_json() for one in seen]})
+        output.write_json(_document(seen))
     else:
         console().print(screen(seen, Pace()))
     return 0 if all(one.healthy for one in seen) else VerifyError.exit_status
 
 
-def _watch(name: str | None, db: str | None, period: float, *, as_json: bool) -> None:
-    """Look until somebody ends it. Open vSwitch must be there at first, and may go later."""
+def _watch(name: str | None, db: str | None, period: float, *, as_json: bool) -> NoReturn:
+    """Inspect until a signal ends it. Open vSwitch must run at first, and may stop later."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pause = threading.Event()
-    seen, looked = _look(name, db), time.monotonic()
+    seen, inspected = _inspect(name, db), time.monotonic()
     pace = Pace()
     with ExitStack() as shown:
         draw = None if as_json else shown.enter_context(_in_place())
@@ -132,23 +113,26 @@ def _watch(name: str | None, db: str | None, period: float, *, as_json: bool) ->
             pause.wait(period)
             before = {(one.overlay, vni): row for one in seen for vni, row in one.segments.items()}
             try:
-                seen = _look(name, db)
+                seen = _inspect(name, db)
             except UnavailableError as error:
                 seen = [OverlayStatus(name or "all", healthy=False, problems=(str(error),))]
             now = time.monotonic()
-            pace, looked = Pace(before, now - looked), now
+            pace, inspected = Pace(before, now - inspected), now
 
 
 def _show(seen: Sequence[OverlayStatus], pace: Pace, draw: _Draw | None) -> None:
     if draw is None:
-        sys.stdout.write(json.dumps({"overlays": [one.to_json() for one in seen]}) + "\n")
-        sys.stdout.flush()
+        output.write_json(_document(seen), indent=None)
     else:
         draw(seen, pace)
 
 
+def _document(seen: Sequence[OverlayStatus]) -> dict[str, object]:
+    return {"overlays": [one.to_json() for one in seen]}
+
+
 class _Draw:
-    """Draws one look over the one before; where there is no terminal, after it."""
+    """Draws an inspection over the one before; without a terminal, after it."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -175,7 +159,5 @@ def _in_place() -> Iterator[_Draw]:
 
 
 def main() -> None:
-    """Run the command; typer reports usage errors with exit status 2."""
-    app = app_module.application()
-    app.command()(status)
-    app(prog_name="python -m ovs_mcast.status")
+    """Run the command."""
+    run_module(status, schema=schema)

@@ -1,4 +1,4 @@
-"""What is kept, as a person reads it on a terminal: a table for each overlay."""
+"""The overlays in place, drawn on a terminal: a table for each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from ..cli.output import stdout_console
 from ..core.status import OverlayStatus, SegmentDetail
 from ..core.traffic import Count
 
 _PEERS = 3  # VTEPs that are named in a row
-_FRAME = 8  # lines of a screen that an overlay's own are not
+_FRAME = 8  # lines of a screen around an overlay's segments and problems
 _PROBLEMS = 10
-_WIDE = 160  # columns where nobody says how wide: a file, a pipe
-_MANY = 200  # rows beyond which they are no table of rich's
+_WIDE = 160  # columns of a file or a pipe
+_MANY = 200  # rows beyond which rich's table is too slow
 _TEXTS = frozenset({"group", "joined by", "sends", "peers (MACs)"})
 _NUMBERS = ("bum_sent", "bum_received", "unicast_sent", "unicast_received")
 _HEADINGS = (
@@ -26,19 +27,19 @@ _HEADINGS = (
     "BUM sent", "BUM received", "unicast sent", "unicast received",
 )  # fmt: skip
 
-# (overlay, VNI) to its segment as it was one look before.
+# (overlay, VNI) to its segment in the inspection before.
 Before = Mapping[tuple[str, int], SegmentDetail]
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a rate is made of: the look before, and the seconds since."""
+    """The inspection before, and the seconds since: rates are made of both."""
 
     before: Before = field(default_factory=dict)
     seconds: float = 0.0
 
     def since(self, overlay: str, vni: int, segment: SegmentDetail, name: str) -> Count | None:
-        """What a counter has gained since; None where that is not known."""
+        """Return what a counter has gained; None if unknown."""
         was = self.before.get((overlay, vni))
         if was is None or not self.seconds:
             return None
@@ -47,17 +48,16 @@ class Pace:
 
 
 def console() -> Console:
-    """Standard output; wide where it is no terminal, so that no cell is cut."""
-    out = Console(highlight=False, markup=False)
-    return out if out.is_terminal else Console(highlight=False, markup=False, width=_WIDE)
+    """Return standard output; wide unless it is a terminal, so that no cell is cut."""
+    return stdout_console(_WIDE)
 
 
 def screen(
     overlays: Sequence[OverlayStatus], pace: Pace, *, height: int | None = None
 ) -> RenderableType:
-    """All overlays; with a height in lines the busiest segments alone where not all fit."""
+    """Draw all overlays; in a height of lines only the busiest segments if not all fit."""
     if not overlays:
-        return Text("no overlay here is ours")
+        return Text("no overlay of ovs-mcast on this host")
     share = None if height is None else height // len(overlays)
     return Group(*(part for one in overlays for part in _overlay(one, pace, share)))
 
@@ -67,21 +67,21 @@ def _overlay(one: OverlayStatus, pace: Pace, height: int | None) -> Iterator[Ren
     by = f"{holder.who} (pid {holder.pid})" if holder.pid else holder.who
     yield Text.assemble(
         ("overlay ", "dim"), (one.overlay, "bold"), "  ",
-        ("healthy", "green") if one.healthy else ("NOT AS IT SHOULD BE", "bold red"),
+        ("healthy", "green") if one.healthy else ("DEGRADED", "bold red"),
     )  # fmt: skip
     if one.underlay is not None:
         yield Text(
             f"{one.bridge} ═ {one.tunnel_bridge} ─ {one.underlay} {one.vtep}, datapath "
             f"{one.datapath}, memberships held by {by}, {len(one.segments):,} segments"
         )
-    told = one.problems[:_PROBLEMS] if height is not None else one.problems
-    room = None if height is None else max(height - _FRAME - len(told), 1)
+    shown = one.problems[:_PROBLEMS] if height is not None else one.problems
+    room = None if height is None else max(height - _FRAME - len(shown), 1)
     if one.segments:
         yield from _table(one, pace, room)
-    for problem in told:
+    for problem in shown:
         yield Text(problem, style="yellow" if one.healthy else "red")
-    if len(told) < len(one.problems):
-        yield Text(f"… and {len(one.problems) - len(told):,} more")
+    if len(shown) < len(one.problems):
+        yield Text(f"… and {len(one.problems) - len(shown):,} more")
 
 
 def _table(one: OverlayStatus, pace: Pace, room: int | None) -> Iterator[RenderableType]:
@@ -102,7 +102,7 @@ def _table(one: OverlayStatus, pace: Pace, room: int | None) -> Iterator[Rendera
 
 
 def _lines(cells: Sequence[Sequence[str]]) -> Iterator[RenderableType]:
-    """The same columns as plain text: rich takes more than a millisecond for a row."""
+    """Draw the same columns as plain text: rich takes more than a millisecond per row."""
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *cells, strict=True)]
     lines = []
     for row in (_HEADINGS, *cells):
@@ -141,12 +141,12 @@ def _peers(peers: Mapping[str, Sequence[str]]) -> str:
 
 
 def amount(total: Count) -> str:
-    """Frames and their bytes, as in `1,024 65.5 kB`; nothing where there were none."""
+    """Return frames and their bytes, as in `1,024 65.5 kB`; a dash for none."""
     return f"{total.packets:,} {decimal(total.bytes)}" if total.packets else "–"
 
 
 def rate(total: Count, gained: Count, seconds: float) -> str:
-    """Frames, and what was gained per second, as in `1,024 +12/s 1.5 kB/s`."""
+    """Return frames and the gain per second, as in `1,024 +12/s 1.5 kB/s`."""
     if not gained.packets:
         return f"{total.packets:,}" if total.packets else "–"
     per_second = gained.packets / seconds

@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 
 from netaddr import IPAddress
 
+from ovs_mcast.core import schemas
 from ovs_mcast.core.frames import UdpDatagram, decode_udp
 from ovs_mcast.lab import Lab, LinuxHost
 from ovs_mcast.lab.namespace import Namespace
 from ovs_mcast.membership.device_groups import DeviceGroups
 from ovs_mcast.probe import PORT, Ready, respond, send, send_path
+from tests.schemas import assert_fits
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _CLONE_NEWNET = 0x40000000
@@ -87,7 +89,9 @@ def command_json(host: Namespace, *arguments: str) -> tuple[int, dict[str, Any]]
     """The exit status and the JSON of the same."""
     done = command(host, *arguments, "--json")
     assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    document = json.loads(done.stdout)
+    assert_fits(document, schemas.path if arguments[0] == "path" else schemas.send)
+    return done.returncode, document
 
 
 def sh(machine: Namespace, *lines: str) -> None:

@@ -10,22 +10,27 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from ovs_mcast.cli.app import add_command, application
+from ovs_mcast.core import schemas
 from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_vxlan, ethernet
 from ovs_mcast.errors import UnavailableError
-from ovs_mcast.lab import Host, Lab, SetupRun
-from ovs_mcast.lab.command import application
+from ovs_mcast.lab import Lab, SetupRun
+from ovs_mcast.lab import command as lab_command
 from ovs_mcast.lab.reachability import Stray, reach
+from tests.schemas import assert_fits
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 
 LAB_COMMAND = (sys.executable, "-m", "ovs_mcast.lab")
+IN_BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
 CHECKOUT = Path(__file__).resolve().parents[2]
 NAMESPACE_KINDS = ("net", "mnt", "pid")
 
@@ -61,6 +66,7 @@ def test_every_workload_reaches_its_segment_and_no_other() -> None:
     done = run_lab("--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
+    assert_fits(report, schemas.lab)
     assert report["ok"] is True
     assert set(report["segments"]) == set(report["groups"]) == {"100", "101"}
     assert {vni: len(pairs) for vni, pairs in report["segments"].items()} == {"100": 12, "101": 12}
@@ -129,17 +135,21 @@ def test_a_leak_between_segments_is_told(lab: Lab) -> None:
     assert heard.to_json()["ok"] is False
 
 
-def test_a_failed_setup_is_shown_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit status 1, nothing on stdout, and on stderr which host it was and what it said.
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_failed_setup_is_shown_with_its_words(
+    capfd: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    """Exit status 1, nothing on stdout, and on stderr the host's name and setup's messages.
 
     h1 ─ switch
     """
     failed = SetupRun(1, {}, "no room on the shelf")
-    monkeypatch.setattr(Host, "setup", lambda *_: failed)
-    done = invoke("--hosts", "1", "--segments", "1", "--linux", "0")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "h1" in done.stderr
-    assert "no room on the shelf" in done.stderr
+    with signals_restored(), pytest.raises(typer.Exit) as ended:
+        lab_command.build(1, 1, 0, "netdev", keep=False, as_json=as_json, set_up=lambda *_: failed)
+    said = capfd.readouterr()
+    assert (ended.value.exit_code, said.out) == (1, "")
+    assert "h1" in said.err
+    assert "no room on the shelf" in said.err
 
 
 # What the lab is made of
@@ -231,6 +241,23 @@ def test_a_tagged_frame_is_heard_with_its_tag(lab: Lab) -> None:
         access.send(hello(access.mac))
         frame = ethernet(BROADCAST, access.mac, ETHERTYPE_EXPERIMENTAL, b"hello", vlan=100)
         assert (heard.receive(2) or b"")[:23] == frame[:23]
+
+
+def test_sigint_ends_a_command_though_the_lab_ignores_it(lab: Lab) -> None:
+    """As where a shell without job control has started the lab.
+
+    switch (sleep)
+    """
+    with signals_restored():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process = lab.switch.popen("sleep", "60")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    with process:
+        assert within(5, lambda: bool(children.read_text().split()))
+        (child,) = map(int, children.read_text().split())
+        assert within(5, lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
+        os.kill(child, signal.SIGINT)
+        assert process.wait(10) != 0
 
 
 # What the lab refuses
@@ -363,9 +390,11 @@ def test_nothing_is_left_after_the_end(watch: Watch, monkeypatch: pytest.MonkeyP
 def test_nothing_is_left_after_a_signal(watch: Watch, name: str, moment: str) -> None:
     """Whenever and however the lab is ended, kill -9 too, all is gone.
 
+    SIGINT is ignored at first, as a shell without job control does in the background.
+
     h1, h2 ─ switch ─ l1      VNI 100
     """
-    command = [*LAB_COMMAND, "--hosts", "2", "--segments", "1", "--keep"]
+    command = [*IN_BACKGROUND, *LAB_COMMAND, "--hosts", "2", "--segments", "1", "--keep"]
     environment = {**os.environ, **watch.environment}
     with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment,
                start_new_session=True, cwd=watch.directory) as process:  # fmt: skip
@@ -410,9 +439,19 @@ def run_lab(*arguments: str) -> CompletedProcess[str]:
 
 def invoke(*arguments: str) -> CompletedProcess[str]:
     """The command in this process, so that a test can take something away from it."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        result = CliRunner().invoke(application(), list(arguments))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    app = application()
+    add_command(app, lab_command.lab)
+    with signals_restored():
+        result = CliRunner().invoke(app, list(arguments))
     return CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)
+
+
+@contextmanager
+def signals_restored() -> Iterator[None]:
+    """Restore the handlers that the command sets in this process."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

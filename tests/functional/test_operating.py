@@ -218,10 +218,10 @@ def test_a_file_is_a_segment_for_as_long_as_it_is_there(lab: Lab, tmp_path: Path
 
 
 def test_it_explains_itself() -> None:
-    """--help, and a status of 2 for arguments that are none."""
+    """--help; exit status 2 for missing or invalid arguments."""
     for arguments, status in ((["--help"], 0), ([], 2), (["--no-such"], 2)):
         done = subprocess.run(
-            [EXAMPLES / "sdn_agent.py", *arguments],
+            [sys.executable, EXAMPLES / "sdn_agent.py", *arguments],
             env=os.environ | _PACKAGE,
             capture_output=True,
             text=True,

@@ -391,7 +391,7 @@ def test_a_responder_ends_in_order(lab: Lab, name: str) -> None:
         assert process.wait(10) == 0
         assert process.stderr is not None
         assert (
-            process.stderr.read() == "ended: 6 answered, 0 refused, 0 held back by the rate limit\n"
+            process.stderr.read() == "ended: 6 answered, 0 refused, 0 withheld by the rate limit\n"
         )
     assert GROUP not in two.run("ip", "maddr", "show", "dev", "eth0").stdout
 

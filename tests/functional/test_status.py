@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 
+from ovs_mcast.core import schemas
 from ovs_mcast.lab import Host, Lab
 from ovs_mcast.lab.namespace import OVS_DIRECTORIES
+from tests.schemas import assert_fits
 
 from .machine import difference, state
 from .wire import NETS, Overlay, eventually, frame
@@ -43,7 +45,9 @@ def shown(host: Host, *arguments: str) -> dict[str, Any]:
     """The one overlay that is there, as JSON."""
     done = status(host, "--json", *arguments)
     assert done.stderr == ""
-    (one,) = json.loads(done.stdout)["overlays"]
+    document = json.loads(done.stdout)
+    assert_fits(document, schemas.status)
+    (one,) = document["overlays"]
     return dict(one)
 
 
@@ -123,11 +127,11 @@ def test_what_is_not_there_is_told_apart(lab: Lab) -> None:
     """
     host = lab.add_host(kind="dummy")
     nothing = status(host)
-    assert (nothing.returncode, nothing.stdout) == (0, "no overlay here is ours\n")
+    assert (nothing.returncode, nothing.stdout) == (0, "no overlay of ovs-mcast on this host\n")
     assert json.loads(status(host, "--json").stdout) == {"overlays": []}
     named = status(host, "--name", "tenants")
     assert named.returncode == 3
-    assert "nothing is marked tenants" in named.stdout
+    assert "no overlay tenants on this host" in named.stdout
     for odd in (["5"], ["--watch", "0"], ["--db", ""], ["--no-such"]):
         assert status(host, *odd).returncode == 2, odd
     host.stop_vswitchd()

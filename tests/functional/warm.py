@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from ovs_mcast.lab.namespace import patient
 
 if TYPE_CHECKING:
     from ovs_mcast.lab import Host
+    from ovs_mcast.setup.command import OpenHost
 
 _NAMESPACES = {"pid": 0x20000000, "net": 0x40000000, "mnt": 0x00020000}
 _NOBODY = 65534
@@ -214,7 +215,7 @@ def _enter(process: int, *kinds: str) -> None:
 def _carry_out(request: Mapping[str, Any]) -> None:
     from ovs_mcast.setup import command  # noqa: PLC0415
 
-    program = command.main
+    program: Callable[[], None] = command.main
     if request["program"]:  # imported while it may be read
         module, _, name = request["program"].partition(":")
         program = partial(vars(import_module(module))[name], *request["argv"][1:])
@@ -223,7 +224,7 @@ def _carry_out(request: Mapping[str, Any]) -> None:
     os.chdir(directory)
     os.environ.update(request["env"])
     if request["count"]:
-        _count(Path(request["count"]))
+        program = partial(command.main, _counting(Path(request["count"])))
     if request["nobody"]:
         for package in ("ovs_mcast", "typer", "rich"):  # all that is imported late, while it can be
             import_all_of(package)
@@ -234,22 +235,23 @@ def _carry_out(request: Mapping[str, Any]) -> None:
     program()
 
 
-def _count(result: Path) -> None:
-    """At the end, write the processes that were started, and what went to the kernel and OVSDB."""
+def _counting(result: Path) -> OpenHost:
+    """Return a `connect` for a run that writes, at its end, how many requests it has made.
+
+    Counted are the processes that it started, batches to the kernel, and transactions.
+    """
     import atexit  # noqa: PLC0415
     from collections import Counter  # noqa: PLC0415
 
     from ovs_mcast.host import host  # noqa: PLC0415
-    from ovs_mcast.setup import command  # noqa: PLC0415
+    from ovs_mcast.host.connect import connect  # noqa: PLC0415
     from tests.functional.counting import with_counts  # noqa: PLC0415
 
     spent: Counter[str] = Counter()
     processes: list[list[str]] = []
-    names = vars(command)
-    connect = names["connect"]
 
-    def connected(*arguments: Any, **named: Any) -> host.Host:
-        opened: host.Host = connect(*arguments, **named)
+    def connected(db: str | None) -> host.Host:
+        opened = connect(db)
         opened.backend = with_counts(opened.backend, spent)
         return opened
 
@@ -267,9 +269,9 @@ def _count(result: Path) -> None:
         }
         result.write_text(json.dumps(seen))
 
-    names["connect"] = connected
     sys.addaudithook(heard)
     atexit.register(tell)
+    return connected
 
 
 def import_all_of(package: str) -> None:

@@ -1,4 +1,4 @@
-"""The choice of an overlay on a command line: options, or a file."""
+"""The options that choose an overlay: a file, or options of the same names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ segments:
     ],
 )
 def test_a_segment_on_the_command_line(text: str, meant: dict[str, object]) -> None:
-    """VNI first, then group and VLAN in any order, as the file would have them."""
+    """VNI first, then group and VLAN in any order; the same mapping as in a file."""
     assert parse_segment(text) == meant
 
 
@@ -50,8 +50,8 @@ def test_a_segment_on_the_command_line(text: str, meant: dict[str, object]) -> N
      "100,vlan=x", "100,vlan=-1", "100,vlan=7,vlan=8", "100,group=239.0.0.1,group=239.0.0.2",
      "100,vni=5", "100,colour=red", "100,239.0.0.1", "100 vlan=7", "9" * 5000],
 )  # fmt: skip
-def test_a_segment_that_is_none_is_refused(text: str) -> None:
-    """Anything else is refused, shown, and told how it should be."""
+def test_an_invalid_segment_is_refused(text: str) -> None:
+    """Any other text is refused; the error names --segment."""
     with pytest.raises(ConfigurationError) as raised:
         parse_segment(text)
     assert raised.value.field == "--segment"
@@ -63,10 +63,10 @@ def test_a_segment_that_is_none_is_refused(text: str) -> None:
     st.none() | st.ip_addresses().map(str),
     st.booleans(),
 )
-def test_a_segment_means_what_it_says(
+def test_a_segment_is_read_as_written(
     vni: int, vlan: int | None, group: str | None, group_first: bool
 ) -> None:
-    """What was put into the text comes out of it, whether the model accepts it or not."""
+    """The values in the text are returned, also those that the model will refuse."""
     parts = [f"vlan={vlan}"] * (vlan is not None) + [f"group={group}"] * (group is not None)
     text = ",".join([str(vni), *(reversed(parts) if group_first else parts)])
     wanted: dict[str, object] = {"vni": vni, "vlan": vlan, "group": group}
@@ -75,7 +75,7 @@ def test_a_segment_means_what_it_says(
 
 @given(st.text("0123456789,=vlangroup. ", max_size=30) | st.text(max_size=10))
 def test_any_segment_is_read_or_refused(text: str) -> None:
-    """No text makes reading a segment fail otherwise."""
+    """No text raises any other error."""
     try:
         found = parse_segment(text)
     except ConfigurationError as refusal:
@@ -89,7 +89,7 @@ def test_options_make_an_overlay() -> None:
     overlay = OverlayOptions(
         name="x", bridge="b", tunnel_bridge="t", datapath="netdev", membership="autojoin",
         underlay="eth0", vtep="10.0.0.1", udp_port=4790, ttl=3, groups="239.1.0.0/20", aging=9,
-        learned_limit=8, segments=("100,vlan=7", "101,group=239.0.0.1"),
+        learned_limit=8, segments=["100,vlan=7", "101,group=239.0.0.1"],
     ).overlay()  # fmt: skip
     assert (overlay.name, overlay.bridge, overlay.tunnel_bridge) == ("x", "b", "t")
     assert (overlay.datapath, overlay.membership) == ("netdev", "autojoin")
@@ -103,7 +103,7 @@ def test_options_make_an_overlay() -> None:
 
 
 def test_options_and_the_file_of_the_same_names_are_one() -> None:
-    """What is not given has the same default on the command line as in the library."""
+    """An omitted option has the same default as in the library."""
     overlay = OverlayOptions(underlay="eth0", segments=["5,group=239.0.0.1"]).overlay()
     assert (overlay.name, overlay.bridge, overlay.underlay.udp_port) == ("default", "br-int", 4789)
 
@@ -126,7 +126,7 @@ def test_options_and_the_file_of_the_same_names_are_one() -> None:
     ],
 )
 def test_options_that_make_no_overlay_are_refused(choice: OverlayOptions, field: str) -> None:
-    """The option that is missing or the value that cannot be is named."""
+    """The error names the missing option or the invalid value."""
     with pytest.raises(ConfigurationError) as raised:
         choice.overlay()
     assert raised.value.field == field
@@ -164,8 +164,8 @@ def test_a_file_makes_an_overlay(tmp_path: Path) -> None:
         ("[" * 5000, ""),
     ],
 )  # fmt: skip
-def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, says: str) -> None:
-    """What is not a mapping in YAML or JSON is refused, with the line where that is known."""
+def test_an_invalid_file_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    """A file that is not a mapping in YAML or JSON is refused, with the line if known."""
     path = tmp_path / "broken.yaml"
     path.write_text(content)
     with pytest.raises(ConfigurationError) as raised:
@@ -177,7 +177,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str, says: str)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """A path to nothing, to a directory, or to what is not text."""
+    """A missing file, a directory, or a file that is not text."""
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\x00\x80")
     for path in (tmp_path / "missing", tmp_path, binary):
@@ -188,7 +188,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_a_file_names_its_key(tmp_path: Path) -> None:
-    """A refusal of the model is in the words of the file."""
+    """A refusal by the model names the key in the file."""
     path = tmp_path / "overlay.yaml"
     path.write_text(FULL.replace("vlan: 101", "vlan: 100"))
     with pytest.raises(ConfigurationError) as raised:
@@ -211,8 +211,8 @@ def test_a_mistake_in_a_file_names_its_key(tmp_path: Path) -> None:
         ({"learned_limit": 1}, "--learned-limit"),
     ],
 )
-def test_a_file_says_all(tmp_path: Path, other: dict[str, str], option: str) -> None:
-    """With a file every other choice is refused, also one that would be refused by itself."""
+def test_a_file_excludes_other_options(tmp_path: Path, other: dict[str, str], option: str) -> None:
+    """With a file every other option is refused, also an invalid one."""
     path = tmp_path / "overlay.yaml"
     path.write_text(FULL)
     for ask in (OverlayOptions.overlay, OverlayOptions.overlay_name):
@@ -222,6 +222,6 @@ def test_a_file_says_all(tmp_path: Path, other: dict[str, str], option: str) -> 
 
 
 def test_the_name_alone_is_enough_for_teardown() -> None:
-    """Teardown needs neither underlay nor segments, and without a name it is the default's."""
+    """Teardown needs neither underlay nor segments; the default name is the model's."""
     assert OverlayOptions().overlay_name() == "default"
     assert OverlayOptions(name="tenants").overlay_name() == "tenants"

@@ -1,4 +1,4 @@
-"""The command line of the probe: what it refuses, with which field and which exit status."""
+"""The command line of the probe: refusals by field, exit statuses, and output."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typer.testing import CliRunner
 
 from ovs_mcast.core.observed import FibRoute
 from ovs_mcast.errors import UnavailableError
-from ovs_mcast.probe import command
+from ovs_mcast.probe.command import Engine, application
 from ovs_mcast.probe.reachability import Reachability
 from ovs_mcast.probe.responder import Counts
-from ovs_mcast.probe.verdict import Evidence, judge
+from ovs_mcast.probe.verdict import Evidence, SendPath, judge
 
 ON_LO = ("--device", "lo", "--group", "239.0.0.1")
 NO_DEVICE = ("--device", "nosuchdevice", "--group", "239.0.0.1")
 
 
-def invoke(*arguments: str) -> CompletedProcess[str]:
-    """The command in this process; an exception that came out of it is a traceback."""
-    result = CliRunner().invoke(command.application(), list(arguments))
+def invoke(*arguments: str, engine: Engine | None = None) -> CompletedProcess[str]:
+    """Run the command in this process; an exception that came out of it is a traceback."""
+    result = CliRunner().invoke(application(engine), list(arguments))
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)
 
@@ -46,9 +46,9 @@ def invoke(*arguments: str) -> CompletedProcess[str]:
         (("respond", "--device", "lo"), "--group"),
         (("respond", *NO_DEVICE), "device"),
         (("respond", *ON_LO, "--rate", "0"), "--rate"),
-        (("respond", *ON_LO, "--key", ""), "key: an empty key is none"),
+        (("respond", *ON_LO, "--key", ""), "key: the key is empty"),
         (("respond", *ON_LO, "--key-file", "/nonexistent"), "key-file: /nonexistent: No such file"),
-        (("respond", *ON_LO, "--key", "k", "--key-file", "f"), "key: --key-file says it"),
+        (("respond", *ON_LO, "--key", "k", "--key-file", "f"), "key: not allowed with --key-file"),
         (("send", *NO_DEVICE), "device"),
         (("send", *ON_LO, "--sender", "pigeon"), "sender: 'pigeon' is neither raw nor socket"),
         (("send", *ON_LO, "--count", "0"), "--count"),
@@ -61,7 +61,7 @@ def invoke(*arguments: str) -> CompletedProcess[str]:
     ],
 )
 def test_bad_arguments(arguments: tuple[str, ...], field: str) -> None:
-    """Exit status 2, the field is named, and nothing is on stdout."""
+    """Exit status 2; stderr names the field, stdout is empty."""
     done = invoke(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert field in " ".join(done.stderr.split())
@@ -75,16 +75,13 @@ def test_bad_arguments(arguments: tuple[str, ...], field: str) -> None:
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_errors_are_sentences(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int
-) -> None:
+def test_errors_are_sentences(error: BaseException, status: int) -> None:
     """A missing privilege is status 5 and one line; an interruption is 130; never a traceback."""
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> SendPath:
         raise error
 
-    monkeypatch.setattr(command, "send_path", fail)
-    done = invoke("path", *NO_DEVICE)
+    done = invoke("path", *NO_DEVICE, engine=Engine(send_path=fail))
     assert (done.returncode, done.stdout) == (status, "")
     assert len(done.stderr.splitlines()) == (status == 5)
 
@@ -95,22 +92,19 @@ def evidence(seen: Sequence[str]) -> Evidence:
 
 
 @pytest.mark.parametrize(("seen", "status"), [(["eth0"], 0), (["lo"], 3), ([], 3)])
-def test_the_verdict_is_the_exit_status(
-    monkeypatch: pytest.MonkeyPatch, seen: list[str], status: int
-) -> None:
-    """0 on the wire, 3 elsewhere; where stdout is no terminal, it is JSON and nothing else."""
-    monkeypatch.setattr(command, "send_path", lambda *_, **__: judge(evidence(seen)))
+def test_the_verdict_is_the_exit_status(seen: list[str], status: int) -> None:
+    """0 on the wire, 3 elsewhere; if stdout is not a terminal, it is JSON and nothing else."""
+    engine = Engine(send_path=lambda *_, **__: judge(evidence(seen)))
     for arguments in (("path", *NO_DEVICE), ("path", *NO_DEVICE, "--json")):
-        done = invoke(*arguments)
+        done = invoke(*arguments, engine=engine)
         assert done.returncode == status
         assert json.loads(done.stdout)["evidence"]["packets"]["eth0"] == int("eth0" in seen)
 
 
-def test_on_a_terminal_it_is_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_it_is_words() -> None:
     """The verdict, the cause and the cure on stderr, nothing on stdout."""
-    monkeypatch.setattr(command, "_as_json", lambda asked: asked)
-    monkeypatch.setattr(command, "send_path", lambda *_, **__: judge(evidence(["lo"])))
-    done = invoke("path", *NO_DEVICE)
+    engine = Engine(send_path=lambda *_, **__: judge(evidence(["lo"])), on_terminal=lambda: True)
+    done = invoke("path", *NO_DEVICE, engine=engine)
     assert done.stdout == ""
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
         "239.0.0.1 on eth0",
@@ -135,7 +129,7 @@ def test_where_the_key_comes_from(
     environment: str | None,
     key: bytes | None,
 ) -> None:
-    """From an option, a file without its line's end, or the environment; options go first."""
+    """From an option, a file without its newline, or the environment; options take precedence."""
     found: dict[str, Any] = {}
 
     def respond(*_: object, **named: object) -> Counts:
@@ -147,16 +141,14 @@ def test_where_the_key_comes_from(
     monkeypatch.delenv("OVS_MCAST_PROBE_KEY", raising=False)
     if environment is not None:
         monkeypatch.setenv("OVS_MCAST_PROBE_KEY", environment)
-    monkeypatch.setattr(command, "respond", respond)
     given = [str(file) if one == "FILE" else one for one in arguments]
-    done = invoke("respond", *NO_DEVICE, *given)
+    done = invoke("respond", *NO_DEVICE, *given, engine=Engine(respond=respond))
     assert (done.returncode, found["key"]) == (0, key)
 
 
-def test_what_was_interrupted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status 130, with all that came until then."""
+def test_an_interrupted_run_reports_what_came() -> None:
+    """Exit status 130, with the answers received until then."""
     found = Reachability("239.0.0.1", "eth0", "10.0.0.1", "raw", 3, {}, interrupted=True)
-    monkeypatch.setattr(command, "send", lambda *_, **__: found)
-    done = invoke("send", *NO_DEVICE)
+    done = invoke("send", *NO_DEVICE, engine=Engine(send=lambda *_, **__: found))
     assert done.returncode == 130
     assert json.loads(done.stdout)["sent"] == 3

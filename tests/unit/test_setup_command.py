@@ -1,4 +1,4 @@
-"""`ovs-mcast setup` where it ends before a machine is touched: exit status, JSON, stderr."""
+"""`ovs-mcast setup` that ends before it changes a machine: exit status, JSON, stderr."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ovs_mcast import Overlay, Segment, Underlay
-from ovs_mcast.cli import app as app_module
+from ovs_mcast.cli.app import add_command, application
 from ovs_mcast.setup.command import setup
 
 ONE = ["--underlay", "eth0", "--segment", "100,group=239.0.0.1"]
 
 
 def run(*arguments: str) -> Result:
-    """The command as it is started, but within this process."""
-    app = app_module.application()
-    app.command()(setup)
+    """Run the command in this process."""
+    app = application()
+    add_command(app, setup)
     return CliRunner().invoke(app, list(arguments))
 
 
 def nowhere(tmp_path: Path) -> list[str]:
-    """The options for an Open vSwitch that does not run."""
+    """Return the options for an Open vSwitch that does not run."""
     return ["--db", f"unix:{tmp_path}/db.sock"]
 
 
@@ -52,30 +52,32 @@ BAD: list[tuple[str, list[str], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"), [pytest.param(arguments, says, id=name) for name, arguments, says in BAD]
+    ("arguments", "field"),
+    [pytest.param(arguments, field, id=name) for name, arguments, field in BAD],
 )
-def test_bad_arguments_end_with_status_2(arguments: list[str], says: str) -> None:
-    """The field is named on stderr, nothing is on stdout, and no Open vSwitch was looked for."""
+def test_bad_arguments_end_with_status_2(arguments: list[str], field: str) -> None:
+    """Stderr names the field, stdout is empty, and Open vSwitch is not contacted."""
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert says in result.stderr
+    assert field in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"), [pytest.param(arguments, says, id=name) for name, arguments, says in BAD]
+    ("arguments", "field"),
+    [pytest.param(arguments, field, id=name) for name, arguments, field in BAD],
 )
-def test_bad_arguments_in_json(arguments: list[str], says: str) -> None:
-    """With --json stdout is one document of the contract's shape, which says nothing changed."""
+def test_bad_arguments_in_json(arguments: list[str], field: str) -> None:
+    """With --json stdout is one document of the contract's shape, without a change."""
     result = run(*arguments, "--json")
     assert result.exit_code == 2
-    told = json.loads(result.stdout)
-    assert {"overlay", "changed", "changes", "verified", "segments", "problems"} <= set(told)
-    assert (told["changed"], told["changes"], told["verified"]) == (False, [], False)
-    assert told["segments"] == {}
-    [problem] = told["problems"]
-    assert problem.startswith(f"{says}: ")
+    report = json.loads(result.stdout)
+    assert {"overlay", "changed", "changes", "verified", "segments", "problems"} <= set(report)
+    assert (report["changed"], report["changes"], report["verified"]) == (False, [], False)
+    assert report["segments"] == {}
+    [problem] = report["problems"]
+    assert problem.startswith(f"{field}: ")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_bad_arguments_in_json(arguments: list[str], says: str) -> None:
     [["--ttl", "many"], ["--colour", "red"], ["--segment"], ["--udp-port", "4789.5"], ["extra"]],
 )
 def test_usage_errors_end_with_status_2(arguments: list[str]) -> None:
-    """What is no option at all is told on stderr too, with or without --json."""
+    """An unknown option is reported on stderr, with or without --json."""
     for more in ([], ["--json"]):
         result = run(*more, *arguments)
         assert result.exit_code == 2
@@ -91,8 +93,8 @@ def test_usage_errors_end_with_status_2(arguments: list[str]) -> None:
         assert result.stderr
 
 
-def test_a_file_that_says_too_little(tmp_path: Path) -> None:
-    """A mistake in the file is told by its key."""
+def test_an_incomplete_file(tmp_path: Path) -> None:
+    """An error in the file is reported by its key."""
     path = tmp_path / "overlay.yaml"
     path.write_text("underlay: {device: eth0}\nsegments: [{vni: 5000, group: 239.0.0.1}]\n")
     result = run("--config", str(path))
@@ -100,7 +102,7 @@ def test_a_file_that_says_too_little(tmp_path: Path) -> None:
     assert "segments.0.vlan" in result.stderr
 
 
-def told(result: Result) -> dict[str, Any]:
+def reported(result: Result) -> dict[str, Any]:
     found = json.loads(result.stdout)
     assert isinstance(found, dict)
     return found
@@ -109,7 +111,7 @@ def told(result: Result) -> dict[str, Any]:
 @pytest.mark.parametrize("command", [ONE, ["--teardown"], [*ONE, "--dry-run"],
                                      ["--teardown", "--dry-run"]])  # fmt: skip
 def test_without_open_vswitch_the_status_is_5(tmp_path: Path, command: list[str]) -> None:
-    """Building, teardown and looking alike: try again later, with one sentence of what to do."""
+    """For building, teardown and dry run: try again later; one sentence says what to do."""
     result = run(*command, *nowhere(tmp_path))
     assert result.exit_code == 5
     assert result.stdout == ""
@@ -117,23 +119,23 @@ def test_without_open_vswitch_the_status_is_5(tmp_path: Path, command: list[str]
     assert "Traceback" not in result.stderr
 
 
-def test_without_open_vswitch_one_is_told_to_start_it(tmp_path: Path) -> None:
-    """Who only looks needs no privilege, and is told what is missing and where."""
+def test_without_open_vswitch_the_message_names_the_cure(tmp_path: Path) -> None:
+    """A dry run needs no privilege; the message names what is missing, and where."""
     result = run("--teardown", "--dry-run", *nowhere(tmp_path))
     assert "start openvswitch-switch" in result.stderr
     assert str(tmp_path) in result.stderr
 
 
 def test_without_open_vswitch_in_json(tmp_path: Path) -> None:
-    """The JSON names the overlay, on stdout, and has the sentence as its problem."""
+    """The JSON names the overlay and has the sentence as its problem."""
     result = run("--teardown", "--json", "--name", "tenants", *nowhere(tmp_path))
     assert result.exit_code == 5
-    assert told(result)["overlay"] == "tenants"
-    assert len(told(result)["problems"]) == 1
+    assert reported(result)["overlay"] == "tenants"
+    assert len(reported(result)["problems"]) == 1
 
 
 def test_json_names_the_overlay_of_the_file(tmp_path: Path) -> None:
-    """A failure is told under the name that the file gives, not under the default's."""
+    """A failure is reported under the name in the file, not under the default."""
     path = tmp_path / "overlay.yaml"
     path.write_text(
         "name: tenants\nunderlay: {device: eth0}\nsegments: [{vni: 5, group: 239.0.0.1}]\n"
@@ -141,18 +143,18 @@ def test_json_names_the_overlay_of_the_file(tmp_path: Path) -> None:
     for more in ([], ["--teardown"], ["--dry-run"]):
         result = run("--config", str(path), "--json", *more, *nowhere(tmp_path))
         assert result.exit_code == 5
-        assert told(result)["overlay"] == "tenants"
+        assert reported(result)["overlay"] == "tenants"
 
 
 def test_teardown_needs_no_configuration(tmp_path: Path) -> None:
-    """No underlay and no segment are asked for: what is ours is marked."""
+    """No underlay and no segment are required: marks identify the overlay."""
     result = run("--teardown", *nowhere(tmp_path))
     assert "--underlay" not in result.stderr
     assert result.exit_code == 5
 
 
-def test_help_tells_the_exit_statuses() -> None:
-    """The help is on stdout and says what the exit status means."""
+def test_the_help_explains_the_exit_statuses() -> None:
+    """The help is on stdout and explains the exit statuses."""
     result = run("--help")
     assert result.exit_code == 0
     assert "Exit status" in result.stdout
@@ -160,16 +162,16 @@ def test_help_tells_the_exit_statuses() -> None:
         assert option in result.stdout
 
 
-def test_help_tells_what_is_taken_where_nothing_is_given() -> None:
-    """The defaults are those of the model, in brackets that nothing takes for its own."""
+def test_the_help_shows_the_defaults() -> None:
+    """The defaults are those of the model, in brackets that neither typer nor rich consumes."""
     shown = run("--help").stdout
     options = (" ".join(option.split()) for option in shown.split("\n  --"))
     found = (re.fullmatch(r"([\w-]+).*\[default: (.*)\]", option) for option in options)
-    told = {match[1]: match[2] for match in found if match}
+    shown_defaults = {match[1]: match[2] for match in found if match}
     underlay = Underlay(device="eth0")
     overlay = Overlay(underlay=underlay, segments=[Segment(vni=1, vlan=1, group="239.0.0.1")])
     names = "name bridge tunnel_bridge datapath membership aging learned_limit"
     wanted = {name.replace("_", "-"): str(getattr(overlay, name)) for name in names.split()}
     wanted |= {"udp-port": str(underlay.udp_port), "ttl": str(underlay.ttl)}
-    assert wanted.items() <= told.items()
-    assert told.keys() - wanted.keys() == {"vtep", "db"}
+    assert wanted.items() <= shown_defaults.items()
+    assert shown_defaults.keys() - wanted.keys() == {"vtep", "db"}

@@ -1,4 +1,4 @@
-"""What a person sees: a row for each segment, rates, and what does not fit."""
+"""The table for people: a row for each segment, rates, and the limits of a screen."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_peers_beyond_three_are_counted() -> None:
 
 
 def test_many_segments_have_the_same_columns() -> None:
-    """Plain text from 200 rows on: every one is there, as wide as the widest."""
+    """Plain text from 200 rows on: all rows are there, with aligned columns."""
     lines = shown(kept(*(segment(vni, vni, peers=1) for vni in range(1, 1001))))
     assert " ".join(row(lines, 1000)) == (
         "1000 1000 239.0.0.0 socket wire 1 10.0.0.1 (1) 1,000 60.0 kB – – –"
@@ -68,7 +68,7 @@ def test_many_segments_have_the_same_columns() -> None:
     assert len(lines) == 2 + 1 + 1000
 
 
-def test_where_not_all_fit_the_busiest_are_shown() -> None:
+def test_if_not_all_fit_the_busiest_are_shown() -> None:
     now = kept(*(segment(vni, 100) for vni in range(1, 51)))
     was = {("tenants", vni): one for vni, one in now.segments.items()}
     was["tenants", 37] = segment(37, 40)
@@ -78,17 +78,17 @@ def test_where_not_all_fit_the_busiest_are_shown() -> None:
     assert len(lines) <= 10
 
 
-def test_problems_are_told_below_and_on_a_screen_not_all() -> None:
+def test_problems_are_listed_below_and_on_a_screen_not_all() -> None:
     sick = kept(segment(1), healthy=False, problems=tuple(f"problem {n}" for n in range(30)))
     lines = shown(sick)
-    assert "NOT AS IT SHOULD BE" in lines[0]
+    assert "DEGRADED" in lines[0]
     assert lines[-30:] == [f"problem {n}" for n in range(30)]
     assert shown(sick, height=20)[-1] == "… and 20 more"
 
 
-def test_an_overlay_of_which_little_is_known_is_told_by_its_problems() -> None:
+def test_a_broken_overlay_is_described_by_its_problems() -> None:
     assert shown(OverlayStatus("gone", healthy=False, problems=("its tunnel bridge is gone",))) == [
-        "overlay gone  NOT AS IT SHOULD BE", "its tunnel bridge is gone",
+        "overlay gone  DEGRADED", "its tunnel bridge is gone",
     ]  # fmt: skip
 
 
