@@ -155,6 +155,9 @@ def _forked(
     finally:
         process.terminate()
         process.join(_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
         here.close()
 
 

@@ -22,6 +22,7 @@ from ovs_mcast.errors import UnavailableError
 from ovs_mcast.lab import Host, Lab, SetupRun
 from ovs_mcast.lab.command import application
 from ovs_mcast.lab.reachability import Stray, reach
+from tests.processes import ended
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 
@@ -367,8 +368,8 @@ def test_nothing_is_left_after_a_signal(watch: Watch, name: str, moment: str) ->
     """
     command = [*LAB_COMMAND, "--hosts", "2", "--segments", "1", "--keep"]
     environment = {**os.environ, **watch.environment}
-    with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment,
-               start_new_session=True, cwd=watch.directory) as process:  # fmt: skip
+    with ended(Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment,
+                     start_new_session=True, cwd=watch.directory)) as process:  # fmt: skip
         assert process.stderr is not None
         if moment == "kept":
             assert any("stays until Ctrl-C" in line for line in process.stderr)
@@ -381,8 +382,8 @@ def test_nothing_is_left_after_a_signal(watch: Watch, name: str, moment: str) ->
         os.killpg(process.pid, signal.Signals[name])
         status = process.wait(20)
         said = process.stderr.read()
-    ended = {"SIGINT": 0 if moment == "kept" else 130, "SIGTERM": 143, "SIGKILL": -9}
-    assert status == ended[name]
+    statuses = {"SIGINT": 0 if moment == "kept" else 130, "SIGTERM": 143, "SIGKILL": -9}
+    assert status == statuses[name]
     assert "Traceback" not in said
     # The kernel takes a moment where the lab was killed, or knew nothing yet of its newest child.
     assert within(5, lambda: watch.left() == []), watch.left()
