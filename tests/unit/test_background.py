@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from select import select
 from subprocess import Popen
 
 import pytest
@@ -51,8 +53,9 @@ def test_a_test_that_fails_ends_its_process() -> None:
     process = Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    with pytest.raises(TimeoutError):
-        fail_in(process)
-    assert process.returncode == -signal.SIGKILL
-    stat = Path(f"/proc/{child}/stat")
-    assert not stat.exists() or stat.read_text().split()[2] == "Z"
+    with os.fdopen(os.pidfd_open(child)) as end:
+        with pytest.raises(TimeoutError):
+            fail_in(process)
+        assert process.returncode == -signal.SIGKILL
+        # A descriptor of a process can be read from once it has ended (pidfd_open(2)).
+        assert select([end], [], [], 5)[0]
