@@ -24,9 +24,9 @@ from ovs_mcast.core.frames import (
     internet_checksum,
 )
 from ovs_mcast.lab import Host, Kind, Lab, LinuxHost, Workload
-from tests.functional.joins import joined_by, keepers, local_routes, members
-from tests.functional.machine import Node, difference
-from tests.functional.members import Program
+from tests.functional.membership_lab import joined_by, keepers, local_routes, members
+from tests.functional.node import Node, difference
+from tests.functional.programs import Program
 from tests.functional.warm import Warm
 from tests.functional.wire import (
     eventually,
@@ -38,7 +38,7 @@ from tests.functional.wire import (
 )
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 GROUP, OTHER = "ff05::7:1", "ff05::7:2"
 GROUP_MAC = "33:33:00:07:00:01"  # 33:33 and the low 32 bits (RFC 2464, 7)

@@ -24,7 +24,7 @@ import pytest
 from ovs_mcast.lab import Host, Lab
 from ovs_mcast.lab.namespace import OVS_DIRECTORIES
 
-from .machine import difference, state
+from .node import difference, state
 from .wire import NETS, Overlay, eventually, frame
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")

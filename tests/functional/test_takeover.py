@@ -22,8 +22,8 @@ import pytest
 
 from ovs_mcast.lab import Host, Kind, Lab, LinuxHost, Workload
 from tests.functional.agents import CONFIG, configuration, running, write
-from tests.functional.joins import Net, keepers
-from tests.functional.machine import Node, State, difference
+from tests.functional.membership_lab import Net, keepers
+from tests.functional.node import Node, State, difference
 from tests.functional.streams import RATE, Stream
 from tests.functional.warm import Warm
 from tests.functional.wire import eventually, frame, hears, learned, wait_for_members
