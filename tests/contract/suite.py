@@ -104,7 +104,7 @@ _ALWAYS_REPORTED = {
 }  # fmt: skip
 
 
-def mended(both: Subject, overlay: dict[str, Any]) -> None:
+def assert_mendable(both: Subject, overlay: dict[str, Any]) -> None:
     """The overlay is in place again, by a run or by an operator and a run."""
     for mending in _MENDING:
         outcome = both.step("reconcile", overlay)
@@ -133,7 +133,7 @@ def test_what_happens_is_seen_and_repaired(both: Subject, kind: tuple[str, int, 
         else:
             assert seen.error or seen.status["problems"], happening
             reported.add(happening)
-        mended(both, overlay)
+        assert_mendable(both, overlay)
     assert reported >= _ALWAYS_REPORTED
     both.step("teardown", "default")
 
@@ -262,7 +262,7 @@ def test_any_sequence_of_steps(both: Subject, kind: tuple[str, int, str]) -> Non
             both.step(verb, segment(kind[1], vnis[0]))
         else:
             both.step(verb, vnis[0] if verb == "remove" else "default")
-    mended(both, wanted(*kind))
+    assert_mendable(both, wanted(*kind))
     assert both.step("plan", wanted(*kind)).changes == []
     both.step("teardown", "default")
 

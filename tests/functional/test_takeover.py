@@ -209,7 +209,7 @@ def assert_each_frame_arrives_once(site: Site) -> Iterator[None]:
         assert min(stream.sent for stream in streams.values()) > RATE
 
 
-def take_over(site: Site) -> None:
+def assert_taken_over(site: Site) -> None:
     """Run setup, status and the agent on a recorded overlay; nothing of it is rewritten."""
     write(site.node, site.configuration())
     holders = site.holders()
@@ -227,7 +227,7 @@ def take_over(site: Site) -> None:
         assert len(site.holders()) == len(holders)
 
 
-def tear_down(site: Site) -> None:
+def assert_torn_down(site: Site) -> None:
     """Tear the overlay down: the host is as it was before there was one."""
     site.node.torn_down()
     assert site.holders() == {}
@@ -242,8 +242,8 @@ def test_no_frame_is_lost_and_nothing_is_rewritten(site: Site) -> None:
     """
     site.learn()
     with assert_each_frame_arrives_once(site), site.assert_no_group_is_left():
-        take_over(site)
-    tear_down(site)
+        assert_taken_over(site)
+    assert_torn_down(site)
 
 
 @each(WITHOUT_FRAMES)
@@ -253,8 +253,8 @@ def test_nothing_is_rewritten_where_the_kernel_sends(site: Site) -> None:
     h1 (eth0) ─ port of the switch
     """
     with site.assert_no_group_is_left():
-        take_over(site)
-    tear_down(site)
+        assert_taken_over(site)
+    assert_torn_down(site)
 
 
 @each(HELD)
@@ -274,5 +274,5 @@ def test_the_process_that_holds_the_groups_is_taken_over(site: Site) -> None:
         assert site.node.built("--config", CONFIG).report["changed"] is True
         assert wire.left() == [more["group"]]
         assert len(site.holders()) == 1
-        tear_down(site)
+        assert_torn_down(site)
         assert sorted(wire.left()) == sorted(site.groups)
