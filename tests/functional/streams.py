@@ -14,7 +14,7 @@ from ovs_mcast.adapters.packet_socket import PacketSocket
 from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_ethernet, ethernet
 from ovs_mcast.lab import Workload
 
-# Frames a second, of each stream. Many more, and the queue of a host's eth0 overflows when its
+# Frames a second, of four streams. Many more, and the queue of a host's eth0 overflows when its
 # ovs-vswitchd gets no processor for some tenths of a second.
 RATE = 100
 _NUMBER = struct.Struct("!HI")
@@ -25,9 +25,12 @@ class Stream:
 
     _names = count(1)
 
-    def __init__(self, sender: Workload, hearer: Workload, *, broadcast: bool) -> None:
+    def __init__(
+        self, sender: Workload, hearer: Workload, *, broadcast: bool, rate: int = RATE
+    ) -> None:
         self.name = next(self._names)
         self.sent = 0
+        self._interval = 1 / rate
         self._destination = BROADCAST if broadcast else hearer.mac
         self._source = sender.mac
         self._wire = PacketSocket("eth0", namespace=sender.pid)
@@ -69,7 +72,7 @@ class Stream:
         return [number for name, number in read if name == self.name]
 
     def _run(self) -> None:
-        while not self._over.wait(1 / RATE):
+        while not self._over.wait(self._interval):
             payload = _NUMBER.pack(self.name, self.sent)
             self._wire.send(
                 ethernet(self._destination, self._source, ETHERTYPE_EXPERIMENTAL, payload)

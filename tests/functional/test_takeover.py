@@ -196,7 +196,7 @@ def assert_each_frame_arrives_once(site: Site) -> Iterator[None]:
     with ExitStack() as stack:
         streams = {
             (sender.name, "broadcast" if broadcast else "unicast"): stack.enter_context(
-                Stream(sender, hearer, broadcast=broadcast)
+                Stream(sender, hearer, broadcast=broadcast, rate=RATE // 2)
             )
             for sender, hearer in directions
             for broadcast in (False, True)
