@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import interrupts
 from tests.functional.warm import Warm
 from tests.scopes import scope
 from tests.seen import seen_on
@@ -31,6 +32,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="netdev",
         help="Open vSwitch's datapath under test: in userspace, or the kernel's (needs its module)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In the background, where SIGINT is ignored, let it end the programs that tests start."""
+    if interrupts.are_ignored() or getattr(config, "workerinput", {}).get("survives_sigint"):
+        interrupts.survive()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """With pytest -n: a worker, which is such a program, ignores SIGINT as the suite does."""
+    node.workerinput["survives_sigint"] = interrupts.are_ignored()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

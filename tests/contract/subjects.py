@@ -31,7 +31,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 Failing = Literal["ovs-vswitchd", "flows", "sockets"]
 
 
-class Backend(Protocol):
+class Subject(Protocol):
     """A machine on which steps are carried out; ``past`` are those that were."""
 
     past: list[str]

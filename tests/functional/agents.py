@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tests.functional.machine import Node
+from tests.functional.node import Node
 from tests.functional.warm import Result, Run
 from tests.functional.wire import eventually
 

@@ -9,16 +9,16 @@ import pytest
 
 from ovs_mcast.lab import Kind, Lab
 
+from .daemon_logs import last_words
 from .warm import Warm
 from .wire import Overlay, lab_scope
-from .words import last_words
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Function,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails shows what the daemons of its hosts said last."""
+    """Show with a failed test the last log lines of the daemons of its hosts."""
     report = yield
     if report.failed and report.when == "call":
         report.sections += last_words(item.funcargs.values())
@@ -27,14 +27,14 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def lab(kind: Kind) -> Iterator[Lab]:
-    """A lab with nothing but the switch, for one test alone."""
+    """A lab of one test, with nothing but the switch."""
     with Lab(kind=kind) as lab:
         yield lab
 
 
 @pytest.fixture(scope=lab_scope)
 def overlay(kind: Kind, warm: Warm) -> Iterator[Overlay]:
-    """An overlay that tests share, and leave as it was."""
+    """An overlay that tests share; each leaves its state unchanged."""
     with Lab(kind=kind) as lab:
         yield Overlay(lab, warm)
 
@@ -44,6 +44,6 @@ _NUMBERS = count(1)
 
 @pytest.fixture
 def mac() -> str:
-    """An Ethernet address that nobody has used before."""
+    """An Ethernet address that no other test uses."""
     number = next(_NUMBERS)
     return f"02:cc:00:00:{number >> 8:02x}:{number & 0xFF:02x}"

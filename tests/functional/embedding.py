@@ -27,7 +27,7 @@ import ovs_mcast as om
 from ovs_mcast import aio
 from ovs_mcast.adapters.rtnetlink import decode
 from tests.functional.counting import with_counts
-from tests.functional.machine import Node
+from tests.functional.node import Node
 from tests.functional.warm import Run
 from tests.functional.wire import eventually
 

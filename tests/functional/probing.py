@@ -159,6 +159,9 @@ def _forked(
     finally:
         process.terminate()
         process.join(_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
         here.close()
 
 

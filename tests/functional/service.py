@@ -18,7 +18,7 @@ from threading import Lock, Thread
 from ovs_mcast.core.closeable import Closeable
 from ovs_mcast.lab.namespace import OVS_DIRECTORIES, patient
 from tests.functional.agents import CONFIG
-from tests.functional.machine import Node
+from tests.functional.node import Node
 from tests.functional.wire import eventually
 
 _SOCKET = "/run/notify"

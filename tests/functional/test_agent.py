@@ -14,12 +14,12 @@ import pytest
 
 from ovs_mcast.core import ownership
 from tests.functional.agents import CONFIG, assert_true, configuration, kill_all, running, write
-from tests.functional.joins import Net, keepers, local_routes, members
-from tests.functional.machine import Node, State, difference
+from tests.functional.membership_lab import Net, keepers, local_routes, members
+from tests.functional.node import Node, State, difference
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,11 @@ import pytest
 from ovs_mcast.core.fields import Datapath
 from ovs_mcast.testing import FakeHost, Happening
 from tests.functional.agents import kill_all, running
-from tests.functional.machine import Node
+from tests.functional.node import Node
 from tests.unit.fake_agent import Machine
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 _OFCTL = "ovs-ofctl -O OpenFlow14"
 HAPPENINGS: dict[Happening, str] = {

@@ -27,12 +27,12 @@ from tests.functional.agents import (
     start,
     write,
 )
-from tests.functional.joins import Net, keepers, members
-from tests.functional.machine import Node, difference
+from tests.functional.membership_lab import Net, keepers, members
+from tests.functional.node import Node, difference
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 
 @pytest.fixture(autouse=True)

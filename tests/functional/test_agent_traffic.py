@@ -11,12 +11,12 @@ import pytest
 
 from ovs_mcast.lab import Lab
 from tests.functional.agents import CONFIG, configuration, kill_all, start, write
-from tests.functional.machine import Node
+from tests.functional.node import Node
 from tests.functional.warm import Warm
 from tests.functional.wire import eventually, frame, hears
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 
 @pytest.fixture(autouse=True)

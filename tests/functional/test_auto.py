@@ -8,13 +8,13 @@ from __future__ import annotations
 import pytest
 
 from ovs_mcast.lab import Lab
-from tests.functional.joins import BASE, GROUP, Net, addresses, joined_by, keepers
-from tests.functional.machine import Node
-from tests.functional.members import AddressEvents
+from tests.functional.membership_lab import BASE, GROUP, Net, addresses, joined_by, keepers
+from tests.functional.node import Node
+from tests.functional.programs import AddressEvents
 from tests.functional.wire import frame, hears, wait_for_members
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 AUTO = "--membership=auto"
 

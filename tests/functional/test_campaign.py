@@ -27,7 +27,7 @@ from tests.functional.warm import Warm
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.campaign.summary")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.campaign.summary")
 
 SEED = int(os.environ.get("OVS_MCAST_SEED", SystemRandom().randrange(10**6)))
 Record = Callable[[str, object], None]

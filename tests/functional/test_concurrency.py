@@ -16,10 +16,10 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from ovs_mcast import UnavailableError
 from ovs_mcast.adapters.ovsdb.connection import Ovsdb
-from tests.functional.machine import Node, difference, wrapper
+from tests.functional.node import Node, difference, wrapper
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 ONE = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
 WAITS = "another run of ovs_mcast holds this Open vSwitch: waiting"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.functional.machine import Node, difference
+from tests.functional.node import Node, difference
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 SEGMENT = ("--segment", "100,group=239.0.0.1")
 MEMBERSHIPS = "/proc/sys/net/ipv4/igmp_max_memberships"

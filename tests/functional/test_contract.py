@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 import ovs_mcast
-from tests.functional.machine import Node, difference
+from tests.functional.node import Node, difference
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 SEGMENTS = ("--segment", "100,group=239.0.0.1,vlan=7", "--segment", "101")
 OPTIONS = {

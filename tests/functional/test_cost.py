@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.functional.machine import Node
+from tests.functional.node import Node
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 
 def configuration(path: Path, node: Node, segments: int, pool: str) -> tuple[str, str]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.functional.machine import Node, difference, lost
+from tests.functional.node import Node, difference, lost
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 SEGMENTS = ("--segment", "100,group=239.0.0.1", "--segment", "5050,vlan=7,group=239.0.0.2")
 

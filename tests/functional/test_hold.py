@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.functional.joins import (
+from tests.functional.membership_lab import (
     BASE,
     GROUP,
     KEEPER,
@@ -25,10 +25,10 @@ from tests.functional.joins import (
     members,
     segments,
 )
-from tests.functional.machine import Node
+from tests.functional.node import Node
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 
 @contextmanager

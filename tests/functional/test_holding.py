@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.functional.embedding import run
-from tests.functional.joins import KEEPER, SOCKET, Net, files, keepers, members, segments
-from tests.functional.machine import Node
+from tests.functional.membership_lab import KEEPER, SOCKET, Net, files, keepers, members, segments
+from tests.functional.node import Node
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 ONE, TWO = "239.0.7.1", "239.0.7.2"
 

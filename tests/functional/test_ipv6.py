@@ -24,9 +24,9 @@ from ovs_mcast.core.frames import (
     internet_checksum,
 )
 from ovs_mcast.lab import Host, Kind, Lab, LinuxHost, Workload
-from tests.functional.joins import joined_by, keepers, local_routes, members
-from tests.functional.machine import Node, difference
-from tests.functional.members import Program
+from tests.functional.membership_lab import joined_by, keepers, local_routes, members
+from tests.functional.node import Node, difference
+from tests.functional.programs import Program
 from tests.functional.warm import Warm
 from tests.functional.wire import (
     eventually,
@@ -38,7 +38,7 @@ from tests.functional.wire import (
 )
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 GROUP, OTHER = "ff05::7:1", "ff05::7:2"
 GROUP_MAC = "33:33:00:07:00:01"  # 33:33 and the low 32 bits (RFC 2464, 7)
@@ -299,12 +299,12 @@ def test_auto_finds_autojoin_hijacked_and_sockets_tunnel_both_ways(six: Six, nod
     assert joined_by(result) == {("socket", "wire")}
     assert len(keepers(node)) == 1
     wait_for_members(six.lab, GROUP, {*NAMES, node.host.name})
-    both_ways(six, here)
+    assert_heard_both_ways(six, here)
     again = node.built(*ONE, "--membership=auto")
     assert (again.report["changed"], again.report["decision"]) == (False, decision)
 
 
-def both_ways(six: Six, here: Workload) -> None:
+def assert_heard_both_ways(six: Six, here: Workload) -> None:
     """A broadcast from here is heard by the four others, and one from each of them here."""
     with ExitStack() as stack:
         heard = {name: stack.enter_context(hears(six.lab, six[name, 100])) for name in NAMES}
@@ -368,7 +368,7 @@ def test_link_down_and_up_is_repaired_where_addresses_are_kept(
     assert f"add route {GROUP} dev {device} table local{node.source}" in result.changes
     assert local_routes(node, GROUP) == ""
     wait_for_members(six.lab, GROUP, {*NAMES, node.host.name})
-    both_ways(six, here)
+    assert_heard_both_ways(six, here)
 
 
 def test_an_address_that_the_kernel_dropped_is_said_to_be_lost(either: Node) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.joins import (
+from tests.functional.membership_lab import (
     BASE,
     GROUP,
     KEEPER,
@@ -23,11 +23,11 @@ from tests.functional.joins import (
     members,
     segments,
 )
-from tests.functional.machine import Node, difference
+from tests.functional.node import Node, difference
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 NOBODY_ELSE = 0x7000006D  # beyond the numbers that users, services and containers get
 

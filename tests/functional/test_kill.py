@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.machine import Node, State, difference, wrapper
+from tests.functional.node import Node, State, difference, wrapper
 from tests.functional.warm import Result, Run
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 ONE = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
 OTHER = (

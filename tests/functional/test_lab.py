@@ -25,6 +25,7 @@ from ovs_mcast.errors import UnavailableError
 from ovs_mcast.lab import Lab, SetupRun
 from ovs_mcast.lab import command as lab_command
 from ovs_mcast.lab.reachability import Stray, reach
+from tests.processes import ended
 from tests.schemas import assert_fits
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
@@ -144,10 +145,10 @@ def test_a_failed_setup_is_shown_with_its_words(
     h1 ─ switch
     """
     failed = SetupRun(1, {}, "no room on the shelf")
-    with signals_restored(), pytest.raises(typer.Exit) as ended:
+    with signals_restored(), pytest.raises(typer.Exit) as stopped:
         lab_command.build(1, 1, 0, "netdev", keep=False, as_json=as_json, set_up=lambda *_: failed)
     said = capfd.readouterr()
-    assert (ended.value.exit_code, said.out) == (1, "")
+    assert (stopped.value.exit_code, said.out) == (1, "")
     assert "h1" in said.err
     assert "no room on the shelf" in said.err
 
@@ -396,8 +397,8 @@ def test_nothing_is_left_after_a_signal(watch: Watch, name: str, moment: str) ->
     """
     command = [*IN_BACKGROUND, *LAB_COMMAND, "--hosts", "2", "--segments", "1", "--keep"]
     environment = {**os.environ, **watch.environment}
-    with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment,
-               start_new_session=True, cwd=watch.directory) as process:  # fmt: skip
+    with ended(Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment,
+                     start_new_session=True, cwd=watch.directory)) as process:  # fmt: skip
         assert process.stderr is not None
         if moment == "kept":
             assert any("stays until Ctrl-C" in line for line in process.stderr)
@@ -410,8 +411,8 @@ def test_nothing_is_left_after_a_signal(watch: Watch, name: str, moment: str) ->
         os.killpg(process.pid, signal.Signals[name])
         status = process.wait(20)
         said = process.stderr.read()
-    ended = {"SIGINT": 0 if moment == "kept" else 130, "SIGTERM": 143, "SIGKILL": -9}
-    assert status == ended[name]
+    statuses = {"SIGINT": 0 if moment == "kept" else 130, "SIGTERM": 143, "SIGKILL": -9}
+    assert status == statuses[name]
     assert "Traceback" not in said
     # The kernel takes a moment where the lab was killed, or knew nothing yet of its newest child.
     assert within(5, lambda: watch.left() == []), watch.left()

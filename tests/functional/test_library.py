@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.functional.embedding import run
-from tests.functional.joins import members
-from tests.functional.machine import Node
+from tests.functional.membership_lab import members
+from tests.functional.node import Node
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 
 def overlay(node: Node, *vnis: int) -> dict[str, Any]:

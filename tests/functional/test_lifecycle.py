@@ -12,10 +12,10 @@ from textwrap import dedent
 import pytest
 
 from ovs_mcast.core import ownership
-from tests.functional.machine import Node, State, difference, lost
+from tests.functional.node import Node, State, difference, lost
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 BASE = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
 SUFFIX = ownership.suffix("default")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.joins import (
+from tests.functional.membership_lab import (
     BASE,
     BASE_6,
     GROUP,
@@ -22,11 +22,11 @@ from tests.functional.joins import (
     local_routes,
     members,
 )
-from tests.functional.machine import Node, difference
+from tests.functional.node import Node, difference
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 METHODS = {
     "autojoin": {("autojoin", "loopback")},

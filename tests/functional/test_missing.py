@@ -22,14 +22,14 @@ from ovs_mcast.errors import UnavailableError
 from ovs_mcast.host.apply import apply
 from ovs_mcast.host.connect import open_backend
 from ovs_mcast.lab.namespace import RUNDIR
-from tests.functional.machine import Node, difference
+from tests.functional.node import Node, difference
 from tests.functional.warm import Result
 
 if TYPE_CHECKING:
-    from tests.functional.hosts import Hosts
+    from tests.functional.node_fixtures import Hosts
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 SEGMENT = ("--segment", "100,group=239.0.0.1")
 WAYS = {"setup": SEGMENT, "dry run": ("--dry-run", *SEGMENT), "teardown": ("--teardown",)}

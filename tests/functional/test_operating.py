@@ -22,7 +22,7 @@ from ovs_mcast.core.fields import VLAN_MAX
 from ovs_mcast.lab import Host, Lab, Workload
 from ovs_mcast.membership.sockets import GROUPS_PER_SOCKET
 
-from .machine import difference, state
+from .node import difference, state
 from .wire import eventually, frame, hears, wait_for_members
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")

@@ -103,7 +103,7 @@ def test_the_autojoin_hijack(lab: Lab, host: LinuxHost, group: str) -> None:
         f"local {group} dev eth0 in table local, made by the autojoin address {group}/{bits} on "
         "eth0, is looked up before table main and sends it to lo, where nobody listens"
     )
-    # FACTS 3 and 4: an explicit source helps the tunnel with IPv4, and not with IPv6.
+    # An explicit source helps the tunnel with IPv4, and not with IPv6.
     tunnel = "eth0" if group == GROUP4 else "lo"
     assert found["tunnel_route"] == {"device": tunnel, "source": SOURCES[group]}
 

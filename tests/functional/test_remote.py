@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.functional.agents import CONFIG, kill_all, running
-from tests.functional.joins import BASE, SOCKET
-from tests.functional.machine import Node, difference
+from tests.functional.membership_lab import BASE, SOCKET
+from tests.functional.node import Node, difference
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 _REMOTE = "ovs-appctl -t ovsdb-server ovsdb-server/{verb}-remote {remote}"
 

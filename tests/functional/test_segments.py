@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from tests.functional.embedding import run
-from tests.functional.joins import members
-from tests.functional.machine import Node, difference, wrapper
+from tests.functional.membership_lab import members
+from tests.functional.node import Node, difference, wrapper
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 _ROOM = {"/proc/sys/net/ipv4/igmp_max_memberships": 8192, "/proc/sys/net/core/optmem_max": 1 << 20}
 TARGETS = [

@@ -33,7 +33,7 @@ from tests.functional.warm import Warm
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.campaign.summary")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.campaign.summary")
 
 Record = Callable[[str, object], None]
 ROUNDS = int(os.environ.get("OVS_MCAST_SOAK_ROUNDS", "30"))

@@ -26,7 +26,7 @@ from ovs_mcast.lab import Host, Lab
 from ovs_mcast.lab.namespace import OVS_DIRECTORIES
 from tests.schemas import assert_fits
 
-from .machine import difference, state
+from .node import difference, state
 from .wire import NETS, Overlay, eventually, frame
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")

@@ -14,13 +14,13 @@ import pytest
 
 from tests.functional.agents import TWO, assert_true, configuration, write
 from tests.functional.embedding import run
-from tests.functional.joins import Net, keepers, members
-from tests.functional.machine import Node
+from tests.functional.membership_lab import Net, keepers, members
+from tests.functional.node import Node
 from tests.functional.service import Service
 from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 GROUPS = {"239.0.0.1", "239.0.0.2"}
 OTHER = "connection"  # stored by another program

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 
 from ovs_mcast.core import ownership
-from tests.functional.machine import Node, difference, lost
+from tests.functional.node import Node, difference, lost
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-pytest_plugins = ("tests.functional.hosts",)
+pytest_plugins = ("tests.functional.node_fixtures",)
 
 SEGMENTS = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
 SUFFIX = ownership.suffix("default")

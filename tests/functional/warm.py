@@ -1,7 +1,7 @@
-"""Runs `python -m ovs_mcast.setup` on hosts of the lab without waiting for its imports each time.
+"""Fork server for `python -m ovs_mcast.setup` on hosts of the lab: the imports are done once.
 
-Each run is a process of its own, in the namespaces of its host, with its own exit status; it is
-forked from one process that has imported the package, which takes most of a second otherwise.
+Each run is a process in the namespaces of its host, with its own exit status, forked from one
+process that has imported the package. Without it the imports take most of a second for each run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _REQUEST_OCTETS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended: its exit status (negative: the signal), and what it said where."""
+    """How a run ended: its exit status (negative: the signal), stdout, stderr and duration."""
 
     status: int
     stdout: str
@@ -64,7 +64,7 @@ class Result:
 
 
 class Run:
-    """A run that was started; ``pid`` as seen from outside, its own until ``wait`` returns."""
+    """A started run; ``pid``, as seen from outside, is not reused before ``wait`` returns."""
 
     def __init__(self, connection: socket.socket, stdout: IO[bytes], stderr: IO[bytes]) -> None:
         self._connection, self._stdout, self._stderr = connection, stdout, stderr
@@ -73,19 +73,19 @@ class Run:
         self.pid = int(connection.recv(64))
 
     def kill(self) -> None:
-        """Kill -9; nothing happens to a run that has ended."""
+        """Kill -9; a run that has ended stays as it is."""
         os.kill(self.pid, signal.SIGKILL)
 
     def has_ended(self) -> bool:
-        """Whether it runs no more, so that `wait` would not wait."""
+        """Return True if the run has ended, so that `wait` returns at once."""
         return bool(select([self._connection], [], [], 0)[0])
 
     def said(self) -> str:
-        """What is on stderr so far."""
+        """Return stderr so far."""
         return os.pread(self._stderr.fileno(), 1 << 20, 0).decode()
 
     def wait(self, timeout: float = 60.0) -> Result:
-        """How it ended. A traceback on stderr is never right."""
+        """Wait for the end and return the result; fail if stderr has a traceback."""
         self._connection.settimeout(patient(timeout))
         try:
             status = int(self._connection.recv(64))
@@ -101,7 +101,7 @@ class Run:
 
 
 class Warm:
-    """The process that has imported the package; ``close`` ends it."""
+    """The server process, which has imported the package; ``close`` ends it."""
 
     def __init__(self) -> None:
         import ovs_mcast  # noqa: PLC0415 - the server, of the same file, is to count its imports
@@ -125,11 +125,11 @@ class Warm:
         bare: bool = False,
         program: str = "",
     ) -> Run:
-        """Start a run with ``--json``; the host's underlay and datapath are put in, and autojoin.
+        """Start a run with ``--json``, the host's underlay and datapath, and autojoin by default.
 
-        ``nobody`` runs without privileges; ``count`` is a file for what the run cost; ``bare`` puts
-        nothing in, not even ``--json``; ``program`` is a function, MODULE:NAME, that is called with
-        the arguments in place of setup.
+        ``nobody`` runs without privileges; ``count`` is a file for the cost of the run; ``bare``
+        adds no option, not even ``--json``; ``program``, MODULE:NAME, is a function that is called
+        with the arguments in place of setup.
         """
         named = {argument.partition("=")[0] for argument in arguments}
         given: tuple[str, ...] = ()
@@ -153,11 +153,11 @@ class Warm:
         return Run(ours, stdout, stderr)
 
     def setup(self, host: Host, *arguments: str, **options: Any) -> Result:
-        """Run to the end."""
+        """Run setup to its end."""
         return self.start(host, *arguments, **options).wait()
 
     def close(self) -> None:
-        """End the server; runs that are under way end with their hosts."""
+        """End the server; unfinished runs end with their hosts."""
         self._control.close()
         self._server.wait(patient(20))
 

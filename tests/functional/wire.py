@@ -1,4 +1,4 @@
-"""The overlay that tests share, and the words in which they say what was seen on the wire."""
+"""The overlay that tests share; frames, where they are seen, and the flows of a host."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Net:
 
     @property
     def option(self) -> str:
-        """What `--segment` says of it."""
+        """Its `--segment` option."""
         return f"--segment={self.vni},vlan={self.vlan},group={self.group}"
 
 
@@ -57,7 +57,7 @@ NETS = {net.vni: net for net in (Net(100, 100, GROUP_1), Net(101, 101, GROUP_2),
 
 
 class Overlay:
-    """The overlay that most tests look at: four hosts, three segments, a workload for each.
+    """The overlay of most tests: four hosts, three segments, a workload for each pair.
 
     h1, h2 (Open vSwitch) ─┐          VNI 100 in 239.0.0.1
                            ├─ switch  VNI 101 in 239.0.0.2
@@ -82,13 +82,13 @@ class Overlay:
             wait_for_members(lab, group, set(HOSTS))
 
     def settle(self, name: str) -> None:
-        """Wait until the datapath of a host does what its flows say: it follows in its own time."""
+        """Wait until the datapath of a host follows its flows, which takes it some time."""
         for host in (self.h1, self.h2):
             if host.name == name:
                 host.appctl("revalidator/wait")
 
     def set_up(self, host: Host, membership: str = "auto") -> Result:
-        """Run setup as it was run when the overlay was made, but for the membership."""
+        """Run setup with the options of the overlay, but for the membership."""
         return self._start(host, membership).wait()
 
     def _start(self, host: Host, membership: str = "auto") -> Run:
@@ -100,11 +100,11 @@ class Overlay:
 
     @property
     def workloads(self) -> list[Workload]:
-        """All twelve."""
+        """All twelve workloads."""
         return list(self._workloads.values())
 
     def vtep(self, name: str) -> str:
-        """The underlay address of a host."""
+        """Return the underlay address of a host."""
         hosts: Sequence[Host | LinuxHost] = (self.h1, self.h2, self.l1, self.l2)
         return next(host.vtep for host in hosts if host.name == name)
 
@@ -113,7 +113,7 @@ class Overlay:
 
 
 def lab_scope(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
-    """How long a lab that tests share lives: where all is slow, one for all modules."""
+    """Return the scope of a shared lab: one for all modules in the slow virtual machine."""
     return "session" if config.getoption("--datapath") == "system" else "module"
 
 
@@ -121,13 +121,13 @@ _SERIAL = count(1)
 
 
 def frame(source: str, destination: str = BROADCAST, *, vlan: int | None = None) -> bytes:
-    """A frame unlike any other, so that one that is seen is the one that was sent."""
+    """Return a frame unlike any other, to recognise it where it is seen."""
     text = f"frame {next(_SERIAL)}".encode()
     return ethernet(destination, source, ETHERTYPE_EXPERIMENTAL, text, vlan=vlan)
 
 
 def whole(seen: bytes) -> bytes | None:
-    """A frame of these tests as it is, its tag too; None for all else that is on a device."""
+    """Return a frame of these tests with its tag, or None for any other frame."""
     seen_as = decode_ethernet(seen)
     return seen if seen_as and seen_as.ethertype == ETHERTYPE_EXPERIMENTAL else None
 
@@ -141,7 +141,7 @@ def packet(
     eth: tuple[str, str],
     udp_port: int = VXLAN_UDP_PORT,
 ) -> bytes:
-    """A VXLAN packet as it is on the underlay; ``eth`` is its source and destination there.
+    """Return a VXLAN packet of the underlay; ``eth`` is its outer source and destination.
 
     In IPv4 it has no UDP checksum, as RFC 7348 asks, so that the inner frame can be changed.
     """
@@ -152,7 +152,7 @@ def packet(
 
 
 class Sightings(Closeable):
-    """Where VXLAN packets pass from now on: each host's lo and underlay, and the switch's ports."""
+    """Captures of VXLAN packets on each host's lo and underlay and on the switch's ports."""
 
     def __init__(self, lab: Lab) -> None:
         self._captures: dict[str, Capture[VxlanPacket]] = {}
@@ -163,7 +163,7 @@ class Sightings(Closeable):
             self._look(lab, lab.switch, machine.name, f"the switch's port to {machine.name}")
 
     def of(self, frames: Sequence[bytes]) -> str:
-        """In words, where the packets that have these frames were seen, and where none was."""
+        """Return a line for each capture: how many packets with these frames it has."""
         seen = {
             place: [packet for packet in capture.seen() if packet.inner in frames]
             for place, capture in self._captures.items()
@@ -175,7 +175,7 @@ class Sightings(Closeable):
         return ";\n".join(lines)
 
     def close(self) -> None:
-        """Look no more."""
+        """End the captures."""
         for capture in self._captures.values():
             capture.close()
 
@@ -191,9 +191,9 @@ def _headers(packets: Sequence[VxlanPacket]) -> str:
 def assert_heard(
     lab: Lab, sender: Workload, hearers: Sequence[Workload], frames: Sequence[bytes]
 ) -> None:
-    """Send frames; each of these workloads hears each of them once, in order, and so passes it on.
+    """Send frames; fail unless each of these workloads hears each frame once, in order.
 
-    The sender's own are those that it sent. What is wrong is said with where the packets were seen.
+    The sender is to hear its own frames as sent. A failure shows where the packets were seen.
     """
     with ExitStack() as stack:
         sightings = stack.enter_context(Sightings(lab))
@@ -219,17 +219,17 @@ def _compared(seen: Sequence[bytes], wanted: Sequence[bytes]) -> str:
 
 
 def hears(lab: Lab, workload: Workload) -> Capture[bytes]:
-    """The frames of these tests that come to a workload, or leave it, from now on."""
+    """Capture the frames of these tests that a workload receives or sends."""
     return lab.capture(workload, "eth0", whole)
 
 
 def mac_of(machine: Host | LinuxHost, device: str) -> str:
-    """The Ethernet address of a machine's device."""
+    """Return the Ethernet address of a machine's device."""
     return machine.path(f"/sys/class/net/{device}/address").read_text().strip()
 
 
 def eventually(holds: Callable[[], bool], *, seconds: float = 10) -> bool:
-    """Whether it comes to hold in time."""
+    """Return True once the condition holds, False if it does not within these seconds."""
     asking = Retrying(
         retry=retry_if_result(lambda answer: not answer),
         stop=stop_after_delay(patient(seconds)),
@@ -240,13 +240,13 @@ def eventually(holds: Callable[[], bool], *, seconds: float = 10) -> bool:
 
 
 def wait_for_members(lab: Lab, group: str, ports: set[str]) -> None:
-    """Wait until these ports of the switch, and no others, are those that asked for the group."""
+    """Wait until exactly these ports of the switch have joined the group."""
     assert eventually(lambda: lab.switch.members(group) == ports), lab.switch.members(group)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A flow as `ovs-ofctl dump-flows` shows it, and how often it was taken."""
+    """A flow as `ovs-ofctl dump-flows` prints it, with its packets and age in seconds."""
 
     table: int
     priority: int
@@ -263,7 +263,7 @@ _ROW = re.compile(
 
 
 def flows(host: Host, table: int, *, bridge: str = "br-mcast") -> list[Row]:
-    """The flows of one table."""
+    """Return the flows of one table."""
     printed = host.ofctl("dump-flows", bridge, f"table={table}")
     return [
         Row(int(row["table"]), int(row["priority"]), row["match"], row["actions"],
@@ -273,7 +273,7 @@ def flows(host: Host, table: int, *, bridge: str = "br-mcast") -> list[Row]:
 
 
 def learned(host: Host, vlan: int, *, bridge: str = "br-mcast") -> dict[str, Row]:
-    """What a host has learned in a VLAN: a flow for each Ethernet address."""
+    """Return the learned flows of a VLAN by Ethernet address."""
     return dict(_learned(flows(host, 20, bridge=bridge), vlan))
 
 

@@ -18,12 +18,12 @@ from typing import Any, Self
 
 import pytest
 
-from tests.kernel.machine import (
+from tests.kernel.virtual_machine import (
     NEEDS,
     TOP,
-    Backend,
     Event,
     MachineError,
+    VirtualMachine,
     compiled_code,
     seconds_since,
 )
@@ -104,7 +104,7 @@ class Guest:
         self.here = here
         self._tests = tests
         self._events: Iterator[Event] | None = None
-        self._machine: Backend | None = None
+        self._machine: VirtualMachine | None = None
         self._told: dict[str, list[Event]] = {}
         self._failure = ""
         self._begun = time.monotonic()
@@ -148,7 +148,7 @@ class Guest:
 
     def _next_event(self) -> Event:
         if self._events is None:
-            self._machine = Backend(self._tests)
+            self._machine = VirtualMachine(self._tests)
             self._events = self._machine.events()
         return next(self._events)
 

@@ -15,12 +15,12 @@ from typing import Literal
 import pytest
 
 from ovs_mcast.lab import Host
-from tests.functional.joins import Net, wait_for_port
-from tests.functional.members import Program, opened_in
+from tests.functional.membership_lab import Net, wait_for_port
+from tests.functional.programs import Program, opened_in
 from tests.kernel.byhand import ByHand, Row, printed
 
 pytestmark = [pytest.mark.either_datapath, pytest.mark.needs("root", "ovs-vswitchd")]
-pytest_plugins = ("tests.functional.hosts", "tests.functional.joining")
+pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 GROUP = "239.0.9.1"
 _AUTOJOIN = 0x400  # IFA_F_MCAUTOJOIN

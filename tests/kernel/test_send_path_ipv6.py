@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from ovs_mcast.lab import Host, Kind, Lab
-from tests.functional.members import Program
+from tests.functional.programs import Program
 from tests.functional.wire import eventually
 from tests.kernel.byhand import ByHand, Row, printed
 

@@ -15,7 +15,7 @@ from tests.functional.campaign.observer import Sections
 from tests.functional.campaign.repairers import Repairer
 from tests.functional.campaign.results import Campaign, Outcome
 from tests.functional.campaign.site import Site, wait_until_as_before
-from tests.functional.machine import lost
+from tests.functional.node import lost
 
 DEADLINE = patient(20.0)  # seconds; far more than any repair takes, on a busy machine too
 _COMBINED = 4  # of each sort of combination, for each round through the catalogue

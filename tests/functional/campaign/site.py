@@ -25,7 +25,7 @@ from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL
 from ovs_mcast.lab import Host, Kind, Lab, LinuxHost, Workload
 from tests.functional.campaign import observer
 from tests.functional.campaign.observer import Sections
-from tests.functional.machine import difference
+from tests.functional.node import difference
 from tests.functional.wire import frame
 
 FAR = ("10.0.2.1/16", "fd00::2:1/64")  # the addresses of the plain Linux host

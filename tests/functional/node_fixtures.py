@@ -1,4 +1,4 @@
-"""Fixtures: hosts of one lab that each test gets as they were when they were new."""
+"""Fixtures: hosts of one lab, each given to a test in the state of a new host."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from ovs_mcast.lab import Host, Kind, Lab
-from tests.functional.machine import Node, State, difference, state
+from tests.functional.node import Node, State, difference, state
 from tests.functional.warm import Warm
 
 
 class Hosts:
-    """A host of each kind, used again as long as tests leave it as it was."""
+    """A host of each kind, reused while its state is that of a new host."""
 
     def __init__(self, lab: Lab, warm: Warm) -> None:
         self._lab, self._warm = lab, warm
         self._new: dict[Kind | None, tuple[Host, State]] = {}
 
     def take(self, kind: Kind | None = None) -> Node:
-        """A host that is as new; of the kind under test unless another is said."""
+        """Return a host in the state of a new one, by default of the kind under test."""
         if kind in self._new:
             host, pristine = self._new[kind]
             if not difference(pristine, state(host)):
@@ -29,7 +29,7 @@ class Hosts:
         return node
 
     def new(self, kind: Kind | None = None) -> Node:
-        """A host that nobody else gets."""
+        """Return a host that no other test uses."""
         return Node(self._lab.add_host(kind=kind), self._warm)
 
 

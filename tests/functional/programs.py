@@ -1,4 +1,4 @@
-"""Programs of a host that send to groups and hear them; the IGMP and MLD that tells of joins."""
+"""Programs of a host that send to groups and receive; decoding of the IGMP and MLD of joins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Said = tuple[tuple[Literal["join", "leave"], str], ...]
 
 
 def opened_in(machine: Namespace, make: Callable[[], _T]) -> _T:
-    """What ``make`` opens in the machine's network namespace, where it stays."""
+    """Return what ``make`` opens in the network namespace of a machine."""
     libc = ctypes.CDLL(None, use_errno=True)
     made: list[_T] = []
     failed: list[OSError] = []
@@ -49,9 +49,9 @@ def opened_in(machine: Namespace, make: Callable[[], _T]) -> _T:
 
 
 class Program(Closeable):
-    """A UDP socket of a program on a machine, which joins nothing unless it is told to.
+    """A UDP socket of a program on a machine, without a membership until ``join``.
 
-    Bound to ``source`` it sends with that; else it sends as any program does that knows nothing.
+    It is bound to ``source``; without one the kernel chooses the source of each datagram.
     """
 
     def __init__(self, machine: Namespace, *, source: str = "", family: int = 4) -> None:
@@ -62,19 +62,19 @@ class Program(Closeable):
             self._socket.bind((source, 0))
 
     def send(self, group: str, *, port: int = PORT) -> bytes:
-        """Send one datagram, unlike any other, and return what it says."""
+        """Send one datagram, unlike any other, and return its payload."""
         said = f"datagram {next(_SERIAL)}".encode()
         self._socket.sendto(said, (group, port))
         return said
 
     def listen(self) -> Self:
-        """Take what comes for the port: of every group that the machine is a member of."""
+        """Bind to the port, to receive from every group that the machine is a member of."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("", PORT))
         return self
 
     def hear(self, timeout: float = 5.0) -> bytes:
-        """The next datagram; b"" if none comes in time."""
+        """Return the next datagram, or b"" after the timeout."""
         self._socket.settimeout(patient(timeout))
         try:
             return self._socket.recv(2048)
@@ -93,12 +93,12 @@ class Program(Closeable):
         return self
 
     def close(self) -> None:
-        """End, and be a member of nothing."""
+        """Close the socket, which ends its memberships."""
         self._socket.close()
 
 
 def membership_said(frame: bytes) -> Said | None:
-    """The groups that a frame says are joined or left, IGMP 2 and 3, MLD 1 and 2; None if none."""
+    """Decode joins and leaves of IGMP 2 and 3, MLD 1 and 2; None for any other frame."""
     outer = decode_ethernet(frame)
     if outer is None or outer.ethertype not in {ETHERTYPE_IPV4, ETHERTYPE_IPV6}:
         return None
@@ -145,7 +145,7 @@ def _records(
 
 
 class AddressEvents:
-    """What the kernel of a machine tells of addresses and routes, as they come and go."""
+    """Rtnetlink notifications of the addresses and routes of a machine."""
 
     _GROUPS = 0x10 | 0x40 | 0x100 | 0x400  # IPv4 addresses and routes, IPv6 addresses and routes
 
@@ -158,7 +158,7 @@ class AddressEvents:
         return events
 
     def number(self) -> int:
-        """How many have been told since the last call."""
+        """Return the number of notifications since the last call."""
         self._socket.setblocking(False)
         number = 0
         while True:

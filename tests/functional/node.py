@@ -1,4 +1,4 @@
-"""A host of the lab as these tests use it: its whole state, to be compared, and runs of setup."""
+"""A host of the lab, runs of setup on it, and its whole state as comparable lines."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ fi
 true
 """
 _FLOW = re.compile(r" *(cookie=\S+) duration=([\d.]+)s, .*n_packets=(\d+), n_bytes=\d+, (.*)")
-# What moves by itself; the neighbour caches are not looked at at all.
+# Values that change by themselves. The neighbour caches are not part of the state.
 _VOLATILE_COLUMNS = {"next_cfg", "cur_cfg", "statistics", "link_resets"}
 _VOLATILE_KEYS = {"valid_life_time", "preferred_life_time"}
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A host, and where its runs of setup come from."""
+    """A host, and the fork server that runs setup on it."""
 
     host: Host
     warm: Warm
 
     @property
     def source(self) -> str:
-        """How our routes to groups end: Open vSwitch takes none that names its source."""
+        """The end of our routes to groups: Open vSwitch ignores a route that names its source."""
         return "" if self.host.kind == "netdev" else f" src {self.host.vtep}"
 
     def setup(self, *arguments: str, **options: Any) -> Result:
-        """Run setup to its end, however it ends."""
+        """Run setup and return its result, of any exit status."""
         return self.warm.setup(self.host, *arguments, **options)
 
     def start(self, *arguments: str, **options: Any) -> Run:
@@ -64,29 +64,29 @@ class Node:
         return self.warm.start(self.host, *arguments, **options)
 
     def built(self, *arguments: str, **options: Any) -> Result:
-        """Run setup, which must succeed."""
+        """Run setup; fail unless it succeeds."""
         result = self.setup(*arguments, **options)
         assert (result.status, result.report["verified"]) == (0, True), result.stderr
         return result
 
     def torn_down(self, name: str = "default") -> Result:
-        """Run the teardown of an overlay, which must succeed."""
+        """Tear an overlay down; fail unless that succeeds."""
         return self.built("--teardown", "--name", name)
 
     def state(self) -> State:
-        """All that this machine is."""
+        """Return the state of the host."""
         return state(self.host)
 
     def sh(self, script: str) -> str:
-        """Run a shell script, which fails at the first command that does."""
+        """Run a shell script with `sh -e` and return its stdout."""
         return self.host.run("sh", "-ec", script).stdout
 
     def next_cfg(self) -> int:
-        """How many transactions wanted ovs-vswitchd to follow them."""
+        """Return the number of transactions that asked ovs-vswitchd to follow."""
         return int(self.host.vsctl("--no-wait", "get", "Open_vSwitch", ".", "next_cfg"))
 
     def flow_stats(self, bridge: str) -> dict[str, tuple[float, int]]:
-        """Age in seconds and packets of each flow."""
+        """Return the age in seconds and the packets of each flow."""
         return {
             f"{found[1]} {found[4]}": (float(found[2]), int(found[3]))
             for line in self.host.ofctl("dump-flows", bridge).splitlines()
@@ -95,9 +95,9 @@ class Node:
 
 
 def state(host: Host) -> State:
-    """Links, addresses, routes, rules, memberships, sysctls, OVSDB rows and flows of a host.
+    """Return links, addresses, routes, rules, memberships, sysctls, OVSDB rows and flows of a host.
 
-    Each section is a sorted list of lines, with their attributes in full.
+    Each section is a sorted list of lines with all attributes.
     """
     shown = host.run("sh", "-c", _SCRIPT).stdout
     sections: State = {}
@@ -108,7 +108,7 @@ def state(host: Host) -> State:
 
 
 def difference(before: State, after: State) -> list[str]:
-    """What went, with a minus, and what came, with a plus."""
+    """Return removed lines with a minus, and added lines with a plus."""
     found = []
     for section in sorted(before.keys() | after.keys()):
         old, new = before.get(section, []), after.get(section, [])
@@ -120,7 +120,7 @@ def difference(before: State, after: State) -> list[str]:
 
 
 def lost(before: State, after: State) -> list[str]:
-    """What was there before and is not there any more, whatever has come."""
+    """Return the removed lines alone."""
     return [line for line in difference(before, after) if line.startswith("-")]
 
 
@@ -144,7 +144,7 @@ def _lines(section: str, text: str) -> Iterator[str]:
 
 
 def _igmp(text: str) -> Iterator[str]:
-    """Device, group, users: what else is there are timers, and the querier's version."""
+    """Yield device, group and users, without timers and the version of the querier."""
     device = ""
     for line in text.splitlines()[1:]:
         if not line[:1].isspace():
@@ -154,7 +154,7 @@ def _igmp(text: str) -> Iterator[str]:
 
 
 def _rows(text: str) -> Iterator[str]:
-    """A line for each column of each row, and for each element of a set or map."""
+    """Yield a line for each column of each row, and for each element of a set or map."""
     decoder = json.JSONDecoder()
     while text := text.lstrip():
         table, end = decoder.raw_decode(text)
@@ -176,7 +176,7 @@ def _steady(item: Any) -> Any:
 
 
 def wrapper(directory: Path, program: str, script: str) -> str:
-    """A PATH with a program that first runs a shell script, then is what it is."""
+    """Return a PATH on which the program first runs a shell script, then itself."""
     real = shutil.which(program)
     path = directory / program
     path.write_text(f'#!/bin/sh\n{script}\nexec {real} "$@"\n')

@@ -154,7 +154,7 @@ def compiled_code() -> dict[str, str]:
     return {"PYTHONPYCACHEPREFIX": str(CACHE / "pycache"), "PYTHONDONTWRITEBYTECODE": ""}
 
 
-class Backend(Closeable):
+class VirtualMachine(Closeable):
     """A machine that runs guest.sh and, by it, pytest; a context, at whose end it is gone."""
 
     def __init__(self, tests: Sequence[str]) -> None:

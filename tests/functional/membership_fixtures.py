@@ -1,4 +1,4 @@
-"""Fixtures: hosts that join, which a test gets as new, and which its teardown gives back as new."""
+"""Fixtures: hosts that join groups, each in the state of a new host before and after a test."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from ovs_mcast.lab import Kind, Lab
-from tests.functional.joins import GROUP, Net, files, keepers, wait_for_port
-from tests.functional.machine import Node, State, difference, state
-from tests.functional.members import Program
+from tests.functional.membership_lab import GROUP, Net, files, keepers, wait_for_port
+from tests.functional.node import Node, State, difference, state
+from tests.functional.programs import Program
 from tests.functional.warm import Warm
 from tests.functional.wire import eventually, lab_scope
 
 
 @pytest.fixture(scope=lab_scope)
 def net(warm: Warm, kind: Kind) -> Iterator[Net]:
-    """The lab of all tests of joining."""
+    """The lab of all tests of memberships."""
     with Lab(kind=kind) as lab:
         l1 = lab.add_linux_host()
         with Program(l1).join(GROUP, "eth0"):
@@ -25,7 +25,7 @@ def net(warm: Warm, kind: Kind) -> Iterator[Net]:
 
 
 class Nodes:
-    """A host of each kind, for tests that leave it as it was."""
+    """A host of each kind, for tests that restore its state."""
 
     def __init__(self, net: Net) -> None:
         self._net = net
@@ -64,7 +64,7 @@ def _lent(nodes: Nodes, kind: str) -> Iterator[Node]:
 
 @pytest.fixture
 def system(nodes: Nodes) -> Iterator[Node]:
-    """A host on which the kernel joins and sends: eth0, 10.0.0.101. Teardown gives it back."""
+    """A host on which the kernel joins and sends: eth0, 10.0.0.101."""
     yield from _lent(nodes, "system")
 
 
@@ -76,11 +76,11 @@ def ipv6(nodes: Nodes) -> Iterator[Node]:
 
 @pytest.fixture
 def netdev(nodes: Nodes) -> Iterator[Node]:
-    """A host on the userspace datapath: br-phy, which holds eth0. Teardown gives it back."""
+    """A host on the userspace datapath: br-phy, with eth0 as a port."""
     yield from _lent(nodes, "netdev")
 
 
 @pytest.fixture(params=["system", "netdev"])
 def either(request: pytest.FixtureRequest, nodes: Nodes) -> Iterator[Node]:
-    """One after the other."""
+    """A host of each of these kinds, in turn."""
     yield from _lent(nodes, request.param)

@@ -1,4 +1,4 @@
-"""What the daemons of a failed test's hosts said last, to be shown with its failure."""
+"""The last log lines of the daemons of a failed test's hosts, shown with its failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DAEMONS = ("ovs-vswitchd", "ovsdb-server")
 
 
 def last_words(fixtures: Iterable[object]) -> Iterator[tuple[str, str]]:
-    """Title and text for each host of the fixtures: whether a daemon runs, its last lines."""
+    """Yield for each host and daemon a title with its state, and the last lines of its log."""
     for host in dict.fromkeys(_hosts(fixtures)):
         for daemon in _DAEMONS:
             yield f"{host.name}: {_state(host, daemon)}", _log(host, daemon)

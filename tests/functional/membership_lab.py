@@ -1,4 +1,4 @@
-"""A lab to look at memberships: what a host says of them, and where what programs send is seen."""
+"""A lab for memberships: the IGMP and MLD of a host, and where datagrams of programs are seen."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from ovs_mcast.core.frames import decode_udp
 from ovs_mcast.lab import Capture, Kind, Lab, LinuxHost
 from ovs_mcast.lab.namespace import RUNDIR
-from tests.functional.machine import Node
-from tests.functional.members import Program, Said, membership_said
+from tests.functional.node import Node
+from tests.functional.programs import Program, Said, membership_said
 from tests.functional.warm import Result, Warm
 from tests.functional.wire import eventually
 
@@ -25,7 +25,7 @@ BASE_6 = (f"--segment=100,group={GROUP_6}",)
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """A lab with a plain Linux host, a member of GROUP, that looks on; hosts as they are asked for.
+    """A lab with a plain Linux host that is a member of GROUP; hosts are added on request.
 
     node ─ switch: port h… ─ l1
     """
@@ -35,14 +35,14 @@ class Net:
     l1: LinuxHost
 
     def node(self, kind: Kind | None = None, *, addresses: tuple[str, ...] = ()) -> Node:
-        """A new host, of the lab's own kind unless another is said."""
+        """Add a host, by default of the lab's own kind."""
         return Node(self.lab.add_host(kind=kind, addresses=addresses), self.warm)
 
     def sent(self, node: Node, group: str = GROUP) -> set[str]:
-        """Where an ordinary datagram was seen: "wire" is eth0 of the other host, "lo" this one's.
+        """Return where an ordinary datagram is seen: "wire" (eth0 of the other host) or "lo".
 
-        A datagram after it has the VTEP as its source, which reaches the wire whatever IPv4 routes
-        say; so what of the first is not seen by then never was.
+        A second datagram has the VTEP as its source and reaches the wire by any IPv4 route: once it
+        is seen, the first one is seen or lost.
         """
         family = 6 if ":" in group else 4
         with (
@@ -61,7 +61,7 @@ class Net:
             }
 
     def hears(self, node: Node, group: str = GROUP) -> bool:
-        """Whether a program of the host that joins nothing itself hears what the other sends."""
+        """Return True if a program that has joined nothing receives the other host's datagram."""
         wait_for_port(self.lab, group, node.host.name)
         with (
             Program(node.host).listen() as program,
@@ -71,26 +71,26 @@ class Net:
 
     @contextmanager
     def membership_wire(self, node: Node) -> Iterator[MembershipWire]:
-        """What the host says of its memberships from now on, at its port of the switch."""
+        """Capture the host's IGMP and MLD at its port of the switch."""
         with self.lab.capture(self.lab.switch, node.host.name, membership_said) as capture:
             yield MembershipWire(node, capture)
 
 
 class MembershipWire:
-    """Joins and leaves that a host says on the wire."""
+    """Joins and leaves that a host reports on the wire."""
 
     def __init__(self, node: Node, capture: Capture[Said]) -> None:
         self._node, self._capture, self._number, self._read = node, capture, 0, 0
         self._gone: set[str] = set()
 
     def wait_joined(self, group: str) -> None:
-        """Wait until it has said that it is a member."""
+        """Wait until the host has reported its membership."""
         assert self._capture.wait(where=lambda said: ("join", group) in said)
 
     def left(self) -> list[str]:
-        """The groups that were left since the last call.
+        """Return the groups that the host has left since the last call.
 
-        The host joins and leaves one group more: what was left before was said before.
+        The host joins and leaves a marker group: earlier leaves are on the wire before that.
         """
         self._number += 1
         marker, scope = f"239.255.255.{self._number}/32", "scope host"
@@ -107,9 +107,9 @@ class MembershipWire:
         return [group for said in fresh for word, group in said if self._is_news(word, group)]
 
     def _is_news(self, word: str, group: str) -> bool:
-        """Whether it leaves a group that it had not left: a leave may be said again (RFC 3376)."""
+        """Return True for the first leave of a group: a leave may be repeated (RFC 3376)."""
         if group.startswith(("239.255.255.", "ff05::ff:", "ff02")):
-            return False  # the marker, and what IPv6 joins for an address of its own
+            return False  # the marker, and groups that IPv6 joins for an address
         if word == "join":
             self._gone.discard(group)
             return False
@@ -124,7 +124,7 @@ def wait_for_port(lab: Lab, group: str, port: str) -> None:
 
 
 def keepers(node: Node) -> dict[int, Path]:
-    """The processes that hold groups on a host, each with its directory in /proc."""
+    """Return the processes that hold groups on a host, each with its directory in /proc."""
     found = {}
     for directory in node.host.path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -134,29 +134,29 @@ def keepers(node: Node) -> dict[int, Path]:
 
 
 def files(node: Node) -> list[str]:
-    """What is ours in the run directory of a host."""
+    """Return the names of our files in the run directory of a host."""
     paths = node.host.path(RUNDIR).iterdir()
     return sorted(path.name for path in paths if "ovs-mcast" in path.name)
 
 
 def joined_by(result: Result) -> set[tuple[str, str]]:
-    """(joined_by, send_path) of all segments of a report."""
+    """Return (joined_by, send_path) of all segments of a report."""
     return {(s["joined_by"], s["send_path"]) for s in result.report["segments"].values()}
 
 
 def addresses(node: Node) -> str:
-    """What ip(8) shows of the underlay device."""
+    """Return what ip(8) prints of the underlay device."""
     return node.sh(f"ip -details address show dev {node.host.underlay}")
 
 
 def local_routes(node: Node, group: str = GROUP) -> str:
-    """The routes that take a group to lo, as ip(8) shows them."""
+    """Return the routes that take a group to lo, as ip(8) prints them."""
     family = "-6" if ":" in group else "-4"
     return node.sh(f"ip {family} route show table local | grep -F 'local {group} ' || true")
 
 
 def members(node: Node) -> set[str]:
-    """The groups, IPv4 and IPv6, of which the underlay device is a member; without 224.0.0.1."""
+    """Return the groups, without 224.0.0.1, of which the underlay device is a member."""
     device, current, found = node.host.underlay, "", set()
     for line in node.sh("cat /proc/net/igmp").splitlines()[1:]:
         if line[0].isdigit():
@@ -172,5 +172,5 @@ def members(node: Node) -> set[str]:
 
 
 def segments(*numbers: int) -> tuple[str, ...]:
-    """A segment for each number, in 239.0.7.<number>."""
+    """Return a `--segment` for each number, in 239.0.7.<number>."""
     return tuple(f"--segment={number},group=239.0.7.{number}" for number in numbers)
