@@ -32,6 +32,7 @@ COMING = frozenset({
     "ovs_mcast/cli/run.py",
     "ovs_mcast/cli/version.py",
     "ovs_mcast/core/documents.py",
+    "ovs_mcast/core/fields.py",
     "ovs_mcast/core/findings.py",
     "ovs_mcast/core/schemas.py",
     "ovs_mcast/host/events.py",
