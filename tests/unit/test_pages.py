@@ -20,35 +20,6 @@ PACKAGE = TOP / "ovs_mcast"
 ARCHITECTURE = PACKAGE / "README.md"
 PAGES = sorted([*TOP.glob("*.md"), *PACKAGE.rglob("README.md"), *(TOP / "tests").glob("*.md")])
 
-# Until the branches that make and remove these are merged; then both sets go.
-COMING = frozenset({
-    "tests/README.md",
-    "ovs_mcast/adapters/event_queue.py",
-    "ovs_mcast/adapters/polling.py",
-    "ovs_mcast/adapters/signals.py",
-    "ovs_mcast/agent/config_source.py",
-    "ovs_mcast/agent/log.py",
-    "ovs_mcast/agent/log_format.py",
-    "ovs_mcast/cli/run.py",
-    "ovs_mcast/cli/version.py",
-    "ovs_mcast/core/documents.py",
-    "ovs_mcast/core/fields.py",
-    "ovs_mcast/core/findings.py",
-    "ovs_mcast/core/schemas.py",
-    "ovs_mcast/host/events.py",
-    "ovs_mcast/host/platform.py",
-    "ovs_mcast/membership/device_groups.py",
-    "ovs_mcast/membership/holder.py",
-    "ovs_mcast/membership/keeper_messages.py",
-    "ovs_mcast/testing/events.py",
-})  # fmt: skip
-GOING = frozenset({
-    "ovs_mcast/adapters/rtnetlink/fib.py",
-    "ovs_mcast/agent/records.py",
-    "ovs_mcast/agent/saying.py",
-    "ovs_mcast/agent/spoken.py",
-})  # fmt: skip
-
 FIVE_ANSWERS = {
     "where is a flow made": "core/pipeline.py",
     "where is it decided that a route goes": "core/plan.py",
@@ -63,7 +34,7 @@ def _named(path: Path) -> str:
 
 
 def _exists(path: Path) -> bool:
-    return path.exists() or _named(path) in COMING
+    return path.exists()
 
 
 def _links(page: Path) -> Iterator[tuple[Path, str]]:
@@ -113,19 +84,11 @@ def test_every_public_path_that_is_named_can_be_imported(page: Path) -> None:
 
 
 def _importable(name: str) -> bool:
-    coming = {_named(path) for path in _modules_of(name)} & COMING
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
-        return bool(coming) or name == "ovs_mcast.__version__"  # it is coming, too
+        return False
     return True
-
-
-def _modules_of(name: str) -> Iterator[Path]:
-    """The files that a dotted name may be, or be a name in."""
-    parts = name.split(".")
-    for length in (len(parts), len(parts) - 1):
-        yield TOP.joinpath(*parts[:length]).with_suffix(".py")
 
 
 @pytest.mark.parametrize("page", [ARCHITECTURE, TOP / "CONTRIBUTING.md"], ids=_named)
@@ -156,7 +119,7 @@ def test_the_page_lists_every_module_once() -> None:
         if path.name not in shape or path.parent == PACKAGE
     }
     assert len(listed) == len(set(listed))
-    assert set(listed) - COMING == modules - COMING - GOING
+    assert set(listed) == modules
 
 
 def test_the_layers_of_the_page_are_those_of_the_contract() -> None:
