@@ -3,44 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .core.changes import Change
-    from .core.status import Status
+from .core.changes import Change
+from .core.errors import ConfigurationError, OvsMcastError
+from .core.status import Status
 
-
-class OvsMcastError(Exception):
-    """Base of every error that ovs_mcast raises on purpose; its text is one sentence for a user.
-
-    ``exit_status`` is that of a command that ends with it.
-
-    >>> issubclass(om.UnavailableError, om.OvsMcastError)
-    True
-    """
-
-    exit_status = 1
-
-
-class ConfigurationError(OvsMcastError, ValueError):
-    """The caller must change something: raised before anything is touched.
-
-    ``field`` names what to change, in the words of the configuration file (``segments.0.vlan``),
-    ``reason`` says why. It is a ValueError too.
-
-    >>> try:
-    ...     om.Segment(vni=5050, vlan=4095)
-    ... except om.ConfigurationError as error:
-    ...     print(error.field)
-    vlan
-    """
-
-    exit_status = 2
-
-    def __init__(self, message: str, *, field: str = "") -> None:
-        super().__init__(f"{field}: {message}" if field else message)
-        self.field = field
-        self.reason = message
+__all__ = ["ApplyError", "ConfigurationError", "OvsMcastError", "UnavailableError", "VerifyError"]
 
 
 class UnavailableError(OvsMcastError):

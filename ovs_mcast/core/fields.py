@@ -20,8 +20,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from ..errors import ConfigurationError
 from . import groups
+from .errors import ConfigurationError
 
 VNI_MAX = (1 << 24) - 1
 VLAN_MAX = 4094

@@ -35,7 +35,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import ConfigurationError
+from .errors import ConfigurationError
 
 Severity = Literal["error", "warning"]
 

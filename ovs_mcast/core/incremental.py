@@ -14,9 +14,9 @@ from functools import cached_property
 
 from netaddr import IPAddress
 
-from ..errors import ConfigurationError
 from . import methods
 from .changes import Change, Plan
+from .errors import ConfigurationError
 from .items import Address, Flow, GroupMembership, Item
 from .model import Overlay, Segment
 from .observed import Limits, Observed

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from netaddr import IPAddress, IPNetwork
 from pydantic import Field, StrictInt, model_validator
 
-from ..errors import ConfigurationError
 from . import groups
+from .errors import ConfigurationError
 from .fields import (
     VLAN_MAX,
     VNI_MAX,

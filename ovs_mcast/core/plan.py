@@ -24,9 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..errors import ConfigurationError
 from . import methods, ownership, pipeline
 from .changes import Change, Neighbour, Plan
+from .errors import ConfigurationError
 from .groups import ethernet_of
 from .items import Address, Bridge, Flow, Item, Key, Options, Port, Route
 from .model import Overlay

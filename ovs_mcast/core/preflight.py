@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..errors import ConfigurationError
 from . import ownership
+from .errors import ConfigurationError
 from .fields import VXLAN_UDP_PORT
 from .findings import Finding, error
 from .items import Address, Port

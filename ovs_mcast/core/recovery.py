@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 
-from ..errors import ConfigurationError
 from . import ownership
+from .errors import ConfigurationError
 from .fields import VXLAN_UDP_PORT
 from .flow_text import outer_destination, outer_source
 from .groups import MULTICAST, parse_address

@@ -12,8 +12,8 @@ from typing import Final
 
 from netaddr import IPAddress
 
-from ..errors import ConfigurationError
 from . import ownership
+from .errors import ConfigurationError
 from .items import Address, JoinedBy
 from .model import Overlay
 from .observed import Decision, Link, Observed

@@ -90,7 +90,7 @@ def test_without_json_stdout_is_empty(dummy: Node) -> None:
     assert (done.status, done.stdout) == (0, "")
     assert "+ bridge br-mcast: missing" in done.stderr
     assert "+ flow vlan 7 → 239.0.0.1: missing" in done.stderr
-    assert "as wanted" in done.stderr
+    assert "applied and verified" in done.stderr
     again = dummy.setup(*given, *SEGMENTS[:2], bare=True)
     assert (again.status, again.stdout) == (0, "")
     assert "nothing to change" in again.stderr
