@@ -17,7 +17,7 @@ from ..core.status import Holder
 from ..errors import UnavailableError
 from ..membership.keeper import KeeperError
 from .events import FakeProcessEnd
-from .linux import refused
+from .host_routes import refused
 from .system import FakeSystem
 
 _GONE = frozenset({errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENODEV})
@@ -49,8 +49,7 @@ class FakeNetlink:
 
     def group_route(self, group: IPAddress) -> Route | None:
         """The host route that takes a packet to the group."""
-        way = self._linux.way(str(group))
-        return way if isinstance(way, Route) else None
+        return self._linux.route_to(str(group))
 
     def look_up(
         self, groups: Sequence[IPAddress], source: IPAddress | None = None

@@ -69,11 +69,10 @@ class FakeSystem:
             )
             source = next((one for one in unicast if one.version == family), None)
             destination = IPAddress(group)
-            sends = linux.look_up([destination], None)[group]
+            sends = linux.send_path(group)
             tunnels = RoutePath(None)
             if source is not None:
-                way = linux.look_up([destination], source)[group]
-                tunnels = RoutePath(way.device, str(source))
+                tunnels = RoutePath(linux.send_path(group, str(source)).device, str(source))
             seen = {sends.device} if sends.device and linux.links[sends.device].up else set()
             return judge(
                 Evidence(
@@ -83,7 +82,7 @@ class FakeSystem:
                     seen=frozenset(seen),
                     sends=sends,
                     tunnels=tunnels,
-                    taken=linux.taken(group),
+                    taken=linux.fib_match(group),
                     holders=tuple(a for a in linux.addresses.values() if a.address == group),
                     error=0 if sends.device else errno.ENETUNREACH,
                     up=linux.links[device].up,

@@ -105,6 +105,11 @@ FOREIGN: Mapping[str, Foreign] = {
         "ip address add 239.0.0.1/32 dev $device",
         "ip address del 239.0.0.1/32 dev $device",
     ),
+    "group address of a subnet": Foreign(
+        lambda host: host.put(Address(host.device, "239.0.0.1", 24)),
+        "ip address add 239.0.0.1/24 dev $device",
+        "ip address del 239.0.0.1/24 dev $device",
+    ),
     "autojoin address": Foreign(
         lambda host: host.put(Address(host.device, "239.0.0.1", 32, autojoin=True)),
         "ip address add 239.0.0.1/32 dev $device autojoin",

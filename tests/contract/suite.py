@@ -210,6 +210,18 @@ _BESIDE = (
 
 
 @pytest.mark.parametrize("datapath", DATAPATHS)
+def test_a_local_route_stays_with_the_address_that_shares_it(both: Subject, datapath: str) -> None:
+    """Another's address of the same group keeps the local route that teardown leaves to it."""
+    both.has("group address of a subnet")
+    theirs = both.step("plan_teardown", "default")
+    both.lacks("group address of a subnet")
+    built(both, wanted(datapath))
+    both.has("group address of a subnet")
+    assert both.step("teardown", "default").machine == theirs.machine
+    both.lacks("group address of a subnet")
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
 def test_what_refuses_is_told(both: Subject, datapath: str) -> None:
     """Where slots are lost, no socket joins, flows are refused: done, failed and pending."""
     overlay = wanted(datapath, method="socket")

@@ -10,7 +10,7 @@ from ovs_mcast.core.items import Address, Item, Port
 from ovs_mcast.core.model import Overlay, Segment, Underlay
 from ovs_mcast.core.observed import Limits, Link, Observed
 
-from .simulate import having
+from .memory import having
 from .strategies import RIVAL, bare_machine
 
 MINE = ownership.metric("default")

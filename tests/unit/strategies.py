@@ -1,22 +1,23 @@
-"""Overlays, and machines that have a past: what others made, and what an earlier run left."""
+"""Overlays, and machines on which nothing is ours yet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
 
 from hypothesis import strategies as st
 
 from ovs_mcast.core import ownership, pipeline
+from ovs_mcast.core.changes import Change
 from ovs_mcast.core.items import Address, Bridge, Flow, Item, Port, Route
 from ovs_mcast.core.model import Overlay, Segment, Underlay
 from ovs_mcast.core.observed import Limits, Link, Observed
 from ovs_mcast.core.plan import plan
 from ovs_mcast.errors import ConfigurationError
 
-from . import simulate
+from . import memory
 
 # Device → its own addresses. The bridges are of the userspace datapath and hold a NIC.
 DEVICES = {
@@ -31,13 +32,6 @@ NAMES = ("default", "tenants")
 RIVAL = "rival"  # an overlay of ours, and not the one that is planned
 GROUPS = (*(f"239.0.0.{last}" for last in range(1, 7)), "239.128.0.1", "225.1.2.3")
 POOLS = ("239.1.0.0/28", "239.0.0.0/29", "239.9.9.9/32")
-
-
-class Scene(NamedTuple):
-    """An overlay that is wanted, on a machine as it is."""
-
-    overlay: Overlay
-    machine: Observed
 
 
 # Strategies are made once and not in each draw, which is where the time would go.
@@ -55,14 +49,19 @@ _bridges = st.sampled_from(
     + [("br-a", "br-mcast"), ("br-int", "br-b"), ("br-mcast", "br-a"), ("br-a", "br-int")]
 )
 _rival_bridges = st.sampled_from([("br-c", "br-rival")] * 3 + [("br-int", "br-rival")])
-_devices = st.sampled_from([("system", "eth0"), ("netdev", "br-phy"), ("system", "eth1")])
-_netdev_devices = st.sampled_from([("netdev", "br-phy"), ("netdev", "br-phy2")])
+_devices = st.sampled_from(
+    [("system", "eth0"), ("system", "eth1"), ("netdev", "br-phy"), ("netdev", "br-phy2")]
+)
+# An overlay of another name has no sockets here: Observed shows the keeper of one overlay.
+_memberships = st.sampled_from(["autojoin", "repaired", "peer", "socket"])
+_memberships_of_rivals = st.sampled_from(["autojoin", "repaired"])
 
 
 def _overlay(
     name: str,
     bridges: tuple[str, str],
     where: tuple[str, str],
+    membership: str,
     pool: str | None,
     rows: list[tuple[int, int | None, str | None]],
     numbers: tuple[int, int, int, int],
@@ -75,7 +74,7 @@ def _overlay(
         bridge=bridges[0],
         tunnel_bridge=bridges[1],
         datapath=datapath,
-        membership="autojoin",
+        membership="repaired" if (datapath, membership) == ("netdev", "peer") else membership,
         underlay=Underlay(
             device=device,
             vtep=DEVICES[device][-1] if named else None,
@@ -99,7 +98,8 @@ def overlays(names: tuple[str, ...] = NAMES, udp_port: int = 4789) -> st.SearchS
         _overlay,
         st.sampled_from(names),
         _rival_bridges if names == (RIVAL,) else _bridges,
-        _devices | _netdev_devices,
+        _devices,
+        _memberships_of_rivals if names == (RIVAL,) else _memberships,
         st.none() | st.sampled_from(POOLS),
         _segments,
         st.tuples(
@@ -187,15 +187,11 @@ _things_of_others: st.SearchStrategy[list[Item]] = st.lists(
 )
 
 
-def _with(machine: Observed, added: Iterable[Item]) -> Observed:
-    """The machine with what of these items has a place on it that is free."""
+def with_possible(machine: Observed, added: Iterable[Item]) -> Observed:
+    """The machine with those of these items that it does not refuse."""
     for item in added:
-        taken = {other.key for other in simulate.items(machine)}
-        if isinstance(item, Port | Flow) and item.bridge not in machine.bridges:
-            continue
-        if item.key in taken or (isinstance(item, Port) and item.name in machine.bridges):
-            continue
-        machine = simulate.having(machine, item)
+        with suppress(memory.RefusedError):
+            machine = memory.after(machine, [Change("add", item, "another's")])
     return machine
 
 
@@ -214,140 +210,19 @@ def foreign_machines(draw: st.DrawFn, overlay: Overlay) -> Observed:
     br_int, br_ex, in_kernel, linux, mesh = draw(_foreign)
     other = {"system": "netdev", "netdev": "system"}[overlay.datapath]
     if br_int % 3 and (overlay.tunnel_bridge != "br-int" or br_int == 8):
-        machine = simulate.having(
+        machine = memory.having(
             machine, Bridge("br-int", other if br_int == 7 else overlay.datapath)
         )
     if br_ex:
-        machine = simulate.having(machine, Bridge("br-ex", ("system", "netdev")[br_ex - 1]))
+        machine = memory.having(machine, Bridge("br-ex", ("system", "netdev")[br_ex - 1]))
     more = [_sys_4789] * in_kernel + [_vx8472] * linux
     machine = replace(machine, links={**machine.links, **{link.name: link for link in more}})
-    return _with(machine, [_mesh] * mesh + draw(_things_of_others))
+    return with_possible(machine, [_mesh] * mesh + draw(_things_of_others))
 
 
 def built(overlay: Overlay, machine: Observed) -> Observed:
     """The machine with the overlay on it; as it was where it refuses the overlay."""
     try:
-        return simulate.after(machine, plan(overlay, machine))
+        return memory.after(machine, plan(overlay, machine))
     except ConfigurationError:
         return machine
-
-
-@st.composite
-def alterations(draw: st.DrawFn, item: Item, machine: Observed) -> Item:
-    """The item with the same key and the same mark, and something else about it."""
-    if isinstance(item, Bridge):
-        return replace(item, fail_mode="" if item.fail_mode else "secure")
-    if isinstance(item, Address):
-        return replace(item, autojoin=not item.autojoin)
-    if isinstance(item, Route):
-        return replace(item, source="10.0.0.77" if item.source is None else None)
-    nth = draw(_nth)
-    if isinstance(item, Flow):
-        actions = f"{item.actions},output:9"
-        return replace(item, actions=actions) if nth % 2 else replace(item, cookie=item.cookie ^ 1)
-    assert isinstance(item, Port)
-    bridges = sorted(set(machine.bridges) - {item.bridge})
-    choices = [
-        replace(item, options=(*item.options, ("x", "y"))),
-        replace(item, options=()),
-        replace(item, ofport_request=77),
-        replace(item, type="internal"),
-        replace(item, vlans=("5",)),
-        replace(item, bridge=bridges[nth % len(bridges)]),
-    ]
-    return choices[nth % len(choices)]
-
-
-def _leftovers(name: str, machine: Observed) -> list[Item]:
-    """Things that bear our mark and that no overlay wants any more."""
-    metric = ownership.metric(name)
-    group = "239.77.0.1"
-    return [
-        *(Address(device, group, 32, True, metric) for device in DEVICES),
-        Route("eth0", group, None, metric, protocol=ownership.PROTOCOL),
-        *(Port(bridge, f"old-{bridge}", "patch", owner=name) for bridge in sorted(machine.bridges)),
-        Bridge("br-old", "system", "secure", name),
-        *(
-            Flow(bridge, table, 5, "dl_vlan=7", "drop", ownership.cookie(name, vlan=7, vni=7))
-            for bridge in _owned(name, machine)
-            for table in (0, pipeline.FLOOD)
-        ),
-    ]
-
-
-def _guests(name: str, machine: Observed) -> list[Item]:
-    """What others put on bridges of ours, and what was learned there."""
-    return [
-        item
-        for bridge in _owned(name, machine)
-        for item in (
-            Port(bridge, f"vm-{bridge}", "internal"),
-            Flow(bridge, 0, 7, "in_port=7", "drop", 0),
-            learned_flow(bridge, 7, 7, name),
-        )
-    ]
-
-
-def _owned(name: str, machine: Observed) -> list[str]:
-    return sorted(bridge.name for bridge in machine.bridges.values() if bridge.owner == name)
-
-
-_nth = st.integers(0, 255)
-_past = st.tuples(_nth, st.lists(st.tuples(st.booleans(), _nth), max_size=2))
-_few = st.lists(_nth, max_size=2, unique=True)
-
-
-@st.composite
-def pasts(draw: st.DrawFn, name: str, machine: Observed) -> Observed:
-    """What earlier runs for the overlay, complete or killed, and passers-by made of a machine."""
-    for earlier in draw(_earlier(name)):
-        try:
-            changes = plan(earlier, machine).changes
-        except ConfigurationError:
-            continue
-        stop, mischief = draw(_past)
-        machine = simulate.after(machine, changes[: stop % 64 if stop >= 128 else None])
-        for lose, nth in mischief:
-            mine = sorted(simulate.ours(machine, name), key=repr)
-            if mine:
-                item = mine[nth % len(mine)]
-                machine = (
-                    simulate.without(machine, item)
-                    if lose
-                    else simulate.having(machine, draw(alterations(item, machine)))
-                )
-    for kinds in (_leftovers, _guests):
-        for nth in draw(_few):
-            choices = kinds(name, machine)
-            if choices:
-                machine = _with(machine, [choices[nth % len(choices)]])
-    return machine
-
-
-@cache
-def _earlier(name: str) -> st.SearchStrategy[list[Overlay]]:
-    return st.lists(overlays((name,)), max_size=2)
-
-
-_rivals = st.none() | overlays((RIVAL,), 4800)
-
-
-@st.composite
-def scenes(draw: st.DrawFn, *, clean: bool = False) -> Scene:
-    """An overlay and a machine; ``clean`` where nothing on it is the overlay's yet."""
-    overlay = draw(overlays())
-    machine = draw(foreign_machines(overlay))
-    rival = draw(_rivals)
-    if rival is not None:
-        machine = built(rival, machine)
-    if not clean:
-        machine = draw(pasts(overlay.name, machine))
-    held = sum(address.autojoin for address in machine.addresses)
-    limit, down = draw(_limits)
-    if down:
-        machine = simulate.gone_down(machine, overlay.underlay.device)
-    igmp = None if limit is None else held + limit
-    return Scene(overlay, replace(machine, limits=Limits(igmp, 131072)))
-
-
-_limits = st.tuples(st.none() | st.integers(0, 6), st.integers(0, 7).map(lambda nth: nth == 7))

@@ -1,4 +1,4 @@
-"""Laws of the agent's scheduler: bursts, resyncs, failures, storms."""
+"""Properties of the agent's scheduler: bursts, resyncs, failures, storms."""
 
 from __future__ import annotations
 

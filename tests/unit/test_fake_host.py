@@ -192,7 +192,7 @@ vnis = st.sets(st.integers(1, 4), min_size=1).map(lambda found: tuple(sorted(fou
 def test_a_run_that_was_killed_is_taken_up_again(
     kind: tuple[Datapath, int, str], before: tuple[int, ...], after: tuple[int, ...], cut: int
 ) -> None:
-    """Law 5: killed after any change, the next run ends where the first would have ended."""
+    """Killed after any change, the next run ends where the first would have ended."""
     killed, straight = fake(kind[0]), fake(kind[0])
     for host in (killed, straight):
         host.reconcile(overlay(*kind, vnis=before))
@@ -228,7 +228,7 @@ _steps = st.lists(
 def test_whatever_happened_a_run_mends_it(
     kind: tuple[Datapath, int, str], steps: list[object]
 ) -> None:
-    """Laws 1, 3 and 5: after any past, a run ends as on a new machine, and there is no more to do.
+    """After any past, a run ends as on a new machine, and there is no more to do.
 
     What is somebody else's is there as it was.
     """

@@ -190,14 +190,14 @@ def test_segments_are_learned_apart(overlay: Overlay) -> None:
 
 @given(overlays(("tenants",)), overlays((RIVAL,), 4800))
 def test_no_flow_of_one_overlay_replaces_one_of_another(one: Overlay, other: Overlay) -> None:
-    """Law 3: two overlays on one NIC's bridge, with a group in common, have no key in common."""
+    """Flows of two overlays on one NIC's bridge never share a key, even with a group in common."""
     keys = [{flow.key for flow in everything(overlay)} for overlay in (one, other)]
     assert not keys[0] & keys[1]
 
 
 @pytest.mark.parametrize(("group", "vtep"), [("239.0.0.1", V4), ("ff05::1", V6)])
 def test_the_answers_of_two_overlays_are_two(group: str, vtep: IPAddress) -> None:
-    """Law 3: who answers ARP or ND for a group that two overlays share leaves the other's alone."""
+    """The ARP and ND answers of two overlays for a group in common are distinct flows."""
     segment = Segment(vni=1, group=group)
     keys = [
         {flow.key for flow in pipeline.underlay_flows(on(overlay, vtep))}

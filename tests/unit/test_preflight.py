@@ -29,7 +29,8 @@ from .hosts import (
     overlay_of,
     vxlan,
 )
-from .strategies import RIVAL, Scene, built, scenes
+from .scenes import Scene, scenes
+from .strategies import RIVAL, built
 
 REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
     ("IPv6 groups", overlay_of("ff05::1"), on(), "membership", "IPv6"),

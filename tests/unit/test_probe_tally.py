@@ -182,7 +182,7 @@ def test_the_whole_is_fine_if_all_that_were_expected_answered_and_anybody_did() 
 
 
 def test_the_contract_of_the_json() -> None:
-    """The names that DESIGN promises, and theirs that are more."""
+    """The report has every documented name."""
     told = Reachability("239.0.0.1", "eth0", "10.0.0.1", "raw", 10, {ANSWERER: FINE}).to_json()
     assert {"group", "sent", "responders"} <= told.keys()
     answer = FINE.to_json("239.0.0.1")

@@ -16,16 +16,16 @@ from ovs_mcast.core.plan import plan
 from ovs_mcast.core.recovery import recover
 from ovs_mcast.errors import ConfigurationError
 
-from . import simulate
-from .simulate_joining import bare
-from .strategies import Scene, built, scenes
-from .test_methods import GROUPS, KINDS, overlay, settled
+from . import memory
+from .methods import GROUPS, KINDS, bare, overlay, settled
+from .scenes import Scene, scenes
+from .strategies import built
 
 
 def whole(wanted: Overlay, machine: Observed) -> Observed:
     """The machine with bridges, ports and flows too."""
     changes = [change for change in plan(wanted, machine) if change.kind in _ROWS]
-    return simulate.after(machine, changes)
+    return memory.after(machine, changes)
 
 
 _ROWS = {"bridge", "port", "flow"}
