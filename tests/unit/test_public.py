@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import inspect
 import logging
 import subprocess
@@ -15,7 +16,56 @@ import ovs_mcast as om
 from ovs_mcast import aio
 from ovs_mcast.cli import app
 
+# Every public name, as users import it. Nothing here is taken away or renamed.
+PUBLIC = {
+    "ovs_mcast": [
+        "ApplyError", "Change", "ConfigurationError", "Host", "Observed", "Overlay",
+        "OvsMcastError", "Plan", "Segment", "SegmentStatus", "Status", "UnavailableError",
+        "Underlay", "VerifyError", "connect", "plan",
+    ],
+    "ovs_mcast.aio": ["AsyncHost", "connect"],
+    "ovs_mcast.errors": [
+        "ApplyError", "ConfigurationError", "OvsMcastError", "UnavailableError", "VerifyError",
+    ],
+    "ovs_mcast.lab": [
+        "Capture", "Host", "Kind", "Lab", "LinuxHost", "SetupRun", "Switch", "Workload",
+    ],
+    "ovs_mcast.probe": [
+        "PORT", "Delivery", "Evidence", "Reachability", "Ready", "Reason", "Responder",
+        "RoundTrip", "SendPath", "Verdict", "respond", "send", "send_path",
+    ],
+    "ovs_mcast.testing": [
+        "FAULTS", "HAPPENINGS", "Address", "Bridge", "FakeHost", "Fault", "Flow",
+        "GroupMembership", "Happening", "Interrupted", "Link", "Port", "Route",
+    ],
+}  # fmt: skip
+PROGRAMS = ["agent", "lab", "probe", "setup", "status"]
 NEED_A_MACHINE = {"Host", "connect"}  # tests/functional/test_library.py runs theirs
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_is_there(module: str) -> None:
+    """The names are those listed above, each importable, and no module shadows one of them."""
+    public = importlib.import_module(module)
+    names = sorted(getattr(public, "__all__", None) or PUBLIC[module])
+    assert names == sorted(PUBLIC[module])
+    assert [name for name in names if not hasattr(public, name)] == []
+    assert [name for name in names if inspect.ismodule(getattr(public, name))] == []
+    if hasattr(public, "__path__"):
+        found = [name for name in names if importlib.util.find_spec(f"{module}.{name}")]
+        # `lab.Host` and the like have no module; `probe.send` is both by its history.
+        assert [name for name in found if module != "ovs_mcast.probe"] == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_is_a_module(program: str) -> None:
+    """`python -m ovs_mcast.NAME` is the program of that name, and no other module is one."""
+    package = Path(om.__file__).parent
+    assert sorted(path.parent.name for path in package.glob("*/__main__.py")) == PROGRAMS
+    command = [sys.executable, "-m", f"ovs_mcast.{program}", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Usage: python -m ovs_mcast.{program} " in done.stdout
 
 
 @pytest.mark.parametrize("name", om.__all__)
