@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,6 +21,7 @@ from ovs_mcast.lab import Host as LabHost
 from ovs_mcast.testing import FakeHost, Happening
 
 from .foreign import FOREIGN
+from .happenings import FUNCTIONS, QUIET, SCRIPTS
 from .steps import Outcome, Wanted, carry_out
 
 GROUPS = {4: "239.0.0.{}", 6: "ff05::7:{}"}
@@ -99,7 +99,7 @@ class Real(Closeable):
     def __init__(self, host: LabHost) -> None:
         self.host = host
         self._there: list[str | None] = []
-        self.sh(_QUIET)
+        self.sh(QUIET)
         self._process = host.popen(
             sys.executable, "-m", "tests.contract.serve", env={"PYTHONPATH": str(_ROOT)}, piped=True
         )
@@ -125,7 +125,7 @@ class Real(Closeable):
         elif name == "keeper-killed":
             self.step("kill-keeper", "default")
         else:
-            self.sh(_SCRIPTS[name])
+            self.sh(SCRIPTS[name])
         self._heard()
 
     def _heard(self) -> None:
@@ -180,71 +180,11 @@ class Real(Closeable):
             "datapath": self.host.datapath, "vxlan": f"vxlan-{suffix}",
             "patch": f"patch-int-{suffix}", "metric": str(ownership.metric("default")),
         }  # fmt: skip
-        self.host.run("sh", "-ec", f"{_FUNCTIONS}{script}", env=given)
+        self.host.run("sh", "-ec", f"{FUNCTIONS}{script}", env=given)
 
     def close(self) -> None:
         """End the process."""
         self._process.communicate()
-
-
-# No link-local address: its route comes some time later, at which Open vSwitch looks at all routes.
-_QUIET = """
-for one in default $device; do echo 1 >/proc/sys/net/ipv6/conf/$one/addr_gen_mode; done
-ip -6 address flush dev $device scope link"""
-_FUNCTIONS = """
-readdress() { for one in $own; do case $one in
-    *:*) ip address replace $one dev $device nodad;; *) ip address replace $one dev $device;;
-esac; done; }
-"""
-_ON = """
-ovs-vsctl br-exists br-mcast || exit 0
-flood=$(ovs-ofctl -OOpenFlow14 --no-stats dump-flows br-mcast table=30 | grep -o 'dl_vlan=[0-9]*' \
-    | sort | head -n 1)
-[ -n "$flood" ] || exit 0
-flood=table=30,$flood
-ovs-ofctl -OOpenFlow14"""
-_SCRIPTS: Mapping[str, str] = {
-    "link-down": "ip link set $device down",
-    "link-up": "ip link set $device up; readdress",
-    "link-flap": "ip link set $device down; ip link set $device up; readdress",
-    "address-deleted": """
-        one=$(ip -o address show dev $device | grep -Eo '[0-9.]+ peer 239[^ ]*|(239|ff05)[^ ]*' \
-            | sort | head -n 1)
-        [ -z "$one" ] || ip address del $one dev $device""",
-    "route-deleted": """
-        one=$(ip route show dev $device | grep -o '^239[^ ]*' | sort | head -n 1)
-        [ -z "$one" ] || ip route del $one dev $device table main
-        one=$(ip -6 route show table local dev $device proto 109 | grep -o '^ff05[^ ]*' \
-            | sort | head -n 1)
-        [ -z "$one" ] || ip -6 route del $one dev $device table local metric $metric""",
-    "local-route-back": """
-        one=$(ip -o -4 address show dev $device | grep -o 'inet 239[^/]*' | sort | head -n 1)
-        [ -z "$one" ] || ip route replace local ${one#inet } dev $device table local \
-            proto kernel scope host src ${one#inet }
-        one=$(ip -o -6 address show dev $device | grep -o 'inet6 ff05[^/]*' | sort | head -n 1)
-        [ -z "$one" ] || ip -6 route replace local ${one#inet6 } dev $device table local \
-            proto kernel metric 0""",
-    "vtep-deleted": "for one in $own; do ip address del $one dev $device; done",
-    "vtep-back": "readdress",
-    "flows-deleted": f"{_ON} del-flows br-mcast",
-    "flow-deleted": f"{_ON} del-flows br-mcast $flood",
-    "flow-changed": f"{_ON} mod-flows br-mcast $flood,actions=drop",
-    "port-deleted": "ovs-vsctl --if-exists del-port $vxlan",
-    "patch-deleted": "ovs-vsctl --if-exists del-port $patch",
-    "bridge-deleted": "ovs-vsctl --if-exists del-br br-mcast",
-    "underlay-replaced": """
-        if [ $device = eth0 ]; then
-            ip link del eth0; ip link add eth0 mtu 1600 type veth peer name far; ip link set far up
-        else
-            mac=$(cat /sys/class/net/$device/address)
-            ovs-vsctl del-br $device
-            ovs-vsctl add-br $device -- set bridge $device datapath_type=netdev \
-                other-config:hwaddr=\\"$mac\\" -- add-port $device eth0 \
-                -- set interface $device mtu_request=1600
-        fi
-        echo 0 >/proc/sys/net/ipv6/conf/$device/disable_ipv6
-        ip link set $device up; readdress""",
-}
 
 
 _LOOKS = {"plan", "plan_teardown", "verify"}

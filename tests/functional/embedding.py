@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -25,7 +26,6 @@ from typing import Any
 
 import ovs_mcast as om
 from ovs_mcast import aio
-from ovs_mcast.adapters.rtnetlink import decode
 from tests.functional.counting import with_counts
 from tests.functional.node import Node
 from tests.functional.warm import Run
@@ -221,14 +221,18 @@ def count(configuration: str, fifo: str) -> None:
             spent["keeper" if keeper else Path(arguments[1]).suffix] += 1
 
     sys.addaudithook(heard)
-    answers = decode.answers
 
-    def counted(data: bytes) -> Iterator[Any]:
-        spent["netlink datagrams"] += 1
-        spent["netlink octets"] += len(data)
-        return answers(data)
+    class Counted(socket.socket):
+        """A socket that counts what the kernel answers."""
 
-    vars(decode)["answers"] = counted
+        def recv(self, *arguments: int) -> bytes:
+            data = super().recv(*arguments)
+            if self.family == socket.AF_NETLINK:
+                spent["netlink datagrams"] += 1
+                spent["netlink octets"] += len(data)
+            return data
+
+    vars(socket)["socket"] = Counted
     with om.connect() as host:
         host.backend = with_counts(host.backend, spent)
         host.reconcile(overlay)
