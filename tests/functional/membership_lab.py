@@ -174,3 +174,9 @@ def members(node: Node) -> set[str]:
 def segments(*numbers: int) -> tuple[str, ...]:
     """Return a `--segment` for each number, in 239.0.7.<number>."""
     return tuple(f"--segment={number},group=239.0.7.{number}" for number in numbers)
+
+
+def the_keeper(node: Node) -> tuple[int, Path]:
+    """The one keeper of a host: its process id, and its directory in /proc."""
+    [found] = keepers(node).items()
+    return found

@@ -20,11 +20,12 @@ from netaddr import IPAddress
 from ovs_mcast.core import schemas
 from ovs_mcast.core.frames import UdpDatagram, decode_udp
 from ovs_mcast.lab import Lab, LinuxHost
-from ovs_mcast.lab.namespace import Namespace
+from ovs_mcast.lab.namespace import Namespace, wait_until
 from ovs_mcast.membership.device_groups import DeviceGroups
 from ovs_mcast.probe import PORT, Ready, respond, send, send_path
 from tests.schemas import assert_fits
 
+GROUP = "239.0.0.1"
 CHECKOUT = Path(__file__).resolve().parents[2]
 _CLONE_NEWNET = 0x40000000
 _SECONDS = 30
@@ -169,3 +170,16 @@ def _enter(pid: int) -> None:
     with open(f"/proc/{pid}/ns/net", "rb") as namespace:
         if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@contextmanager
+def member(lab: Lab, host: LinuxHost, **named: Any) -> Iterator[None]:
+    """A responder that has joined, and the switch knows it."""
+    with answering(host, GROUP, **named):
+        wait_until(lambda: host.name in lab.switch.members(GROUP), "never joined", timeout=5)
+        yield
+
+
+def answers_of(said: dict[str, Any], host: str) -> tuple[Any, ...]:
+    one = said["responders"][host]
+    return one["received"], one["unicast"]["received"], one["duplicates"], one["out_of_order"]

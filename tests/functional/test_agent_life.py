@@ -1,24 +1,17 @@
-"""The agent as a process: start and end, its file, daemons that come and go.
+"""The agent as a process: start and end, its file, bursts of events.
 
 h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 """
 
 from __future__ import annotations
 
-import json
-import random
 import signal
-import socket
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
 
-from ovs_mcast.lab.ovs_host import Kind
 from tests.functional.agents import (
     CONFIG,
-    DEFECTIVE,
     PROGRAM,
     assert_true,
     configuration,
@@ -29,7 +22,6 @@ from tests.functional.agents import (
 )
 from tests.functional.membership_lab import Net, keepers, members
 from tests.functional.node import Node, difference
-from tests.functional.wire import eventually
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
@@ -42,15 +34,6 @@ def _no_agent_is_left() -> Iterator[None]:
 
 
 ONE = {"vni": 100, "group": "239.0.0.1"}
-KILLS = 12
-SEED = 20260101
-
-
-@pytest.fixture(params=["system", "netdev"])
-def fresh(request: pytest.FixtureRequest, net: Net) -> Node:
-    """A host of each kind for this test alone: with its daemons, its devices are recreated."""
-    kinds: dict[str, Kind] = {"system": "dummy", "netdev": "netdev"}
-    return net.node(kinds[request.param])
 
 
 # Begun and ended
@@ -247,238 +230,3 @@ def test_more_than_the_kernel_keeps(system: Node) -> None:
         agent.send(signal.SIGCONT)
         agent.waits_for("event: overflow")
         agent.puts_back("put back")
-
-
-# Daemons
-
-
-def test_it_waits_for_open_vswitch(fresh: Node) -> None:
-    """Started before Open vSwitch, as at boot: it reports that once, and builds when it runs.
-
-    h1 (no daemons; agent; daemons)
-    """
-    write(fresh, configuration(fresh))
-    fresh.host.stop_vswitchd()
-    fresh.host.stop_ovsdb()
-    agent = start(fresh)
-    agent.waits_for("ovs-vswitchd does not run")
-    agent.waits_for("event: retry", times=4)
-    assert agent.count("start openvswitch-switch") == 1
-    fresh.host.start_ovsdb()
-    fresh.host.start_vswitchd()
-    agent.settles()
-    assert_true(fresh)
-    assert agent.ends().status == 0
-
-
-@pytest.mark.parametrize("gone", ["ovs-vswitchd", "ovsdb-server", "both"])
-def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> None:
-    """Failures are reported once; the groups stay held; all is repaired once they are back.
-
-    h1 (kill -9; tries; started again) ─ port of the switch: no leave
-    """
-    with running(fresh) as agent, net.membership_wire(fresh) as wire:
-        if gone != "ovsdb-server":
-            fresh.host.stop_vswitchd()
-        if gone != "ovs-vswitchd":
-            fresh.host.stop_ovsdb()
-        agent.waits_for("event: retry", times=4)
-        assert agent.count("is refused|defect") == 0
-        said = agent.count("trying again")
-        assert said <= 3, agent.said()
-        if gone != "ovs-vswitchd":
-            fresh.host.start_ovsdb()
-        if gone != "ovsdb-server":
-            fresh.host.start_vswitchd()
-        agent.puts_back("recovered")
-        if fresh.host.datapath == "system":
-            assert wire.left() == []
-
-
-def test_a_setup_meanwhile(either: Node) -> None:
-    """Setup may run with the same segments or others: the agent restores its own.
-
-    h1 (agent; setup with the same; setup with other segments)
-    """
-    with running(either) as agent:
-        assert either.built("--config", CONFIG).report["changed"] is False
-        either.setup(
-            "--segment=100,group=239.0.0.7", "--segment=300,group=239.0.0.8",
-            "--membership=socket",
-        )  # fmt: skip
-        agent.puts_back("put back")
-        assert eventually(lambda: members(either) == {"239.0.0.1", "239.0.0.2"})
-        assert eventually(lambda: keepers(either) == {})
-        assert_true(either)
-
-
-def test_a_teardown_meanwhile(system: Node) -> None:
-    """A teardown beside an agent is undone: end the agent first.
-
-    h1 (agent; setup --teardown)
-    """
-    with running(system) as agent:
-        system.setup("--teardown")
-        agent.puts_back("put back")
-        assert members(system) == {"239.0.0.1", "239.0.0.2"}
-
-
-# Killed
-
-
-@pytest.mark.timeout(240)
-def test_killed_at_any_moment(net: Net, system: Node) -> None:
-    """Kill -9 while it builds, changes or waits: the next one converges.
-
-    h1 (agent killed at moments of a seed, with one configuration or another)
-    """
-    dice = random.Random(SEED)
-    texts = [
-        configuration(system),
-        configuration(system, ONE, {"vni": 300, "group": "239.0.0.5"}),
-        configuration(system, membership="repaired"),
-    ]
-    for number in range(KILLS):
-        write(system, texts[number % len(texts)])
-        agent = start(system)
-        end = time.monotonic() + dice.random() * 0.8
-        while time.monotonic() < end:
-            time.sleep(0.005)
-        assert agent.ends(signal.SIGKILL).status == -9
-    with running(system):
-        assert_true(system)
-        assert keepers(system) == {}
-
-
-def test_killed_and_begun_again(system: Node) -> None:
-    """The next agent holds the killed one's groups again, and takes its name.
-
-    h1 (kill -9; agent)
-    """
-    with running(system) as agent:
-        pass
-    write(system, configuration(system))
-    agent = start(system)
-    agent.settles()
-    agent.ends(signal.SIGKILL)
-    assert eventually(lambda: members(system) == set())
-    with running(system):
-        assert members(system) == {"239.0.0.1", "239.0.0.2"}
-
-
-def test_a_defect_in_the_follow_up_does_not_end_it(system: Node) -> None:
-    """An unexpected exception is a reported defect; the overlay is kept, the path measured later.
-
-    h1 (agent whose first measurement of the send path raises; a route goes; eth0 down and up)
-    """
-    write(system, configuration(system))
-    agent = start(system, program=DEFECTIVE)
-    agent.waits_for("a defect of ovs_mcast, please report it: OSError")
-    agent.settles()
-    system.sh("ip route del 239.0.0.1 dev eth0")
-    agent.puts_back()
-    assert agent.count("an ordinary datagram reaches") == 0
-    system.sh("ip link set eth0 down; ip link set eth0 up")
-    agent.waits_for("an ordinary datagram reaches wire")
-    assert agent.count("defect") == 1
-    assert agent.ends().status == 0
-
-
-# Idle, and what systemd is notified of
-
-
-def spent(process: int) -> int:
-    """Ticks of processor time, of all threads."""
-    with open(f"/proc/{process}/stat", encoding="ascii") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
-
-
-def test_idle_it_does_nothing(either: Node) -> None:
-    """No reconcile, no event, and next to no processor time.
-
-    h1 (agent; nothing happens)
-    """
-    with running(either) as agent:
-        for _ in range(3):  # on a busy machine the last of what it did itself may come late
-            reconciles, ticks = agent.reconciles(), spent(agent.pid)
-            time.sleep(4)  # the time that is measured
-            if agent.reconciles() == reconciles:
-                break
-        assert agent.reconciles() == reconciles, agent.said()
-        assert spent(agent.pid) - ticks <= 2
-
-
-@contextmanager
-def systemd(node: Node) -> Iterator[socket.socket]:
-    """A datagram socket of the host, at /run/notify, in place of systemd's."""
-    path = node.host.path("/run/notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-        told.bind(str(path))
-        told.settimeout(30)
-        try:
-            yield told
-        finally:
-            path.unlink()
-
-
-def until(told: socket.socket, word: str) -> list[str]:
-    """Return what systemd is notified of, up to this word."""
-    heard: list[str] = []
-    while not any(line.startswith(word) for line in heard[-1:]):
-        heard += told.recv(4096).decode().splitlines()[:1]
-    return heard
-
-
-def test_what_systemd_is_notified_of(system: Node) -> None:
-    """READY=1 once all is applied, RELOADING=1 and READY=1 again, WATCHDOG=1 in time, STOPPING=1.
-
-    h1 (agent with NOTIFY_SOCKET and WATCHDOG_USEC; SIGHUP; SIGTERM)
-    """
-    write(system, configuration(system))
-    with systemd(system) as told:
-        environment = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "400000"}
-        agent = start(system, env=environment)
-        first = until(told, "READY=1")
-        assert "STATUS=default: 2 segments applied and verified" in first
-        assert "WATCHDOG=1" in first
-        assert_true(system)
-        until(told, "WATCHDOG=1")
-        agent.send(signal.SIGHUP)
-        until(told, "RELOADING=1")
-        until(told, "READY=1")
-        agent.send(signal.SIGSTOP)
-        told.settimeout(1)
-        with suppress(TimeoutError):
-            while True:  # earlier notifications
-                told.recv(4096)
-        told.settimeout(30)
-        agent.send(signal.SIGCONT)
-        until(told, "WATCHDOG=1")
-        agent.send(signal.SIGTERM)
-        until(told, "STOPPING=1")
-        assert agent.wait().status == 0
-
-
-def test_metrics_and_records(system: Node) -> None:
-    """--metrics is served while it runs, and --log json writes lines for programs.
-
-    h1 (agent --metrics 127.0.0.1:9417 --log json; a bad address; a bad name of a log)
-    """
-    write(system, configuration(system))
-    agent = start(system, "--metrics=127.0.0.1:9417", "--log=json")
-    read = (
-        "import urllib.request;"
-        "print(urllib.request.urlopen('http://127.0.0.1:9417/metrics').read().decode())"
-    )
-
-    def healthy() -> bool:
-        done = system.host.run("python3", "-c", read, check=False)
-        return 'ovs_mcast_healthy{overlay="default"} 1.0' in done.stdout
-
-    assert eventually(healthy, seconds=30), agent.said()
-    records = [json.loads(line) for line in agent.said().splitlines() if line.startswith("{")]
-    assert {"configured", "reconciled"} <= {record["event"] for record in records}
-    for option in ("--metrics=nowhere", "--log=verse"):
-        assert start(system, option).wait().status == 2
-    assert agent.ends().status == 0

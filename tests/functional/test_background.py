@@ -17,8 +17,8 @@ pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "et
 _TOP = Path(__file__).parents[2]
 _IN_BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
 _TESTS = (
-    "test_lab.py::test_nothing_is_left_after_a_signal[kept-SIGINT]",
-    "test_probe_reach.py::test_a_responder_ends_in_order[SIGINT]",
+    "test_lab_leaves_nothing.py::test_nothing_is_left_after_a_signal[kept-SIGINT]",
+    "test_probe_respond.py::test_a_responder_ends_in_order[SIGINT]",
     "test_status.py::test_watch_redraws_in_place_with_rates_and_ends_with_ctrl_c",
     "test_agent_life.py::test_it_ends_in_order",
 )

@@ -5,53 +5,35 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from subprocess import PIPE, CompletedProcess, Popen
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
-from ovs_mcast.cli.app import add_command, application
 from ovs_mcast.core import schemas
 from ovs_mcast.core.frames import BROADCAST, ETHERTYPE_EXPERIMENTAL, decode_vxlan, ethernet
 from ovs_mcast.errors import UnavailableError
 from ovs_mcast.lab import Lab, SetupRun
 from ovs_mcast.lab import command as lab_command
 from ovs_mcast.lab.reachability import Stray, reach
-from tests.processes import ended
+from tests.functional.lab_programs import (
+    hello,
+    invoke,
+    run_lab,
+    signals_restored,
+    within,
+)
 from tests.schemas import assert_fits
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
-
-LAB_COMMAND = (sys.executable, "-m", "ovs_mcast.lab")
-IN_BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
-CHECKOUT = Path(__file__).resolve().parents[2]
-NAMESPACE_KINDS = ("net", "mnt", "pid")
 
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     with Lab() as lab:
         yield lab
-
-
-def hello(source: str, destination: str = BROADCAST) -> bytes:
-    return ethernet(destination, source, ETHERTYPE_EXPERIMENTAL, b"hello")
-
-
-def within(seconds: float, holds: Callable[[], bool]) -> bool:
-    """Whether it comes to hold in time."""
-    end = time.monotonic() + seconds
-    while not (answer := holds()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return answer
 
 
 # What the lab shows
@@ -298,161 +280,3 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     done = invoke()
     assert done.returncode == 5
     assert "root" in done.stderr
-
-
-# What the lab leaves behind
-
-
-class Watch:
-    """Processes and namespaces of one lab, told from all others by a mark in the environment.
-
-    A namespace that was seen is held open, or else its number could be another's at the next look.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.mark = f"LAB_WATCH={uuid.uuid4()}"
-        self.namespaces: dict[str, int] = {}
-        self.not_its = {os.readlink(f"/proc/self/ns/{kind}") for kind in NAMESPACE_KINDS}
-        self.links = set(Path("/sys/class/net").iterdir())
-
-    @property
-    def environment(self) -> dict[str, str]:
-        name, _, value = self.mark.partition("=")
-        return {name: value, "TMPDIR": str(self.directory), "PYTHONPATH": str(CHECKOUT)}
-
-    def processes(self) -> dict[int, str]:
-        """Id and name of each; their namespaces are remembered."""
-        found = {}
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if self.mark.encode() in (process / "environ").read_bytes().split(b"\0"):
-                    found[int(process.name)] = (process / "comm").read_text().strip()
-                    self.remember(process)
-        return found
-
-    def remember(self, process: Path) -> None:
-        for kind in NAMESPACE_KINDS:
-            held = os.open(process / "ns" / kind, os.O_RDONLY)
-            name = f"{kind}:[{os.fstat(held).st_ino}]"
-            if name in self.namespaces or name in self.not_its:
-                os.close(held)
-            else:
-                self.namespaces[name] = held
-
-    def left(self) -> list[str]:
-        """What is still there of the lab."""
-        alive = set()
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                alive |= {os.readlink(process / "ns" / kind) for kind in NAMESPACE_KINDS}
-        return [
-            *map(str, self.processes().items()),
-            *(set(self.namespaces) & alive),
-            *(str(link) for link in set(Path("/sys/class/net").iterdir()) - self.links),
-            *map(str, self.directory.iterdir()),
-        ]
-
-    def close(self) -> None:
-        for held in self.namespaces.values():
-            os.close(held)
-
-
-@pytest.fixture
-def watch(tmp_path: Path) -> Iterator[Watch]:
-    watch = Watch(tmp_path)
-    yield watch
-    watch.close()
-
-
-def test_nothing_is_left_after_the_end(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The very moment the context is left, by an exception too, all is gone.
-
-    h1 ─ switch ─ l1
-    """
-    for name, value in watch.environment.items():
-        monkeypatch.setenv(name, value)
-
-    def fill_and_fail() -> None:
-        with Lab() as lab:
-            lab.add_host().add_workload(vlan=100)
-            lab.add_linux_host().add_segment(vni=100, group="239.0.0.1")
-            assert {"ovsdb-server", "ovs-vswitchd", "cat"} <= set(watch.processes().values())
-            raise LookupError("a test that fails")
-
-    with pytest.raises(LookupError):
-        fill_and_fail()
-    assert watch.left() == []
-    assert len(watch.namespaces) > 10
-
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
-@pytest.mark.parametrize("moment", ["first namespace", "Open vSwitch runs", "kept"])
-def test_nothing_is_left_after_a_signal(watch: Watch, name: str, moment: str) -> None:
-    """Whenever and however the lab is ended, kill -9 too, all is gone.
-
-    SIGINT is ignored at first, as a shell without job control does in the background.
-
-    h1, h2 ─ switch ─ l1      VNI 100
-    """
-    command = [*IN_BACKGROUND, *LAB_COMMAND, "--hosts", "2", "--segments", "1", "--keep"]
-    environment = {**os.environ, **watch.environment}
-    with ended(Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment,
-                     start_new_session=True, cwd=watch.directory)) as process:  # fmt: skip
-        assert process.stderr is not None
-        if moment == "kept":
-            assert any("stays until Ctrl-C" in line for line in process.stderr)
-        elif moment == "Open vSwitch runs":
-            assert within(10, lambda: "ovs-vswitchd" in watch.processes().values())
-        else:
-            assert within(10, lambda: "unshare" in watch.processes().values())
-        watch.processes()
-        # As a terminal does: to all of the process group.
-        os.killpg(process.pid, signal.Signals[name])
-        status = process.wait(20)
-        said = process.stderr.read()
-    statuses = {"SIGINT": 0 if moment == "kept" else 130, "SIGTERM": 143, "SIGKILL": -9}
-    assert status == statuses[name]
-    assert "Traceback" not in said
-    # The kernel takes a moment where the lab was killed, or knew nothing yet of its newest child.
-    assert within(5, lambda: watch.left() == []), watch.left()
-
-
-def test_a_terminal_interrupts_the_lab_alone(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No machine of the lab is in the terminal's session, so Ctrl-C ends none of them by itself.
-
-    h1 ─ switch
-    """
-    for name, value in watch.environment.items():
-        monkeypatch.setenv(name, value)
-    with Lab() as lab:
-        lab.add_host()
-        sessions = {os.getsid(process) for process in watch.processes()}
-        assert len(sessions) > 1
-        assert os.getsid(0) not in sessions
-
-
-def run_lab(*arguments: str) -> CompletedProcess[str]:
-    return subprocess.run(
-        [*LAB_COMMAND, *arguments], capture_output=True, text=True, check=False, cwd=CHECKOUT
-    )
-
-
-def invoke(*arguments: str) -> CompletedProcess[str]:
-    """The command in this process, so that a test can take something away from it."""
-    app = application()
-    add_command(app, lab_command.lab)
-    with signals_restored():
-        result = CliRunner().invoke(app, list(arguments))
-    return CompletedProcess(list(arguments), result.exit_code, result.stdout, result.stderr)
-
-
-@contextmanager
-def signals_restored() -> Iterator[None]:
-    """Restore the handlers that the command sets in this process."""
-    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
