@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from ovs_mcast.core import ownership
-from ovs_mcast.core.changes import Change, Neighbour, Plan
 from ovs_mcast.core.items import Address, Bridge, Flow, Port, Route
-from ovs_mcast.core.model import Overlay, Segment, Underlay
-from ovs_mcast.core.observed import Link, Observed
-from ovs_mcast.core.plan import desired, expected_flows, plan, plan_removal
+from ovs_mcast.core.model import Overlay
+from ovs_mcast.core.plan import desired, plan, plan_removal
 from ovs_mcast.core.target import resolve
 
 from .memory import after, gone_down, having, ours, whole, without
+from .plan_overlays import G1, G2, G3, METRIC, SUFFIX, TWO, difference, kinds, overlay_of
 from .strategies import RIVAL, bare_machine, built, learned_flow
-
-G1, G2, G3 = "239.0.0.1", "239.0.0.2", "239.0.0.3"
-SUFFIX = ownership.suffix("default")
-METRIC = ownership.metric("default")
-
-
-def overlay_of(
-    groups: dict[int, str], *, device: str = "eth0", vtep: str | None = None, ttl: int = 64,
-    udp_port: int = 4789, membership: str = "autojoin", **values: Any,
-) -> Overlay:  # fmt: skip
-    """An overlay of segments by VNI."""
-    return Overlay(
-        underlay=Underlay(device=device, vtep=vtep, ttl=ttl, udp_port=udp_port),
-        segments=[Segment(vni=vni, group=group) for vni, group in groups.items()],
-        membership=membership,
-        **values,
-    )
-
-
-TWO = overlay_of({100: G1, 101: G2})
-USERSPACE = overlay_of({100: G1, 101: G2}, device="br-phy", datapath="netdev")
-
-
-def difference(wanted: Overlay, before: Overlay = TWO) -> Plan:
-    return plan(wanted, built(before, bare_machine()))
-
-
-def kinds(changes: Plan) -> dict[str, int]:
-    return dict(Counter(f"{change.action} {change.kind}" for change in changes))
 
 
 def test_a_machine_without_anything() -> None:
@@ -279,65 +247,6 @@ def test_our_metric_alone_is_no_mark() -> None:
     assert not {change.item for change in plan_removal("default", machine)} & {*theirs}
 
 
-# The userspace datapath
-
-
-def test_neighbours_are_told_with_the_flows_of_the_underlay() -> None:
-    """Where flows of the NIC's bridge change, Open vSwitch is told every group's address."""
-    changes = plan(USERSPACE, bare_machine())
-    assert changes.neighbours == (
-        Neighbour("br-phy", G1, "01:00:5e:00:00:01"),
-        Neighbour("br-phy", G2, "01:00:5e:00:00:02"),
-    )
-    machine = after(bare_machine(), changes)
-    assert plan(USERSPACE, machine).neighbours == ()
-    bridge = [flow for flow in machine.flows if flow.bridge == "br-phy"]
-    assert plan(USERSPACE, without(machine, bridge[0])).neighbours == changes.neighbours
-    tunnel = [flow for flow in machine.flows if flow.bridge == "br-mcast"]
-    assert plan(USERSPACE, without(machine, tunnel[0])).neighbours == ()
-
-
-def test_the_kernel_datapath_needs_no_neighbours() -> None:
-    """The kernel knows the Ethernet address of a group by itself."""
-    assert plan(TWO, bare_machine()).neighbours == ()
-    assert plan_removal("default", built(USERSPACE, bare_machine())).neighbours == ()
-    kernel = overlay_of({100: G1, 101: G2}, device="br-phy")
-    changes = difference(kernel, USERSPACE)
-    assert any(change.item.key[:2] == ("flow", "br-phy") for change in changes)
-    assert changes.neighbours == ()
-
-
-def test_another_mac_of_the_underlay() -> None:
-    """The flows that rewrite to the bridge's own address follow it, one for each group."""
-    machine = built(USERSPACE, bare_machine())
-    link = Link("br-phy", 1500, "02:00:00:00:00:77", True)
-    changes = plan(USERSPACE, replace(machine, links={**machine.links, "br-phy": link}))
-    assert kinds(changes) == {"update flow": 2}
-
-
-def test_from_one_datapath_to_the_other() -> None:
-    """Bridges change their datapath in place; groups are joined on the other device."""
-    machine = built(TWO, bare_machine())
-    changes = plan(USERSPACE, machine)
-    assert [change.reason for change in changes if change.kind == "bridge"] == [
-        "datapath differs"
-    ] * 2
-    # Open vSwitch makes a bridge anew for it, without its flows.
-    machine = after(machine, changes)
-    lost = plan(USERSPACE, machine)
-    assert {(change.action, change.kind) for change in lost} == {("add", "flow")}
-    assert not plan(USERSPACE, after(machine, lost))
-
-
-def test_the_flows_that_are_expected() -> None:
-    """Those of the plan on a machine without any; none where the machine refuses the overlay."""
-    machine = bare_machine()
-    added = {change.item for change in plan(USERSPACE, machine) if change.kind == "flow"}
-    assert set(expected_flows(USERSPACE, machine)) == added
-    assert {flow.bridge for flow in expected_flows(USERSPACE, machine)} == {"br-phy", "br-mcast"}
-    assert expected_flows(USERSPACE, Observed()) == ()
-
-
 def test_an_ipv6_port_has_udp_checksums() -> None:
     """A Linux vxlan device drops IPv6 packets without them; IPv4 ones need none."""
     six = overlay_of({100: "ff05::1"})
@@ -346,47 +255,3 @@ def test_an_ipv6_port_has_udp_checksums() -> None:
     [port] = [item for item in items if isinstance(item, Port) and item.type == "vxlan"]
     assert port.option("csum") == "true"
     assert Address("eth0", "ff05::1", 128, True, METRIC) in items
-
-
-# What a change says
-
-
-def test_what_a_change_says() -> None:
-    """One line for a reader, and the shape of the contract for a program."""
-    item = Port("br-mcast", "vxlan-0eec1", "vxlan", owner="default")
-    added = Change("add", item, "missing")
-    assert str(added) == "+ port vxlan-0eec1 on br-mcast: missing"
-    assert str(replace(added, action="update", reason="type differs")).startswith("~ port")
-    assert str(replace(added, action="remove", reason="not wanted")).startswith("- port")
-    assert added.to_json() == {
-        "action": "add",
-        "kind": "port",
-        "target": "vxlan-0eec1 on br-mcast",
-        "reason": "missing",
-    }
-
-
-@pytest.mark.parametrize(
-    ("item", "target"),
-    [
-        (Bridge("br-int", "system"), "br-int"),
-        (Address("eth0", G1, 32, True), "239.0.0.1/32 dev eth0 autojoin"),
-        (Address("eth0", "10.0.0.1", 24), "10.0.0.1/24 dev eth0"),
-        (Route("eth0", G1, "10.0.0.1"), "239.0.0.1 dev eth0 src 10.0.0.1"),
-        (Route("eth0", G1, None), "239.0.0.1 dev eth0"),
-        (Flow("b", 30, 1, "dl_vlan=7", "drop", 5, "vlan 7 → 239.0.0.1"), "vlan 7 → 239.0.0.1"),
-        (Flow("b", 30, 1, "dl_vlan=7", "drop", 5), "b table 30 dl_vlan=7"),
-        (Flow("b", 20, 0, "", "drop", 5), "b table 20 any"),
-    ],
-)
-def test_what_an_item_is_called(item: Bridge | Address | Route | Flow, target: str) -> None:
-    """Items are called what the commands of Linux and Open vSwitch call them."""
-    assert item.target == target
-    assert item.key[0] == item.kind
-
-
-def test_whose_overlays_are_there() -> None:
-    """Overlays are known by the marks of their bridges and ports."""
-    machine = having(built(TWO, bare_machine()), Port("br-phy", "x", "patch", owner="ports-only"))
-    assert machine.overlays() == {"default", "ports-only"}
-    assert bare_machine().overlays() == set()
