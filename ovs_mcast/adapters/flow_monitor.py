@@ -38,7 +38,7 @@ class FlowEvents(Closeable):
     def __init__(self, rundir: Path, bridge: str, watched: Sequence[Watched], version: str) -> None:
         self.bridge = bridge
         self._version = _VERSIONS[version]
-        self.refused = False  # whether ovs-vswitchd said that it has no flow monitor
+        self.refused = False  # whether ovs-vswitchd reported that it has no flow monitor
         self._received = bytearray()
         self._socket = socket.socket(socket.AF_UNIX)
         try:

@@ -204,7 +204,7 @@ def _setns(path: str) -> None:
 
 
 def _with_vlan_tag(frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> bytes:
-    """The kernel takes the VLAN tag out of a frame and tells it beside; put it back."""
+    """Put the VLAN tag back, which the kernel removes from a frame into ancillary data."""
     for level, kind, data in ancillary:
         if (level, kind) != (_SOL_PACKET, _PACKET_AUXDATA) or len(data) < _AUXDATA.size:
             continue

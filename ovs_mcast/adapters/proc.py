@@ -15,12 +15,12 @@ _SYSCTL = Path("/proc/sys/net")
 
 
 def joined(device: str) -> frozenset[str]:
-    """The groups, IPv4 and IPv6, of which the device is a member."""
+    """Return the groups, IPv4 and IPv6, of which the device is a member."""
     return frozenset(_joined_v4(_read(_IGMP), device) | _joined_v6(_read(_IGMP6), device))
 
 
 def is_member(device: str, group: str) -> bool:
-    """Whether the device is a member of one group, without a look at each of the others."""
+    """Return whether the device is a member of one group, without parsing all others."""
     if ":" in group:
         number = socket.inet_pton(socket.AF_INET6, group).hex()
         lines = (line.split() for line in _read(_IGMP6).splitlines() if number in line)

@@ -51,7 +51,7 @@ def connect(name: str, trusted: Collection[int], *, wait: bool = True) -> socket
 
 
 def names(prefix: str) -> list[str]:
-    """The names at which somebody listens that begin with ``prefix``, in their order."""
+    """Return the names with this prefix that have a listener, sorted."""
     marked = f" @{prefix}"  # "@" stands for the first octet, which is 0
     text = Path("/proc/net/unix").read_text(errors="replace")
     rows = (line.split(maxsplit=7) for line in text.splitlines() if marked in line)
@@ -60,7 +60,7 @@ def names(prefix: str) -> list[str]:
 
 
 class TakenError(Exception):
-    """Somebody else has the name: ``pid`` is the process, 0 where it cannot be seen from here."""
+    """Another process has the name: ``pid``, or 0 if it is in another PID namespace."""
 
     def __init__(self, pid: int, uid: int) -> None:
         super().__init__(f"process {pid} of user {uid}")
@@ -80,7 +80,7 @@ class Instance(Closeable):
             raise _taken(address) from None
 
     def close(self) -> None:
-        """Let go of the name."""
+        """Release the name."""
         self._socket.close()
 
 

@@ -77,7 +77,7 @@ class Vswitchd(Closeable):
             sender.join()
 
     def _send(self, asked: bytes) -> None:
-        with suppress(OSError):  # whoever reads the answers is told
+        with suppress(OSError):  # the reader of the answers meets the error
             self._socket.sendall(asked)
 
     def _answer(self, command: str) -> str:
@@ -95,33 +95,33 @@ class Vswitchd(Closeable):
         return str(answer.get("result") or "")
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
-        """Let the userspace datapath know the Ethernet addresses of outer destinations.
+        """Set the Ethernet addresses of outer destinations in the userspace datapath.
 
         They age out after 900 s without use, and go when ovs-vswitchd ends (`tnl/neigh/show`).
         """
         self._calls([("tnl/neigh/set", one.bridge, one.group, one.mac) for one in neighbours])
 
     def routes(self) -> dict[str, RoutePath]:
-        """Host routes of Open vSwitch's own table, by which the userspace datapath sends.
+        """Return Open vSwitch's own host routes, by which the userspace datapath sends.
 
-        It sends by routes of the kernel's table ``local`` as by others, and from 3.7 on does not
-        tell those that an address makes from ours there.
+        It sends by routes of the kernel's table ``local`` too. From 3.7 on its output does not
+        distinguish our routes there from those of addresses.
         """
-        self._hear_of_routes()
+        self._read_notifications()
         found = {}
         for line in self.call("ovs/route/show").splitlines():
             if printed := _ROUTE.match(line):
                 found[printed["host"]] = RoutePath(printed["device"], printed["source"])
         return found
 
-    def _hear_of_routes(self) -> None:
-        """Let it take in what the kernel told it before: it answers first, in its main loop."""
+    def _read_notifications(self) -> None:
+        """Make it read the kernel's pending notifications: its main loop does, then answers."""
         self.call("version")
 
     def route(self, group: str) -> RoutePath:
-        """The route of that table to one group, if no gateway is in it; device None if none is."""
+        """Return that table's route to one group; device None without one, or with a gateway."""
         try:
-            self._hear_of_routes()
+            self._read_notifications()
             printed = self.call("ovs/route/lookup", group)
         except UnavailableError:
             return RoutePath(None)

@@ -188,7 +188,7 @@ class Agent(Closeable):
         self._notify_all(lambda observer: observer.failed(error, ended - started, streak))
 
     def _measure_path(self) -> None:
-        """Measure the path with one datagram; a reconcile only looks routes up."""
+        """Measure the path with one datagram; a reconcile only makes route look-ups."""
         self._path_wanted = False
         groups, device = self._overlay.flood_groups, self._overlay.underlay.device
         if not groups:

@@ -10,7 +10,7 @@ class Closeable:
     """A context that ends by ``close``."""
 
     def close(self) -> None:
-        """Let go of everything; a second call does nothing."""
+        """Release everything; a second call does nothing."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

@@ -24,7 +24,7 @@ OVERHEAD = {4: 50, 6: 70}
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What a look at an overlay found: its segments by VNI, and findings, errors first."""
+    """The state of an overlay: its segments by VNI, and findings, errors first."""
 
     segments: Mapping[int, SegmentStatus]
     findings: tuple[Finding, ...]
@@ -122,10 +122,10 @@ def _ports(target: Target) -> Iterator[Finding]:
 
 
 def _peer_is_there(port: Port, observed: Observed) -> bool:
-    """Return whether a patch port works by what is seen of its peer.
+    """Return whether a patch port works, judged by its peer.
 
-    ovs-vswitchd writes "No usable peer" when it looks while the peer is being moved, and does not
-    take it back before its next change of configuration.
+    ovs-vswitchd writes "No usable peer" if the peer is being moved, and leaves the error there
+    until its next change of configuration.
     """
     peer = observed.ports.get(port.option("peer"))
     if port.type != "patch" or peer is None or peer.option("peer") != port.name:

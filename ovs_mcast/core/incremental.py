@@ -138,12 +138,12 @@ class AppliedOverlay:
         return self._target.method != "socket" and self._target.overlay.family == 4
 
     def items_of(self, segment: Segment, observed: Observed) -> SegmentItems:
-        """Return what one segment has to itself, beside the others, of which there is one."""
+        """Return the items of one segment alone; there is at least one other segment."""
         sharing = self._users[segment.flood_group] - {segment.vni}
         others = sharing or (vni for vni in self._segments if vni != segment.vni)
         target = replace(self._target, observed=observed)
-        beside = target.of(self._with(self._segments[next(iter(others))]))
-        shared = {item.key for item in desired(beside)}
+        other = target.of(self._with(self._segments[next(iter(others))]))
+        shared = {item.key for item in desired(other)}
         alone = target.of(self._with(segment))
         items = [item for item in desired(alone) if item.key not in shared]
         if not sharing and alone.method == "socket":

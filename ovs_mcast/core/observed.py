@@ -1,7 +1,7 @@
-"""What was observed of a host: its devices, its items, its limits. Frozen values.
+"""The observed state of a host: its devices, its items, its limits. Frozen values.
 
-`Lookups` are apart from `Observed`: they are made after a change, to verify it, so that an empty
-look-up is never one that was not made.
+`Lookups` are apart from `Observed`: they are made after a change, to verify it. An empty look-up is
+therefore never confused with one that was not made.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def owners(rows: Iterable[Bridge | Port]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What only a look at the kernel shows: who is a member, and where packets would go.
+    """What only the kernel can answer: who is a member, and where packets would go.
 
     ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
     ``sends`` and ``tunnels`` are route look-ups by group, as an ordinary program and as the tunnel

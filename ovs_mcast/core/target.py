@@ -23,7 +23,7 @@ UNDECIDED: Final = "socket"  # the method that `auto` plans for until it has tri
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An overlay and the host that it is for: what is desired, beside what was observed.
+    """An overlay resolved on one host: the desired state and the observed state.
 
     ``vtep`` is the outer source address; ``method`` is how the groups are joined, never auto;
     ``foreign`` are the addresses of the underlay device that are not this overlay's: a group among

@@ -49,16 +49,16 @@ class Ovsdb(Protocol):
         """Report every change of rows to ``watcher``, from any thread; a lost connection once."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class OpenFlow(Protocol):
     """Flows of a bridge, as adapters.openflow.OpenFlow has them; OpenFlowError."""
 
     def dump(self, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
-        """The flows whose cookie matches, as `ovs-ofctl dump-flows --no-stats` prints them.
+        """Return the flows whose cookie matches, as `ovs-ofctl dump-flows --no-stats` prints them.
 
-        ``match`` is one that they have within theirs, such as arp,arp_tpa=239.0.0.1.
+        ``match`` selects further: fields that the flows match, such as arp,arp_tpa=239.0.0.1.
         """
 
     def dump_counted(self, bridge: Bridge, cookie: int, mask: int) -> list[str]:
@@ -72,62 +72,65 @@ class Netlink(Protocol):
     """Links, addresses, routes, as adapters.netlink.Netlink has them; RefusedError."""
 
     def links(self) -> dict[str, Link]:
-        """Every device by name."""
+        """Return every device by name."""
 
     def addresses(self) -> tuple[Address, ...]:
-        """Every address of every device."""
+        """Return every address of every device."""
 
     def group_routes(self) -> tuple[Route, ...]:
-        """The host routes to groups in tables main and local."""
+        """Return the host routes to groups in tables main and local."""
 
     def link(self, name: str) -> Link | None:
-        """One device; None if it is not there."""
+        """Return one device; None if it is missing."""
 
     def group_route(self, group: IPAddress) -> Route | None:
-        """The host route that takes a packet to the group; None if a wider one does, or none."""
+        """Return the host route to the group; None if a wider route matches, or no route."""
 
     def look_up(
         self, groups: Sequence[IPAddress], source: IPAddress | None = None
     ) -> dict[str, RoutePath]:
-        """Where a packet to each group would leave, by group."""
+        """Return the path of a packet to each group, by group."""
 
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
-        """One batch; what is gone already is as wanted, and what is there, if not exclusive."""
+        """Apply one batch. Items already removed are tolerated.
+
+        So are items already there, unless ``exclusive``.
+        """
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
 
 
 class Vswitchd(Protocol):
     """The control socket of ovs-vswitchd, as adapters.vswitchd.Vswitchd; UnavailableError."""
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
-        """Tell the userspace datapath the Ethernet addresses of groups."""
+        """Set the Ethernet addresses of groups in the userspace datapath."""
 
     def routes(self) -> Mapping[str, RoutePath]:
-        """The host routes by which the userspace datapath sends."""
+        """Return the host routes by which the userspace datapath sends."""
 
     def route(self, group: str) -> RoutePath:
-        """How the userspace datapath sends to one group."""
+        """Return the path by which the userspace datapath sends to one group."""
 
 
 class Keeper(Protocol):
     """What holds the socket memberships of one overlay, as keeper.Keeper; KeeperError."""
 
     def held(self, joined: Callable[[str], frozenset[str]]) -> GroupMembership | None:
-        """What it truly holds, by what ``joined`` says of its device; None if none runs."""
+        """Return the groups held, confirmed by ``joined`` of the device; None without a keeper."""
 
     def join(self, device: str, group: str) -> None:
-        """Hold one group more, in one message. KeeperError if none runs for that device."""
+        """Hold one more group, in one message. KeeperError without a keeper for that device."""
 
     def leave(self, device: str, group: str) -> None:
-        """Let go of one group, in one message. KeeperError if none runs for that device."""
+        """Release one group, in one message. KeeperError without a keeper for that device."""
 
     def replace(self, membership: GroupMembership) -> None:
-        """Hold these groups in place of those held; those in both are never left."""
+        """Hold these groups instead of the present ones; groups in both are never left."""
 
     def hold(self, membership: GroupMembership, ready: Callable[[], None]) -> None:
-        """Hold them in the calling thread until somebody ends it."""
+        """Hold the groups in the calling thread until another thread ends it."""
 
     def drop_duplicates(self) -> None:
         """Remove a duplicate left by a killed run; in-process, take over a process's groups."""
@@ -139,14 +142,14 @@ class Keeper(Protocol):
         """Open the end of the keeper's process; None if no process but an agent's holds groups."""
 
     def end(self) -> None:
-        """Let go of all groups."""
+        """Release all groups."""
 
 
 class Joining(Protocol):
-    """Sockets for a while, as membership.device_groups.DeviceGroups."""
+    """Temporary memberships, as membership.device_groups.DeviceGroups."""
 
     def join(self, groups: Iterable[IPAddress]) -> None:
-        """Hold each of them; UnavailableError where the kernel refuses."""
+        """Join each group; UnavailableError if the kernel refuses."""
 
 
 class PathProbe(Protocol):
@@ -160,14 +163,16 @@ class PathProbe(Protocol):
 class Backend:
     """One Open vSwitch and one network namespace.
 
-    ``vswitchd`` opens its control socket; ``joined`` are the groups of a device in /proc, and
-    ``is_member`` is whether one of them is;
-    ``memberships`` hold groups of a device within a `with` block; ``send_path`` looks where an
-    ordinary datagram from a device to a group goes; ``keeper`` is that of a named overlay;
-    ``flow_events`` opens those of a bridge (OSError if ovs-vswitchd does not have it);
-    ``hand_over`` leaves processes behind for the groups that this one holds, ``let_go`` does not;
-    ``follow`` is how long what comes after a change may take, in seconds; ``sleep`` lets seconds
-    pass.
+    - ``vswitchd`` opens the control socket of ovs-vswitchd.
+    - ``joined`` returns the groups of a device in /proc; ``is_member`` tests one group.
+    - ``memberships`` holds groups of a device within a `with` block.
+    - ``send_path`` sends an ordinary datagram from a device to a group and returns its path.
+    - ``keeper`` returns the keeper of a named overlay.
+    - ``flow_events`` opens the flow events of a bridge; OSError if ovs-vswitchd does not have it.
+    - ``hand_over`` starts a process for each overlay whose groups this process holds; ``let_go``
+      releases those groups.
+    - ``follow`` is how many seconds Open vSwitch and the kernel may need after a change.
+    - ``sleep`` waits.
     """
 
     ovsdb: Ovsdb

@@ -28,14 +28,14 @@ from .platform import Platform
 def connect(
     db: str | None = None, *, rundir: str | Path | None = None, holding: Holding = "keeper"
 ) -> Host:
-    """A Host for the Open vSwitch of this machine and the network namespace of the caller.
+    """Return a Host for the Open vSwitch of this machine and the caller's network namespace.
 
     ``db`` is the OVSDB remote, unix:FILE (unix:/run/openvswitch/db.sock) or tcp:ADDRESS:PORT; the
-    sockets of ovs-vswitchd are looked for in ``rundir``, by default beside a unix: ``db``, else
+    sockets of ovs-vswitchd are in ``rundir``, by default the directory of a unix: ``db``, else
     $OVS_RUNDIR. UnavailableError if Open vSwitch does not run.
 
-    ``holding`` says who holds the groups where sockets do: "keeper", a process that is left behind
-    and lives on after `close`; or "here", this process, until `close` or `hand_over`.
+    ``holding`` selects who holds the groups of the method `socket`: "keeper", a process that
+    outlives `close`; or "here", this process, until `close` or `hand_over`.
 
     >>> with om.connect() as host:
     ...     host.overlays()
@@ -68,7 +68,7 @@ def this_platform(db: str | None, store: in_process.Store | None = None) -> Plat
 def open_backend(
     db: str | None = None, rundir: str | Path | None = None, holding: Holding = "keeper"
 ) -> Backend:
-    """The Open vSwitch and the namespace of the caller; see host.connect."""
+    """Open the Backend of this machine; the arguments are those of `connect`."""
     if holding not in get_args(Holding):
         raise ConfigurationError(f"{holding!r} is neither keeper nor here", field="holding")
     check_remote(db, "db")
@@ -98,13 +98,13 @@ def open_backend(
 
 
 def check_remote(db: str | None, field: str) -> None:
-    """ConfigurationError if it is no connection method (ovsdb(7)) that we have."""
+    """Raise ConfigurationError for a connection method (ovsdb(7)) that is not supported."""
     if db is not None and not _REMOTE.fullmatch(db):
         raise ConfigurationError(f"{db!r} is neither unix:FILE nor tcp:ADDRESS:PORT", field=field)
 
 
 def rundir_of(db: str | None) -> Path:
-    """Where the sockets of ovs-vswitchd are: beside a unix: ``db``, else in $OVS_RUNDIR."""
+    """Return the directory of ovs-vswitchd's sockets: that of a unix: ``db``, else $OVS_RUNDIR."""
     if db is not None and db.startswith("unix:"):
         return Path(db.removeprefix("unix:")).parent
     return vswitchd.run_directory()

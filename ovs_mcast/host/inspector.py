@@ -69,7 +69,7 @@ class Inspector(Closeable):
         dumped = dict(dump_flows(name, observed.bridges.values(), self._dump(name)))
         printed = replace(observed, flows=_read(dumped, ()))
         target = check(recover(name, printed), printed)
-        # Read again beside what is expected: versions print the same flow differently.
+        # Parse again, given the expected flows: versions print the same flow differently.
         observed = replace(observed, flows=_read(dumped, tuple(desired_flows(target))))
         target = replace(target, observed=observed)
         return target, plan_for(target), dumped

@@ -88,27 +88,27 @@ def verify(backend: Backend, overlay: Overlay, first: tuple[Target, Plan] | None
     """
     compared = [] if first is None else [first]
 
-    def look() -> tuple[Status, bool]:
+    def inspect() -> tuple[Status, bool]:
         target, pending = compared.pop() if compared else compare(backend, overlay)
         found = assess(target, lookups(backend, target), pending)
         decision = target.observed.decision
         status = Status(overlay.name, (), found.healthy, found.segments, found.problems, decision)
         return status, bool(pending)
 
-    return await_verified(backend, overlay, look)
+    return await_verified(backend, overlay, inspect)
 
 
 def await_verified(
-    backend: Backend, overlay: Overlay, look: Callable[[], tuple[Status, bool]]
+    backend: Backend, overlay: Overlay, inspect: Callable[[], tuple[Status, bool]]
 ) -> Status:
-    """Return what ``look`` sees once it is verified, or once what follows has had its time.
+    """Return the status that ``inspect`` returns once it is verified, or at the deadline.
 
-    ``look`` also returns whether a change is pending: no wait brings that about.
+    ``inspect`` also returns whether a change is pending: then waiting is useless.
     """
     # Open vSwitch's route table follows the kernel's; so does an IPv6 address's local route.
     follows = overlay.datapath == "netdev" or overlay.family == 6
     status, _pending = backend.patiently(
-        look,
+        inspect,
         lambda seen: not seen[0].verified and not seen[1],
         backend.follow if follows else 0,
         0.25,

@@ -48,10 +48,10 @@ def remove(
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """Remove everything of an overlay; return what was done, and what is left, as text."""
 
-    def look() -> tuple[None, Plan]:
+    def observed() -> tuple[None, Plan]:
         return None, plan_removal(name, observe(backend, name))
 
-    done, _none, left = _converge(backend, look, progress)
+    done, _none, left = _converge(backend, observed, progress)
     return done, tuple(str(change) for change in left)
 
 
@@ -69,13 +69,13 @@ def _decide(backend: Backend, overlay: Overlay) -> Decision | None:
 
 
 def _converge(
-    backend: Backend, look: Callable[[], tuple[_T, Plan]], progress: Progress | None
+    backend: Backend, inspect: Callable[[], tuple[_T, Plan]], progress: Progress | None
 ) -> tuple[tuple[Change, ...], _T, Plan]:
-    """Apply until nothing differs or gets better; return what was done, seen last, and is left."""
+    """Apply until nothing differs or improves; return the changes, the last result, the rest."""
     done: list[Change] = []
     before: Plan | None = None
     for rounds_left in reversed(range(_ROUNDS + 1)):
-        seen, pending = look()
+        seen, pending = inspect()
         if not pending or pending == before or not rounds_left:
             break
         apply.apply(backend, pending, progress)

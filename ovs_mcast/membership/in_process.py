@@ -136,7 +136,7 @@ class InProcessKeepers(Closeable):
 
     def _hand_over(self, overlay: str) -> None:
         keeper = Keeper(self._rundir, overlay)
-        found = keeper.look()
+        found = keeper.query()
         if found is None:
             if self.holds(overlay):  # else another run has just ended it
                 raise KeeperError("it does not answer")
@@ -162,7 +162,7 @@ class InProcessKeeper(Keeper):
     def drop_duplicates(self) -> None:
         """Remove a duplicate keeper left by a killed run, then take over the other's groups."""
         super().drop_duplicates()
-        found = None if self._threads.holds(self._overlay) else self.look()
+        found = None if self._threads.holds(self._overlay) else self.query()
         if found is not None:
             with suppress(KeeperError):  # its device no longer exists: the plan has what is missing
                 self.replace(GroupMembership(found.device, found.groups))

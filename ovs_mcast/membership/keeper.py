@@ -60,7 +60,7 @@ class Keeper:
         place = hashlib.sha256(f"{rundir.resolve()} {overlay}".encode()).hexdigest()
         self._prefix = f"ovs-mcast-keeper-{place[:32]}-"
 
-    def look(self) -> KeeperAnswer | None:
+    def query(self) -> KeeperAnswer | None:
         """Return what the running keeper reports to hold; None if no keeper runs."""
         return next((answer for _name, answer in self._answers()), None)
 
@@ -70,7 +70,7 @@ class Keeper:
         Those are the groups that the keeper joined and of which its device is a member (``joined``
         of the device). A device that was removed and made again is another: it has none of them.
         """
-        answer = self.look()
+        answer = self.query()
         if answer is None:
             return None
         with suppress(OSError):
@@ -127,7 +127,7 @@ class Keeper:
 
     def forget(self) -> None:
         """Remove the file of a keeper, if no keeper runs."""
-        if self.look() is None:
+        if self.query() is None:
             self._unlink()
 
     def drop_duplicates(self) -> None:
@@ -137,12 +137,12 @@ class Keeper:
 
     def process_end(self) -> ProcessEnd | None:
         """Open the end of the keeper's process; None if no process but an agent's holds groups."""
-        found = self.look()
+        found = self.query()
         return None if found is None or found.stays else process_end(found.pid)
 
     def holder(self) -> Holder:
         """Return the process that holds the groups, by its kind."""
-        found = self.look()
+        found = self.query()
         return holder(found.pid if found else None)
 
     def end(self) -> None:

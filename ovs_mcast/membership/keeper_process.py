@@ -2,7 +2,7 @@
 
 Standard library and ``sockets`` alone, run by `python -I -S`, so that it stays small. It inherits
 the sockets that are members of the groups, and a listening unix socket, and ends on request. A
-thread of a process that holds the groups itself answers the same requests in the same way.
+thread of a process that holds the groups itself answers the same requests alike.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the probe's datagrams say, and how it is read from bytes. Pure.
+"""Encode and decode the probe's datagrams. Pure.
 
-Questions, answers and refusals are of one size, so no answer is larger than its question. Reading
-never raises: what is not such a payload is None. With a key, a payload carries HMAC-SHA256
-(RFC 2104) over its IP addresses and all of its fields: nobody can make it up, alter it, or send it
-from elsewhere. Time, run and sequence number are for `admission`, which refuses a second use.
+Questions, answers and refusals are of one size, so no answer is larger than its question. Parsing
+never raises: any other payload gives None. With a key, a payload carries HMAC-SHA256 (RFC 2104)
+over its IP addresses and all of its fields: it cannot be forged, altered, or sent from elsewhere.
+Time, run and sequence number let `replay` refuse a second use.
 """
 
 from __future__ import annotations

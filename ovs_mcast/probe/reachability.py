@@ -35,7 +35,7 @@ class RoundTrip:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of the questions that were sent one way to one host.
+    """The fate of the questions sent to one host, to the group or by unicast.
 
     ``received`` are questions that were answered, ``lost`` those that were not, and
     ``lost_after_first`` those of them that were sent after the first that was answered: the first
@@ -60,12 +60,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Responder:
-    """One host: what it answered to the group and by unicast, and what it says that it saw.
+    """One host: its answers to the group and by unicast, and its own counts.
 
     ``seen``, ``repeats`` and ``withheld`` are the responder's own counts of questions to the group
     that reached it, that reached it again, and that its rate limit left without an answer; None
     until it answered anything. ``complete`` is whether they were asked for after the last question.
-    ``error`` is what the network said to unicast, an errno, or 0; ``keyed``: a key was in use.
+    ``error`` is the errno with which unicast failed, or 0; ``keyed``: a key was in use.
     """
 
     address: str
@@ -92,13 +92,13 @@ class Responder:
 
     @property
     def lost_back(self) -> int | None:
-        """Questions to the group that reached it and whose answers were lost on the way back."""
+        """Questions to the group that reached the host and whose answers were lost."""
         if self.lost_there is None:
             return None
         return max(0, self.group.lost - self.lost_there - self.withheld)
 
     def to_json(self, group: str) -> dict[str, object]:
-        """The shape of the contract, and more: unicast beside it, and the conclusion."""
+        """Return the documented counters, those of unicast, and the conclusion."""
         return {
             **_delivery(self.group),
             "duplicates": self.group.duplicates + self.repeats,

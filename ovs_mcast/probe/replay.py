@@ -1,7 +1,7 @@
-"""What a responder answers at all: never twice, not too much. Pure; the caller brings the clock.
+"""Decide which questions a responder admits: none twice, not too many. Pure: no clock.
 
-A sender's questions of one run are told apart by sequence numbers, and seen ones are remembered in
-a sliding window, as IPsec does against replay (RFC 4303, 3.4.3).
+Sequence numbers identify the questions of a sender's run; those seen are remembered in a sliding
+window, as IPsec does against replay (RFC 4303, 3.4.3).
 """
 
 from __future__ import annotations

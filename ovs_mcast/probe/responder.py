@@ -1,11 +1,11 @@
-"""What a responder answers to a frame. Pure: the caller brings frames, clocks and sockets.
+"""Decide what a responder answers to a frame. Pure: the caller has frames, clocks and sockets.
 
-Made for hostile networks. Only a well-formed question is answered, once, to the unicast address it
-came from, by a frame no longer than its own, at a limited rate. With a key, a question without its
-code, of a bad time, or sent again, gets no answer. A question with the wrong key is refused, which
-tells an operator's mistake from a network that does not carry: a refusal costs no more than an
-answer, has a tenth of the rate, and says nothing that the IGMP report has not said. ``silent``
-does without.
+Made for hostile networks. A responder answers only a well-formed question, once, to its unicast
+source, with a frame no longer than the question's, at a limited rate. With a key, a question
+without its code, with a bad time, or sent again, gets no answer. A question with the wrong key is
+refused, so that a mistyped key is not mistaken for a network that loses packets: a refusal is no
+longer than an answer, has a tenth of the rate, and reveals no more than the IGMP report did.
+``silent`` turns refusals off.
 """
 
 from __future__ import annotations

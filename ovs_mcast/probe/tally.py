@@ -1,4 +1,4 @@
-"""Keeps count of one run of the sender: what was asked, and what came back. Pure."""
+"""Count one run of the sender: questions sent, answers received. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .reachability import Delivery, Responder, RoundTrip
 
 @dataclass(slots=True)
 class _Heard:
-    """What one host answered to the questions of one way; refusals are but ``replied`` to."""
+    """Answers of one host to the group's or to unicast questions; a refusal counts as a reply."""
 
     times: dict[int, float] = field(default_factory=dict)  # sequence to seconds, first answers
     copies: int = 0
@@ -57,7 +57,7 @@ def _round_trip(milliseconds: list[float]) -> RoundTrip | None:
 
 @dataclass(slots=True)
 class _Host:
-    """What one host said, of all ways; its counters only ever rise."""
+    """All answers of one host; its own counters never fall."""
 
     ways: dict[Way, _Heard] = field(default_factory=lambda: {way: _Heard() for way in Way})
     said: Counter[str] = field(default_factory=Counter)
@@ -75,7 +75,7 @@ class _Host:
 
 
 class Tally:
-    """Keeps count of one run; ``expected`` hosts are in the result whether they answer or not."""
+    """The counts of one run; ``expected`` hosts are in the result even if they never answer."""
 
     def __init__(self, expected: Iterable[str] = (), *, keyed: bool = False) -> None:
         self._keyed = keyed
@@ -85,7 +85,7 @@ class Tally:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The hosts that are expected, and those that said anything."""
+        """The expected hosts, and those that answered."""
         return tuple(self._hosts)
 
     @property
@@ -94,7 +94,7 @@ class Tally:
         return len(self._asked_of(Way.GROUP, ""))
 
     def asked(self, way: Way, host: str, sequence: int, at: float) -> None:
-        """A question was sent at this time (in seconds); the group's concern all hosts."""
+        """Count a question sent at this time (in seconds); one to the group concerns all hosts."""
         self._asked.setdefault((way, _name(way, host)), {})[sequence] = at
 
     def heard(self, host: str, message: Message, at: float) -> bool:
@@ -108,7 +108,7 @@ class Tally:
         return True
 
     def all_replied(self, way: Way, hosts: Iterable[str]) -> bool:
-        """Whether each of the hosts replied to each question that was sent this way."""
+        """Whether each host replied to each question sent this way."""
         return all(
             len(self._hosts[host].ways[way].replied) >= len(self._asked_of(way, host))
             for host in hosts

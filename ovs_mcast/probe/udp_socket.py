@@ -1,4 +1,4 @@
-"""A UDP socket as any program has one, and what the network says of what it sent."""
+"""A UDP socket as any program has one, and the errors that its datagrams met."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class OrdinarySocket(Closeable):
 
     @property
     def port(self) -> int:
-        """The UDP port that the kernel gave it."""
+        """The UDP port that the kernel chose."""
         port: int = self._socket.getsockname()[1]
         return port
 
     def send(self, payload: bytes, destination: str, port: int) -> int:
-        """Send one datagram; the errno, or 0."""
-        # What an earlier datagram met is told once, at the next call of any kind.
+        """Send one datagram; return the errno, or 0."""
+        # The kernel reports the error of an earlier datagram once, at the next call of any kind.
         with suppress(OSError):
             return self._send(payload, destination, port)
         try:
@@ -70,7 +70,7 @@ class OrdinarySocket(Closeable):
         return 0
 
     def source_towards(self, destination: str, port: int) -> str | None:
-        """The source address that the kernel would choose; None if it knows no way."""
+        """Return the source address that the kernel would choose; None without a route."""
         with socket.socket(self._socket.family, socket.SOCK_DGRAM) as asking:
             try:
                 asking.connect((destination, port))
@@ -79,7 +79,7 @@ class OrdinarySocket(Closeable):
             return str(asking.getsockname()[0])
 
     def errors(self) -> dict[str, int]:
-        """What the network said since the last time: destination to errno (ip(7), IP_RECVERR)."""
+        """Return the errors since the last call: destination to errno (ip(7), IP_RECVERR)."""
         # Unread answers fill the buffer that errors need too.
         with suppress(OSError):
             while True:

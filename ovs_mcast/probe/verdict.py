@@ -1,6 +1,6 @@
 """From what was seen of an ordinary datagram to a verdict, its cause, and the cure. Pure.
 
-The verdict is taken from packets alone; the look-up and the routes explain it.
+Packets alone decide the verdict; the look-up and the routes explain it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _FORBIDDING = {
 class Evidence:
     """What was seen of one datagram to a group.
 
-    ``seen`` are the devices on which the datagram was seen to leave; ``watched`` all on which it
-    was looked for. ``sends`` and ``tunnels`` are the look-ups as an ordinary program and as the
-    tunnel would send, ``taken`` the route that the first one met. ``holders`` are the addresses, on
-    any device, that equal the group. ``error`` is the errno of sendto, 0 if it succeeded.
+    ``seen`` are the devices by which the datagram left; ``watched`` are all captured devices.
+    ``sends`` and ``tunnels`` are the look-ups as an ordinary program and as the tunnel would send,
+    ``taken`` is the route that the first one met. ``holders`` are the addresses, on any device,
+    that equal the group. ``error`` is the errno of sendto, 0 if it succeeded.
     ``tentative`` are addresses of the device still under duplicate address detection.
     """
 
@@ -50,7 +50,7 @@ class Evidence:
     tentative: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, object]:
-        """Datagrams seen per device, of one that was sent; what the kernel said; the route."""
+        """Return the datagrams captured per device, of one sent; the error; the route."""
         return {
             "packets": {device: int(device in self.seen) for device in self.watched},
             "error": strerror(self.error) if self.error else None,

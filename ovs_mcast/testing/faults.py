@@ -37,18 +37,18 @@ assert tuple(FAULTS) == get_args(Fault)
 
 
 class Interrupted(BaseException):
-    """What kill -9 is to a run: it ends here, and nothing more of it happens."""
+    """Ends a run as kill -9 does: at once, without any further change."""
 
 
 class Faults:
-    """Those that are on, and how often each still strikes; None for as long as it is on."""
+    """Active faults and their remaining count; None until lifted."""
 
     def __init__(self) -> None:
         self._left: dict[Fault, int | None] = {}
         self._changes_left: int | None = None
 
     def set(self, fault: Fault, times: int | None) -> None:
-        """From now on, so many times."""
+        """Activate a fault, for so many operations."""
         if fault not in FAULTS:
             raise ValueError(f"{fault!r} is no fault: there are {', '.join(FAULTS)}")
         if times is not None and times < 1:
@@ -56,14 +56,14 @@ class Faults:
         self._left[fault] = times
 
     def lift(self, *faults: Fault) -> None:
-        """End these, or all, and an interruption that has not come."""
+        """Lift these faults, or all, and a pending interruption."""
         for fault in faults or tuple(self._left):
             self._left.pop(fault, None)
         if not faults:
             self._changes_left = None
 
     def strikes(self, fault: Fault) -> bool:
-        """Whether the operation fails, which counts as one time."""
+        """Return whether the operation fails, and count it."""
         if fault not in self._left:
             return False
         left = self._left[fault]
@@ -80,14 +80,14 @@ class Faults:
         self._changes_left = changes
 
     def cut(self, wanted: int, *, whole: bool) -> int:
-        """How many of so many changes are made; ``whole`` says all or none."""
+        """Return how many of so many changes are made; with ``whole`` all or none."""
         left = self._changes_left
         if left is None or left >= wanted:
             return wanted
         return 0 if whole else left
 
     def made(self, wanted: int) -> None:
-        """The changes that ``cut`` allowed were made; Interrupted where the run ends there."""
+        """Count the changes that ``cut`` allowed; raise Interrupted if the run ends there."""
         if self._changes_left is None:
             return
         if self._changes_left <= wanted:
@@ -97,7 +97,7 @@ class Faults:
 
 
 class Lasting(Closeable):
-    """A fault that is on; as a `with` block, one that ends with it."""
+    """An active fault; a `with` block ends it."""
 
     def __init__(self, faults: Faults, fault: Fault) -> None:
         self._faults, self._fault = faults, fault

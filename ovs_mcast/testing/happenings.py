@@ -1,4 +1,4 @@
-"""What happens to a machine that no run of ours did, by name: what operators and crashes do."""
+"""External events by name: what operators and crashes do to a host."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _Marked = TypeVar("_Marked", Address, Route)
 
 
 class Underlay:
-    """The device that carries the tunnels, on its machine, and the addresses that it came with."""
+    """The underlay device of a machine, and the addresses that it had at first."""
 
     def __init__(self, system: FakeSystem, device: str, own: tuple[Address, ...]) -> None:
         self.system, self.device, self.own = system, device, own
@@ -47,27 +47,27 @@ class Underlay:
         self.switch: OpenVSwitch = system.switch
 
     def readdress(self) -> None:
-        """As the operator does: the own addresses, where they are not there."""
+        """Add the missing ones of its own addresses, as the operator does."""
         for item in self.own:
             with suppress(FileExistsError):
                 self.linux.add_address(item)
 
     def groups(self, there: Iterable[_Marked]) -> list[_Marked]:
-        """Addresses or routes of ours, in the order of their groups."""
+        """Return addresses or routes of ours, in the order of their groups."""
         mine = (item for item in there if ownership.is_metric(item.metric))
         return sorted(mine, key=lambda item: item.target)
 
     def tunnel_bridges(self) -> list[str]:
-        """The bridges that are wholly ours."""
+        """Return the bridges that are wholly ours."""
         return [name for name, b in self.switch.bridges.items() if b.owner and b.fail_mode]
 
     def flows(self) -> list[Flow]:
-        """What is on them."""
+        """Return the flows on them."""
         there = self.tunnel_bridges()
         return [flow for flow in self.switch.flows.values() if flow.bridge in there]
 
     def floods(self) -> list[Flow]:
-        """The flows that send to groups, in the order of their VLANs."""
+        """Return the flows that send to groups, in the order of their VLANs."""
         return sorted((f for f in self.flows() if f.table == FLOOD), key=lambda f: f.cookie)
 
 
@@ -135,7 +135,7 @@ def _vtep_back(on: Underlay) -> None:
 
 
 def _vswitchd_restarts(on: Underlay) -> None:
-    """ovs-vswitchd is killed and started: flows go, and what it was told of neighbours."""
+    """ovs-vswitchd is killed and started: flows and neighbours are lost."""
     on.switch.restart()
 
 
@@ -178,7 +178,7 @@ def _bridge_deleted(on: Underlay) -> None:
 
 
 def _keeper_killed(on: Underlay) -> None:
-    """The process that holds the sockets is killed, and the groups are left."""
+    """The process that holds the sockets is killed; its groups are left."""
     for overlay in list(on.system.keepers):
         on.system.kill_keeper(overlay)
 
@@ -197,7 +197,7 @@ HAPPENINGS: Mapping[Happening, str] = MappingProxyType(
 
 
 def happen(name: Happening, on: Underlay) -> None:
-    """Let it happen; ValueError, with the names that there are, for any other."""
+    """Let an event happen; ValueError, which lists the names, for an unknown one."""
     if name not in HAPPENINGS:
         raise ValueError(f"{name!r} is no happening: there are {', '.join(HAPPENINGS)}")
     _WHAT[name](on)

@@ -1,4 +1,4 @@
-"""A Host on a machine in memory: the same logic, and nothing of this computer is looked at."""
+"""A Host on a machine in memory: the same logic, without any access to this computer."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class FakeHost(Host):
     # What others have on the machine
 
     def put(self, *items: Item | Link, detect: bool = False) -> None:
-        """Put items in place as somebody else does: those of ovs_mcast.testing.
+        """Put items in place as another program does: those of ovs_mcast.testing.
 
         OSError where the kernel refuses one. ``detect`` leaves IPv6 addresses under duplicate
         address detection, until time has passed.
@@ -155,7 +155,7 @@ class FakeHost(Host):
             self._system.feed.publish()
 
     def take(self, *items: Item | Link) -> None:
-        """Take items away as somebody else does."""
+        """Take items away as another program does."""
         linux, switch = self._system.linux, self._system.switch
         with self._system.lock:
             for item in items:
@@ -201,7 +201,7 @@ class FakeHost(Host):
     def limits(self, limits: Limits) -> None:
         self._system.linux.limits = limits
 
-    # What a test may look at
+    # What a test may read
 
     @property
     def made(self) -> tuple[Change, ...]:

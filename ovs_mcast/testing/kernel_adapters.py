@@ -1,4 +1,4 @@
-"""The kernel that a Host on memory reaches: netlink, and sockets that join; with faults."""
+"""The kernel behind a FakeHost: netlink, and sockets that join; with faults."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ class FakeNetlink:
         self._system, self._linux = system, system.linux
 
     def links(self) -> dict[str, Link]:
-        """Every device by name."""
+        """Return every device by name."""
         return dict(self._linux.links)
 
     def addresses(self) -> tuple[Address, ...]:
-        """Every address of every device, in the order of the devices."""
+        """Return every address of every device, in the order of the devices."""
         order = {name: place for place, name in enumerate(self._linux.indexes)}
         return tuple(sorted(self._linux.addresses.values(), key=lambda item: order[item.device]))
 
     def group_routes(self) -> tuple[Route, ...]:
-        """The host routes to groups."""
+        """Return the host routes to groups."""
         return self._linux.routes
 
     def link(self, name: str) -> Link | None:
-        """One device."""
+        """Return one device."""
         return self._linux.links.get(name)
 
     def group_route(self, group: IPAddress) -> Route | None:
-        """The host route that takes a packet to the group."""
+        """Return the host route to the group."""
         return self._linux.route_to(str(group))
 
     def look_up(
         self, groups: Sequence[IPAddress], source: IPAddress | None = None
     ) -> dict[str, RoutePath]:
-        """Where a packet to each group would leave."""
+        """Return the path of a packet to each group."""
         return self._linux.look_up(groups, source)
 
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
-        """One batch, of which the kernel carries out what it does not refuse."""
+        """Apply one batch; the kernel makes every change that it does not refuse."""
         faults = self._system.faults
         if faults.strikes("not-permitted"):
             raise UnavailableError("changing addresses needs CAP_NET_ADMIN: run as root")
@@ -77,7 +77,7 @@ class FakeNetlink:
             raise RefusedError(errors)
 
     def _make(self, change: Change, exclusive: bool) -> None:
-        """What is gone, or there, is as wanted; what is replaced goes first."""
+        """Make one change; remove what it replaces first; tolerate what is done already."""
         new = change.action != "remove"
         joins = new and isinstance(change.item, Address)
         if joins and self._system.faults.strikes("address-refused"):
@@ -108,17 +108,17 @@ class FakeNetlink:
             self._linux.remove_route(item)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class FakeMemberships(Closeable):
-    """backend.Joining: sockets for a while."""
+    """backend.Joining: temporary memberships."""
 
     def __init__(self, system: FakeSystem, device: str) -> None:
         self._system, self._device = system, device
 
     def join(self, groups: Iterable[IPAddress]) -> None:
-        """Hold each of them."""
+        """Join each group."""
         if self._system.faults.strikes("join-refused"):
             raise UnavailableError(f"cannot join on {self._device}: No buffer space available")
         try:
@@ -127,7 +127,7 @@ class FakeMemberships(Closeable):
             raise UnavailableError(f"cannot join on {self._device}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Let go of all."""
+        """Leave all groups."""
         self._system.linux.leave(self)
 
 
@@ -138,7 +138,7 @@ class FakeKeeper:
         self._system, self._overlay, self._in_process = system, overlay, in_process
 
     def held(self, joined: Callable[[str], frozenset[str]]) -> GroupMembership | None:
-        """What it holds; of a device that was made anew, nothing."""
+        """Return the groups held; no group of a device that was made anew."""
         membership = self._system.keepers.get(self._overlay)
         if membership is None:
             return None
@@ -149,26 +149,26 @@ class FakeKeeper:
         return GroupMembership(device, tuple(g for g in membership.groups if g in there))
 
     def replace(self, membership: GroupMembership) -> None:
-        """Hold these in place of those held."""
+        """Hold these groups instead of the present ones."""
         if self._system.faults.strikes("join-refused"):
             raise KeeperError(f"cannot join on {membership.device}: No buffer space available")
         change = Change("update", membership, "kept")
         self._system.make([change], lambda _batch: self._take(membership))
 
     def join(self, device: str, group: str) -> None:
-        """Hold one group more."""
+        """Hold one more group."""
         there = self._serving(device)
         if self._system.faults.strikes("join-refused"):
             raise KeeperError(f"cannot join {group} on {device}: No buffer space available")
         self._become("add", device, group, (*there.groups, group))
 
     def leave(self, device: str, group: str) -> None:
-        """Let go of one group."""
+        """Release one group."""
         there = self._serving(device)
         self._become("remove", device, group, [one for one in there.groups if one != group])
 
     def hold(self, membership: GroupMembership, ready: Callable[[], None]) -> None:
-        """Hold them until another thread replaces or ends this keeper."""
+        """Hold the groups until another thread replaces or ends this keeper."""
         self.replace(membership)
         mine = self._system.keepers[self._overlay]
         ready()
@@ -178,7 +178,7 @@ class FakeKeeper:
             )
 
     def drop_duplicates(self) -> None:
-        """Take over what a process holds; there are never two keepers."""
+        """Take over the groups of a process; there are never two keepers."""
         if self._in_process and self._overlay in self._system.keepers:
             self._system.in_process.add(self._overlay)
 
@@ -196,7 +196,7 @@ class FakeKeeper:
         return self._system.feed.process_end(self._overlay, _PID)
 
     def end(self) -> None:
-        """Let go of all groups."""
+        """Release all groups."""
         held = self._system.keepers.get(self._overlay)
         if held is not None:
             change = Change("remove", held, "not wanted")
@@ -236,7 +236,7 @@ class FakeKeeper:
 
 
 class FakeKeepers:
-    """platform.Keepers: those that an agent holds, until it hands them over."""
+    """platform.Keepers: the keepers within an agent, until it hands them over."""
 
     def __init__(self, system: FakeSystem) -> None:
         self._system = system

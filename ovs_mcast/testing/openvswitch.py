@@ -1,4 +1,4 @@
-"""One Open vSwitch in memory: rows of OVSDB, what ovs-vswitchd makes of them, flows. No I/O."""
+"""One Open vSwitch in memory: rows of OVSDB, ovs-vswitchd that follows them, flows. No I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .linux import Linux
 
 
 class OpenVSwitch:
-    """Rows, and the ovs-vswitchd that follows them while it is ``running``."""
+    """The rows, and the ovs-vswitchd that follows them."""
 
     def __init__(self, linux: Linux) -> None:
         self.linux = linux
@@ -23,16 +23,16 @@ class OpenVSwitch:
         self.ports: dict[str, Port] = {}
         self.flows: dict[Key, Flow] = {}
         self.neighbours: dict[tuple[str, str], str] = {}
-        self._heard = -1
+        self._notified = -1
         self._routes: dict[str, RoutePath] = {}
         self._followed: dict[str, str] = {}  # bridge to the datapath that it has been made on
 
     # OVSDB
 
     def commit(self, changes: Sequence[Change]) -> None:
-        """One transaction, whole or not at all, and what ovs-vswitchd makes of it.
+        """Commit one transaction, all or nothing; ovs-vswitchd follows.
 
-        KeyError, and nothing is changed, where a port's bridge is not there.
+        KeyError, and no change, if the bridge of a port is missing.
         """
         bridges, ports = dict(self.bridges), dict(self.ports)
         for change in changes:
@@ -59,7 +59,7 @@ class OpenVSwitch:
         self.follow()
 
     def follow(self) -> None:
-        """What ovs-vswitchd does after a change of the rows: devices, OpenFlow ports, errors."""
+        """Follow the rows as ovs-vswitchd does: devices, OpenFlow ports, errors."""
         for name in [name for name in self._followed if name not in self.bridges]:
             self._unmade(name)
             if name in self.linux.links:
@@ -78,8 +78,8 @@ class OpenVSwitch:
         self.ports = {name: self._judged(port) for name, port in self.ports.items()}
 
     def restart(self) -> None:
-        """Killed and started: rows and devices stay; flows and neighbours do not."""
-        self._heard = -1
+        """Restart ovs-vswitchd as after kill -9: flows and neighbours are lost, rows stay."""
+        self._notified = -1
         self.flows.clear()
         self.neighbours.clear()
         self.ports = {name: replace(port, ofport=None) for name, port in self.ports.items()}
@@ -111,7 +111,7 @@ class OpenVSwitch:
             )
 
     def bundle(self, bridge: str, changes: Sequence[Change]) -> None:
-        """Removal and addition, all or nothing; removing what is gone is no error."""
+        """Apply one bundle; the removal of a missing flow is no error."""
         for change in changes:
             flow = change.item
             assert isinstance(flow, Flow)
@@ -123,7 +123,7 @@ class OpenVSwitch:
                 self.flows[flow.key] = replace(flow, bridge=bridge)
 
     def forget(self, flows: Iterable[Flow]) -> None:
-        """Delete flows; with `delete_learned` go those that they have learned."""
+        """Delete flows and, where an action is `delete_learned`, the flows that they learned."""
         for flow in list(flows):
             self.flows.pop(flow.key, None)
             if "delete_learned" in flow.actions:
@@ -134,13 +134,13 @@ class OpenVSwitch:
     # ovs-appctl
 
     def routes(self) -> dict[str, RoutePath]:
-        """Host routes to groups in `ovs/route/show`.
+        """Return the host routes to groups of `ovs/route/show`.
 
-        Open vSwitch takes those that an address of their device covers, and looks again when it
-        hears of a link or a route, not of an address.
+        Open vSwitch takes those that an address of their device covers, and reads them again after
+        a notification about a link or a route, not about an address.
         """
-        if self._heard != self.linux.routing:
-            self._heard, self._routes = self.linux.routing, self._learned_routes()
+        if self._notified != self.linux.routing:
+            self._notified, self._routes = self.linux.routing, self._learned_routes()
         return self._routes
 
     def _learned_routes(self) -> dict[str, RoutePath]:
@@ -158,11 +158,11 @@ class OpenVSwitch:
         }
 
     def route(self, group: str) -> RoutePath:
-        """`ovs/route/lookup`."""
+        """Return the path of `ovs/route/lookup`."""
         return self.routes().get(group, RoutePath(None))
 
-    def tell(self, neighbours: Iterable[Neighbour]) -> None:
-        """`tnl/neigh/set`."""
+    def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
+        """Set Ethernet addresses, as `tnl/neigh/set` does."""
         for one in neighbours:
             self.neighbours[one.bridge, one.group] = one.mac
 
@@ -180,7 +180,7 @@ class OpenVSwitch:
                 self.ports[name] = replace(port, ofport=None)
 
     def _opened(self, port: Port, taken: set[tuple[str, int]]) -> Port:
-        """The port with its OpenFlow port: as requested if free, as before, or the next."""
+        """Return the port with its OpenFlow port: as requested if free, its own, or the next."""
         error = self._refusal(port)
         if error:
             return replace(port, ofport=-1, error=error)
@@ -192,7 +192,7 @@ class OpenVSwitch:
         return replace(port, ofport=number, error=None)
 
     def _refusal(self, port: Port) -> str | None:
-        """Why a tunnel port is not opened (ofport -1), while its row stays."""
+        """Return why a port is not opened (ofport -1), while its row stays."""
         if port.type in {"", "system"} and port.name not in self.linux.links:
             return f"could not open network device {port.name} (No such device)"
         if port.type != "vxlan":
@@ -212,7 +212,7 @@ class OpenVSwitch:
         return None
 
     def _judged(self, port: Port) -> Port:
-        """A patch port says so where its peer is not there."""
+        """Return the port, with an error if it is a patch port without a usable peer."""
         if port.type != "patch":
             return port
         peer = self.ports.get(port.option("peer"))
@@ -225,7 +225,7 @@ class OpenVSwitch:
 
 
 def _receives(port: Port) -> Mapping[str, str] | None:
-    """What tells apart where the VXLAN ports of one Open vSwitch receive; None for other ports."""
+    """Return what must differ between VXLAN ports of one Open vSwitch; None for other ports."""
     if port.type != "vxlan":
         return None
     names = ("remote_ip", "local_ip", "key", "in_key")

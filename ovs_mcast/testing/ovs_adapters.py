@@ -1,4 +1,4 @@
-"""The Open vSwitch that a Host on memory reaches: rows, flows, the control socket; with faults."""
+"""The Open vSwitch behind a FakeHost: rows, flows, the control socket; with faults."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class FakeOvsdb:
         self._alone = threading.Lock()
 
     def bridges(self) -> dict[str, Bridge]:
-        """Every bridge by name."""
+        """Return every bridge by name."""
         return dict(self._system.switch.bridges)
 
     def ports(self, on: str | None = None) -> dict[str, Port]:
-        """Every port by name, or those on one bridge."""
+        """Return every port by name, or those on one bridge."""
         ports = self._system.switch.ports
         return {name: port for name, port in ports.items() if on in {None, port.bridge}}
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """One transaction."""
+        """Commit one transaction."""
         faults = self._system.faults
         unfollowed = "Open vSwitch in memory took no change in 30 s: try again"
         if faults.strikes("ovsdb-away") or faults.strikes("vswitchd-away"):
@@ -54,7 +54,7 @@ class FakeOvsdb:
 
     @contextmanager
     def exclusive(self, patience: float, on_wait: Callable[[], None]) -> Iterator[None]:
-        """The lock, for which other threads of this process wait."""
+        """Hold the lock, for which other threads of this process wait."""
         faults = self._system.faults
         if faults.strikes("ovsdb-away"):
             raise UnavailableError("no ovsdb-server answers in memory: start openvswitch-switch")
@@ -75,7 +75,7 @@ class FakeOvsdb:
             self._alone.release()
 
     def close(self) -> None:
-        """Report no longer."""
+        """Stop reporting."""
         self._system.feed.rows(self, None)
 
 
@@ -86,7 +86,7 @@ class FakeOpenFlow:
         self._system = system
 
     def dump(self, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
-        """The flows whose cookie matches, and that have ``match`` within theirs."""
+        """Return the flows whose cookie matches and whose match includes ``match``."""
         self._reach(bridge)
         if match.startswith("udp,") and ":" in match:
             raise OpenFlowError(f"ovs-ofctl: {match}: invalid IP address")
@@ -100,7 +100,7 @@ class FakeOpenFlow:
             return list(self._system.switch.dump(bridge.name, cookie, mask, counted=True))
 
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
-        """One bundle."""
+        """Apply one bundle."""
         self._reach(bridge)
         if self._system.faults.strikes("bundle-refused"):
             raise OpenFlowError(f"{bridge.name}: OFPT_ERROR (OF1.4): OFPBFC_MSG_FAILED")
@@ -123,16 +123,16 @@ class FakeVswitchd(Closeable):
         self._switch = system.switch
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
-        """Remember them."""
-        self._switch.tell(neighbours)
+        """Set the Ethernet addresses."""
+        self._switch.set_neighbours(neighbours)
 
     def routes(self) -> Mapping[str, RoutePath]:
-        """The host routes by which the userspace datapath sends."""
+        """Return the host routes by which the userspace datapath sends."""
         return self._switch.routes()
 
     def route(self, group: str) -> RoutePath:
-        """How it sends to one group."""
+        """Return the path to one group."""
         return self._switch.route(group)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""

@@ -1,4 +1,4 @@
-"""What the parts of one fake machine share: its Linux, its Open vSwitch, its faults and keepers."""
+"""The state of one fake machine: its Linux, its Open vSwitch, its faults and keepers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .linux import DETECTION
 
 
 class FakeSystem:
-    """What all parts of one fake machine share; ``made`` are the changes so far, in order."""
+    """The state of one fake machine; ``made`` are the changes so far, in order."""
 
     def __init__(self, linux: EventfulLinux, switch: EventfulOpenVSwitch) -> None:
         self.linux, self.switch, self.faults = linux, switch, Faults()
@@ -32,7 +32,7 @@ class FakeSystem:
         self.feed = Feed(linux, switch)
 
     def make(self, changes: Sequence[Change], make: Callable[[Sequence[Change]], None]) -> None:
-        """An atomic batch; a run that is interrupted in it makes nothing of it."""
+        """Make an atomic batch; an interrupted run makes none of its changes."""
         with self.lock:
             if self.faults.cut(len(changes), whole=True):
                 make(changes)
@@ -41,7 +41,7 @@ class FakeSystem:
             self.faults.made(len(changes))
 
     def kill_keeper(self, overlay: str) -> None:
-        """The process that holds the overlay's sockets ends, and they with it."""
+        """End the process that holds the overlay's sockets."""
         with self.let_go:
             self.keepers.pop(overlay, None)
             self.in_process.discard(overlay)
@@ -51,13 +51,13 @@ class FakeSystem:
             self.feed.keeper_ended(overlay)
 
     def sleep(self, seconds: float) -> None:
-        """Time passes on the machine, and none here."""
+        """Let time pass on the machine, without waiting."""
         with self.lock:
             self.linux.elapse(seconds)
             self.feed.publish()
 
     def send_path(self, device: str, group: str, *, detection: float = DETECTION) -> SendPath:
-        """What probe.send_path would see; waits, on the machine's own clock, for detection."""
+        """Return what probe.send_path would; detection takes time on the machine's own clock."""
         with self.lock:
             linux, family = self.linux, IPAddress(group).version
             if family == 6:

@@ -17,7 +17,7 @@ from .steps import Outcome, carry_out
 def kill_keeper(overlay: str) -> Outcome:
     """Kill -9 the process that holds the overlay's groups, if one does, and see it gone."""
     keeper = Keeper(run_directory(), overlay)
-    while found := keeper.look():
+    while found := keeper.query():
         os.kill(found.pid, signal.SIGKILL)
     return Outcome()
 

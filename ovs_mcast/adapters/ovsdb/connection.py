@@ -27,7 +27,7 @@ _PATIENCE = 5.0
 
 
 class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
-    """ovsdbapp's replica of the database, which tells of its changes if somebody wants to know."""
+    """ovsdbapp's replica of the database; it reports its changes to a watcher."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -36,9 +36,9 @@ class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
         self.committing = False
 
     def run(self) -> bool:
-        """Take in what the server says; who watches is told once where it says no more.
+        """Read updates of the server; report a lost connection to the watcher once.
 
-        LostError within a transaction, which else waits for the server to come back.
+        LostError within a transaction, which would wait for the server to come back.
         """
         changed = bool(super().run())
         if self.watcher is not None and not self.lost and not self._session.is_connected():
@@ -114,10 +114,10 @@ class Ovsdb:
         ovsdb.txns.close()  # its pipe, which else stays for the garbage collector
 
     def watch(self, watcher: Callable[[RowEvent], None]) -> None:
-        """Tell of every change of the rows, in the connection's own thread.
+        """Report every change of rows to ``watcher``, in the connection's own thread.
 
-        A connection that is lost is told once, and ends what waits for it with UnavailableError:
-        who watches makes a new one.
+        A lost connection is reported once, and ends all waiting calls with UnavailableError: the
+        watcher opens a new one.
         """
         self._connection.idl.watcher = watcher
 
@@ -143,7 +143,7 @@ class Ovsdb:
     def apply(self, changes: Sequence[Change]) -> None:
         """Make all changes in one transaction and wait for ovs-vswitchd to have followed.
 
-        What it made of them is not looked at here: read ``ports`` again for ofport and error.
+        Its results are not read here: read ``ports`` again for ofport and error.
         """
         try:
             with self._api.transaction(check_error=True, log_errors=False) as transaction:
@@ -153,8 +153,8 @@ class Ovsdb:
                 f"Open vSwitch at {self.remote} took no change in {self._timeout:.0f} s: try again"
             ) from None
         except LostError as error:
-            raise UnavailableError(f"{error} while it was told of a change") from None
-        except RuntimeError as error:  # what ovsdbapp makes of the server's refusal
+            raise UnavailableError(f"{error} during a transaction") from None
+        except RuntimeError as error:  # ovsdbapp raises it for the server's refusal
             raise OvsdbError(str(error)) from error
         finally:
             self._connection.idl.committing = False
@@ -165,17 +165,17 @@ class Ovsdb:
     ) -> Iterator[None]:
         """Hold the database's lock for ovs_mcast (RFC 7047, 4.1.8), waiting ``patience`` seconds.
 
-        ``on_wait`` is called once if somebody else holds it. ovsdb-server itself lets go of it when
-        the holder's connection ends, kill -9 included.
+        ``on_wait`` is called once if another run holds it. ovsdb-server releases it when the
+        holder's connection ends, kill -9 included.
         """
-        told = False
+        warned = False
 
         def held() -> bool:
-            nonlocal told
+            nonlocal warned
             if self._connection.idl.lost:
                 raise UnavailableError(f"no ovsdb-server answers at {self.remote}")
-            if self._connection.idl.is_lock_contended and not told:
-                told = True
+            if self._connection.idl.is_lock_contended and not warned:
+                warned = True
                 on_wait()
             return bool(self._connection.idl.has_lock)
 
