@@ -145,7 +145,7 @@ def kill_all() -> None:
 def running(
     node: Node, text: str = "", *options: str, env: Mapping[str, str] | None = None
 ) -> Iterator[Agent]:
-    """An agent that has built what it is to keep, and is ended by SIGTERM, with status 0."""
+    """Start an agent, wait until it has built its overlay, and end it by SIGTERM with status 0."""
     write(node, text or configuration(node))
     agent = start(node, *options, env=env)
     agent.settles()

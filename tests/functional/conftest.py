@@ -1,4 +1,4 @@
-"""What the functional tests share: an empty lab, and one with an overlay that several tests use."""
+"""Shared by the functional tests: an empty lab, and an overlay that several tests use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Host costs, counted where it reaches the kernel and OVSDB: at its Backend."""
+"""Count what a Host costs where it reaches the kernel and OVSDB: at its Backend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ovs_mcast.host.backend import Backend
 
 
 class _Counted:
-    """An adapter whose calls are counted."""
+    """An adapter that counts its calls."""
 
     def __init__(self, adapter: object, on_call: Callable[[str], None]) -> None:
         self._adapter, self._on_call = adapter, on_call

@@ -35,7 +35,7 @@ PATIENCE = 30.0
 
 
 class Embedded:
-    """A program that runs, as the test sees it: what it says, and words to it."""
+    """A running program as the test sees it: its lines of output, and words to it."""
 
     def __init__(self, run: Run, fifo: Path) -> None:
         self._run, self._said = run, 0
@@ -43,7 +43,7 @@ class Embedded:
         self._words = os.open(fifo, os.O_RDWR)
 
     def says(self) -> Any:
-        """The next thing that it says."""
+        """Return the next value that the program prints."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             lines = os.pread(self._run._stdout.fileno(), 1 << 20, 0).decode().split("\n")[:-1]
@@ -54,12 +54,12 @@ class Embedded:
         raise AssertionError(f"it says nothing; {self._run.said()}")
 
     def tell(self, word: str) -> Any:
-        """Say a word, and return what it says next."""
+        """Send a word, and return the next value that the program prints."""
         os.write(self._words, f"{word}\n".encode())
         return self.says()
 
     def dies(self, word: str) -> None:
-        """Say a word of which it is killed, and wait for its end."""
+        """Send a word that makes the program kill itself, and wait for its end."""
         os.write(self._words, f"{word}\n".encode())
         assert self._run.wait().status == -signal.SIGKILL
 
@@ -95,12 +95,12 @@ def run(
 
 
 def say(value: object) -> None:
-    """Tell the test."""
+    """Print a value for the test, as one line of JSON."""
     os.write(1, json.dumps(value).encode() + b"\n")
 
 
 def words(fifo: str) -> Generator[str, None, None]:
-    """What the test says, until it says nothing."""
+    """Yield the words of the test, until an empty line."""
     with open(fifo, encoding="ascii") as said:
         for line in said:
             if not line.strip():
@@ -126,7 +126,7 @@ def descriptors() -> dict[str, str]:
 
 
 def examples(_configuration: str, _fifo: str) -> None:
-    """Run the examples that need a machine; say what failed, and how many there were."""
+    """Run the examples that need a machine; print the failures and the number of examples."""
     tried, failed = 0, []
     runner = doctest.DocTestRunner(verbose=False)
     for place in (om.Host, om.connect, aio):
@@ -139,7 +139,7 @@ def examples(_configuration: str, _fifo: str) -> None:
 
 
 class _Warned(logging.Handler):
-    """Tells of a warning: that a run waits for another."""
+    """Sets an event at a warning: a run waits for another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class _Warned(logging.Handler):
 
 
 def ticking(configuration: str, fifo: str) -> None:
-    """Reconcile by asyncio while the test's words say that somebody else is at it."""
+    """Reconcile by asyncio while another connection holds the lock."""
     overlay = om.Overlay.from_mapping(json.loads(configuration))
     with om.connect():
         pass
@@ -208,7 +208,7 @@ def crowd(configuration: str, _fifo: str) -> None:
 
 
 def count(configuration: str, fifo: str) -> None:
-    """Reconcile, then add and remove segments as told, and say what each has cost."""
+    """Reconcile, then add and remove segments by the test's words, and print the cost of each."""
     overlay = om.Overlay.from_mapping(json.loads(configuration))
     spent: Counter[str] = Counter()
 
@@ -223,7 +223,7 @@ def count(configuration: str, fifo: str) -> None:
     sys.addaudithook(heard)
 
     class Counted(socket.socket):
-        """A socket that counts what the kernel answers."""
+        """A socket that counts answers of the kernel."""
 
         def recv(self, *arguments: int) -> bytes:
             data = super().recv(*arguments)
@@ -264,7 +264,7 @@ def count(configuration: str, fifo: str) -> None:
 
 
 def here(configuration: str, fifo: str) -> None:
-    """Reconcile, holding the groups in this process; then as told."""
+    """Reconcile, holding the groups in this process; then follow the test's words."""
     overlay = om.Overlay.from_mapping(json.loads(configuration))
     with om.connect():
         pass  # what the libraries open once, and keep

@@ -73,7 +73,7 @@ class Outer(NamedTuple):
 
 
 def outer(data: bytes) -> Outer | None:
-    """What a frame of the underlay is, if VXLAN in IPv6."""
+    """Decode a frame of the underlay; None unless it is VXLAN in IPv6."""
     seen, ethernet = decode_vxlan(data), decode_ethernet(data)
     if seen is None or ethernet is None or ":" not in seen.source:
         return None

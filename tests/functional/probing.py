@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 def call(machine: Namespace, function: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
-    """What the function returns in a forked process within the machine's network namespace."""
+    """Call the function in a forked process within the machine's network namespace."""
     with _forked(machine, function, *arguments, **named) as here:
         assert here.poll(_SECONDS), f"no answer after {_SECONDS} s"
         result = here.recv()
@@ -44,12 +44,12 @@ def call(machine: Namespace, function: Callable[..., _T], *arguments: Any, **nam
 
 
 def find_path(host: Namespace, group: str, **named: Any) -> dict[str, Any]:
-    """`probe path`, as it would say it in JSON."""
+    """Return the JSON document of `probe path`."""
     return call(host, send_path, "eth0", group, **named).to_json()
 
 
 def ask(host: Namespace, group: str, **named: Any) -> dict[str, Any]:
-    """`probe send`, as it would say it in JSON; ten questions in a quarter of a second."""
+    """Return the JSON document of `probe send`, for ten questions in a quarter of a second."""
     defaults: dict[str, Any] = {"count": 10, "interval": 0.01, "timeout": 0.3}
     return call(host, send, "eth0", group, **(defaults | named)).to_json()
 

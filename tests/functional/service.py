@@ -86,7 +86,7 @@ class Service(Closeable):
                 os.close(self._stored.pop()[1])
 
     def start(self) -> None:
-        """Start the agent, and hand it what is stored."""
+        """Start the agent with the descriptors that are stored."""
         self.told.clear()
         with self._lock:
             names = [name for name, _ in self._stored]

@@ -110,7 +110,7 @@ def test_a_setup_meanwhile(either: Node) -> None:
 
 
 def test_a_teardown_meanwhile(system: Node) -> None:
-    """A teardown beside an agent is undone: end the agent first.
+    """The agent rebuilds an overlay that a teardown removed: end the agent first.
 
     h1 (agent; setup --teardown)
     """

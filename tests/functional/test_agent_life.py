@@ -141,7 +141,7 @@ def test_it_is_alone(system: Node) -> None:
 
 
 def test_its_file_changes(either: Node) -> None:
-    """Another file is what is wanted from then on; its events are those of the new overlay.
+    """A changed file is reconciled, and the agent then follows the events of the new overlay.
 
     h1 (segments 100 and 101; 100 and 102; a flow of 102 goes)
     """

@@ -1,4 +1,4 @@
-"""Frames pass again after each fault, with an agent on either host, and else never stop.
+"""Traffic recovers after each fault with an agent on either host, and stops at no other time.
 
 workload ─ h1 (agent) ─ switch ─ h2 (agent) ─ workload
 """

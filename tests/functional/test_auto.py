@@ -48,7 +48,7 @@ def test_auto_tries_autojoin_finds_it_hijacked_and_falls_back(net: Net, either: 
 
 
 def test_auto_decides_once(either: Node) -> None:
-    """A second run adds no address to see again: rtnetlink tells of nothing, and nothing changes.
+    """A second run tries nothing again: rtnetlink reports no event, and nothing changes.
 
     h1 (auto, auto) ─ switch
     """

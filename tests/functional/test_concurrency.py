@@ -1,4 +1,4 @@
-"""Two runs at once: one waits for the other and says so, and never do they mix.
+"""Of two runs at once one waits for the other and reports it; they never mix.
 
 h1: br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch
 """
@@ -70,7 +70,7 @@ def test_four_runs_of_one_configuration(node: Node) -> None:
 
 
 def test_four_configurations_do_not_mix(node: Node) -> None:
-    """All four exit 0; what is there then is one of the four wholly, and nothing of the others.
+    """Four runs at once all exit 0, and the machine has exactly one of the four overlays.
 
     Four runs, each with another segment, UDP port, tunnel bridge and TTL.
     """
@@ -162,7 +162,7 @@ def test_the_holder_is_killed(node: Node, tmp_path: Path) -> None:
 
 
 def test_patience_has_an_end(node: Node) -> None:
-    """A run that waits in vain is told what to do, and has touched nothing.
+    """A run that waits too long fails with advice and has touched nothing.
 
     h1, whose database another process holds
     """
@@ -181,7 +181,7 @@ def test_patience_has_an_end(node: Node) -> None:
 
 
 def test_a_connection_ends(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run ends, though its connection's thread sees the end before the lock is let go.
+    """A run ends even if its connection's thread sees the end before the lock is released.
 
     h1, whose database this process is connected to
     """

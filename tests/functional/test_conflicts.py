@@ -1,4 +1,4 @@
-"""What is in the way is named before anything is touched: exit 2.
+"""A conflict is named before anything is touched: exit 2.
 
 h1: br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch
 """
@@ -90,7 +90,7 @@ def shared(request: pytest.FixtureRequest) -> Node:
 
 @pytest.mark.parametrize("conflict", CONFLICTS)
 def test_a_conflict_is_named(shared: Node, conflict: str) -> None:
-    """Exit 2 with the name of what is in the way, from --dry-run too; the machine stays as it is.
+    """Setup and --dry-run exit 2 and name the conflict; the machine stays as it is.
 
     h1, with what is in the way
     """
@@ -110,7 +110,7 @@ def test_a_conflict_is_named(shared: Node, conflict: str) -> None:
 
 
 def test_another_udp_port_is_the_way_out(node: Node) -> None:
-    """Beside another controller's flow-based port on 4789, an overlay on 4790 works.
+    """An overlay on UDP port 4790 works while another controller has a flow-based port on 4789.
 
     br-tun ─ theirs (UDP port 4789)      br-mcast ─ vxlan (UDP port 4790)
     """

@@ -139,7 +139,7 @@ def test_a_file_is_the_same_as_options(dummy: Node, tmp_path: Path) -> None:
 
 
 def test_the_console_script_is_the_module(dummy: Node) -> None:
-    """`ovs-mcast setup` and `python -m ovs_mcast.setup` say and do the same."""
+    """`ovs-mcast setup` and `python -m ovs_mcast.setup` behave alike."""
     arguments = ("--underlay", "eth0", "--membership", "autojoin", *SEGMENTS[:2], "--json")
     told = command(dummy, "ovs_mcast.setup", "--dry-run", *arguments)
     script = "from ovs_mcast.__main__ import main; main()"

@@ -1,4 +1,4 @@
-"""The contract of a Host, on a real one and on the fake beside it: neither drifts from the other.
+"""The contract of a Host, on a real host and on the fake at once: neither drifts from the other.
 
 h: br-int ═ br-mcast ─ vxlan      (br-phy ─) eth0 ─ switch
 """

@@ -1,4 +1,4 @@
-"""What a run costs in processes, transactions, bundles and batches, whatever the segments.
+"""The cost of a run in processes, transactions, bundles and batches is independent of the segments.
 
 h1: br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch
 """
@@ -32,7 +32,7 @@ def configuration(path: Path, node: Node, segments: int, pool: str) -> tuple[str
 
 
 def cost(node: Node, directory: Path, *arguments: str) -> dict[str, Any]:
-    """Run setup and count what it started, and what it sent."""
+    """Run setup and count its processes and requests."""
     counted = directory / "count.json"
     number = node.next_cfg()
     node.built(*arguments, count=counted)

@@ -52,7 +52,7 @@ def test_the_life_of_an_overlay(dummy: Node) -> None:
 
 
 def test_the_groups_are_joined_and_taken_to_lo(dummy: Node) -> None:
-    """The kernel says what the report says: members of the groups, and ordinary sends go to lo."""
+    """The kernel agrees with the report: the groups are joined, and ordinary sends go to lo."""
     report = dummy.built(*SEGMENTS).report
     for segment in report["segments"].values():
         group = segment["group"]
@@ -71,7 +71,7 @@ def test_the_groups_are_joined_and_taken_to_lo(dummy: Node) -> None:
     ],
 )
 def test_damage_is_repaired(dummy: Node, damage: str, repair: str) -> None:
-    """An address, a route and a flow that somebody takes away come back, and they alone."""
+    """An address, a route and a flow that were deleted come back, and nothing else changes."""
     dummy.built(*SEGMENTS)
     dummy.sh(damage)
     assert dummy.built(*SEGMENTS).changes == [repair.replace("@", dummy.host.vtep)]
@@ -79,7 +79,7 @@ def test_damage_is_repaired(dummy: Node, damage: str, repair: str) -> None:
 
 
 def test_open_vswitch_comes_back(dummy: Node) -> None:
-    """ovs-vswitchd killed and started again: the flows come back, and nothing else was lost."""
+    """After ovs-vswitchd was killed and started, setup restores the flows and nothing else."""
     dummy.built(*SEGMENTS)
     dummy.host.stop_vswitchd()
     assert dummy.setup(*SEGMENTS).status == 5
@@ -105,7 +105,7 @@ def test_open_vswitch_comes_back(dummy: Node) -> None:
     ],
 )
 def test_nonsense_is_refused(dummy: Node, arguments: tuple[str, ...], words: str) -> None:
-    """What cannot be an overlay: exit 2, naming the field, and nothing is touched."""
+    """An impossible overlay is refused: exit 2, the field is named, nothing is touched."""
     result = dummy.setup(*arguments)
     assert (result.status, result.report["changed"]) == (2, False)
     assert words in result.problems

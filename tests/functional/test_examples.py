@@ -1,4 +1,4 @@
-"""Every script in examples/ runs as it stands and leaves nothing; what the README shows is true."""
+"""Every script in examples/ runs as it is and leaves nothing; the README's examples are true."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _setup(configuration: Path) -> subprocess.CompletedProcess[str]:
     ids=(CONFIGURATIONS | _blocks("yaml")).keys(),
 )
 def test_a_shown_configuration_is_accepted(text: str, tmp_path: Path) -> None:
-    """Without Open vSwitch: 5 (try again) says that the configuration is good, 2 that it is not."""
+    """Without Open vSwitch the exit status is 5 (try again) for a valid configuration, else 2."""
     good, bad = tmp_path / "good.yml", tmp_path / "bad.yml"
     good.write_text(text)
     bad.write_text(text + "\nno_such_key: 1\n")
@@ -93,7 +93,7 @@ def test_a_shown_configuration_is_accepted(text: str, tmp_path: Path) -> None:
 def test_a_shown_program_gets_as_far_as_connecting(
     text: str,
 ) -> None:
-    """On a machine without Open vSwitch it makes its values, then says what is missing."""
+    """On a machine without Open vSwitch it makes its values, then names what is missing."""
     done = subprocess.run(
         [sys.executable, "-c", text],
         env=os.environ | {"OVS_RUNDIR": NOWHERE},

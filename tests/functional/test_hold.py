@@ -33,7 +33,7 @@ pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership
 
 @contextmanager
 def notified(node: Node) -> Iterator[socket.socket]:
-    """Where systemd would be told: a datagram socket of the host, at /run/notify."""
+    """A datagram socket of the host in place of systemd's: /run/notify."""
     path = node.host.path("/run/notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(path))

@@ -32,7 +32,7 @@ def overlay(node: Node, *numbers: int) -> dict[str, Any]:
 
 
 def test_held_here_until_close(net: Net, system: Node, tmp_path: Path) -> None:
-    """No keeper runs, setup finds what is held, and close lets go of it with thread and file.
+    """No keeper runs, setup finds the groups held, and close releases them with thread and file.
 
     h1 (program, setup) ─ port of the switch: left at close
     """

@@ -129,7 +129,7 @@ def test_unicast_goes_to_the_one_vtep_that_has_the_mac(
 
 
 def _learned_vtep(actions: str) -> str:
-    """The outer destination of a learned flow, whose two halves are loaded apart or as one."""
+    """Return the outer destination of a learned flow, loaded in two halves or as one."""
     parts = re.findall(r"load:(\w+)->NXM_NX_TUN_IPV6_DST\[(\d+)\.\.\d+\]", actions)
     return str(IPv6Address(sum(int(value, 0) << int(bit) for value, bit in parts)))
 

@@ -1,4 +1,4 @@
-"""How hosts join IPv6 groups, and the addresses that this needs, beside the overlay of ipv6_lab.
+"""IPv6 groups are joined by each method, and the addresses that this needs are checked.
 
 h1 (repaired), h2 (socket): Open vSwitch ─┐          VNI 100 in ff05::7:1
                                           ├─ switch  VNI 101 in ff05::7:2
@@ -42,7 +42,7 @@ pytest_plugins = ("tests.functional.ipv6_fixtures", "tests.functional.node_fixtu
 
 @pytest.fixture
 def node(six: Six) -> Iterator[Node]:
-    """One more host with Open vSwitch beside the overlay, torn down at the end."""
+    """A further host with Open vSwitch, torn down at the end."""
     yield from _lent(six)
 
 
@@ -61,7 +61,7 @@ def _lent(six: Six, kind: Kind | None = None) -> Iterator[Node]:
 
 @pytest.mark.either_datapath
 def test_auto_finds_autojoin_hijacked_and_sockets_tunnel_both_ways(six: Six, node: Node) -> None:
-    """The trial's evidence is packets on lo; sockets hold; broadcast goes both ways apart.
+    """`auto` captures its packets on lo and chooses sockets; broadcast passes in both directions.
 
     h… (auto) ─ switch ─ h1, h2, l1, l2
     """
@@ -114,7 +114,7 @@ def test_teardown_gives_the_host_back(six: Six, either: Node, method: str) -> No
 
 
 def sent_to_the_wire(six: Six, node: Node) -> bool:
-    """Whether what an ordinary program sends to the group is seen at the host's port."""
+    """Return whether an ordinary program's datagram to the group appears at the host's port."""
     with (
         six.lab.capture(six.lab.switch, node.host.name, decode_udp) as wire,
         Program(node.host, family=6) as program,
@@ -129,7 +129,7 @@ def sent_to_the_wire(six: Six, node: Node) -> bool:
 def test_link_down_and_up_is_repaired_where_addresses_are_kept(
     six: Six, node: Node, method: str
 ) -> None:
-    """With keep_addr_on_down the next run puts routes back, and broadcast goes both ways again.
+    """With keep_addr_on_down the next run restores routes and broadcast in both directions.
 
     h… (underlay down, up; setup) ─ switch ─ h1, h2, l1, l2
     """
@@ -167,7 +167,7 @@ def test_an_address_that_the_kernel_dropped_is_said_to_be_lost(either: Node) -> 
 def test_setup_right_after_an_address_waits_for_its_detection(
     six: Six, either: Node, method: str
 ) -> None:
-    """A tentative VTEP is waited for; what is then reported is still so when it is looked at.
+    """Setup waits for a tentative VTEP; its report is still true afterwards.
 
     h… (its VTEP is added, and at once set up) ─ switch
     """
@@ -233,7 +233,7 @@ def test_the_source_is_the_vtep_whatever_other_addresses_there_are(six: Six, nod
 
 
 def test_groups_that_share_an_ethernet_address_are_a_warning(node: Node) -> None:
-    """ff05::7:1 and ff08::7:1 have the same low 32 bits: said, with status 0.
+    """ff05::7:1 and ff08::7:1 share the low 32 bits: a warning, with status 0.
 
     h… ─ switch
     """

@@ -1,4 +1,4 @@
-"""What must not pass: between segments, from nowhere, and to hosts that did not ask for it."""
+"""No frame passes between segments, from outside any segment, or to hosts that did not join."""
 
 from __future__ import annotations
 

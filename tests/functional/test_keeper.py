@@ -64,13 +64,13 @@ with socket.socket(socket.AF_UNIX) as listener:
 
 
 def end_by(node: Node, name: str, user: int) -> int:
-    """The exit status of a program of some user that tells it to end: 0 if it answers."""
+    """Return the exit status of another user's program that asks the keeper to end."""
     script = _END.format(name=name, user=user)
     return node.host.run(sys.executable, "-c", script, check=False).returncode
 
 
 def test_it_is_small_and_has_nothing_but_its_sockets(either: Node) -> None:
-    """A process of a user of its own, with no capability or way to one; what it has are sockets.
+    """The keeper has its own user, no capability and no means to gain one, and only sockets.
 
     h1 (look at /proc)
     """
@@ -109,7 +109,7 @@ def test_it_starts_where_the_user_cannot_be_changed(system: Node) -> None:
 
 
 def test_the_caller_is_let_go(system: Node) -> None:
-    """Whoever reads setup's output through pipes sees its end while the keeper lives on.
+    """A reader of setup's output through pipes gets its end while the keeper lives on.
 
     h1 (setup, its stdout and stderr piped)
     """
@@ -120,7 +120,7 @@ def test_the_caller_is_let_go(system: Node) -> None:
 
 
 def test_a_stray_user_cannot_end_it(system: Node) -> None:
-    """Neither a signal nor a word that it is told reaches it from an unprivileged user.
+    """Neither a signal nor a request of an unprivileged user ends the keeper.
 
     h1 (keeper; user 1000)
     """

@@ -84,7 +84,7 @@ def test_another_set_of_groups_is_held_without_leaving_one(net: Net, either: Nod
 
 
 def test_killed_it_is_restored(net: Net, system: Node) -> None:
-    """Kill -9: --dry-run names what is missing, setup restores it, the group is heard again.
+    """After kill -9 --dry-run names the loss, and setup restores the keeper.
 
     h1 (keeper killed) ─ switch ─ l1 (sends)
     """
@@ -140,7 +140,7 @@ def test_teardown_ends_it_with_what_a_killed_run_left(system: Node) -> None:
 
 @pytest.mark.parametrize("gone", ["empty", "read-only"])
 def test_it_does_without_a_file(net: Net, system: Node, gone: str) -> None:
-    """A service manager that makes the run directory anew, or a unit that may not write to it.
+    """The keeper works when its run directory is made anew, or is not writable.
 
     h1 (keeper; setup for the same, for other groups, teardown) ─ port of the switch
     """

@@ -1,4 +1,4 @@
-"""The lab itself: it carries frames as drawn, tells the truth about them, and leaves nothing."""
+"""The lab carries frames as drawn, and reports truthfully on them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_switch_snoops(lab: Lab) -> None:
 
 
 def test_a_broadcast_from_each_side_is_judged_apart(lab: Lab) -> None:
-    """One side hears the other's group by another segment's membership; not the other way round.
+    """Each direction has its own result: a host may receive and be unable to send.
 
     l1 (VNI 100 in 239.0.0.1) ─ switch ─ l2 (VNI 100 in 239.0.0.2, VNI 101 in 239.0.0.1)
     """
@@ -106,7 +106,7 @@ def test_a_broadcast_from_each_side_is_judged_apart(lab: Lab) -> None:
 
 
 def test_a_leak_between_segments_is_told(lab: Lab) -> None:
-    """A port in the wrong VLAN hears the other segment, and the lab says so.
+    """A port in the wrong VLAN receives the other segment, and the lab reports the leak.
 
     workload (VNI 100) ─ VLAN 100 ─ br-int ─ VLAN 100 ─ workload (VNI 101)
     """
@@ -167,7 +167,7 @@ def test_ovs_vswitchd_comes_back_after_kill_9(lab: Lab) -> None:
 
 
 def test_the_database_comes_back_after_kill_9(lab: Lab) -> None:
-    """Killed, nothing answers; started again, it has what it had.
+    """A killed ovsdb-server does not answer; started again, it has its rows.
 
     h1 ─ switch
     """
@@ -214,7 +214,7 @@ def test_underlay_addresses_of_both_families(lab: Lab) -> None:
 
 
 def test_a_tagged_frame_is_heard_with_its_tag(lab: Lab) -> None:
-    """The kernel tells a frame's VLAN tag beside the frame; a listener gets it back in place.
+    """A captured frame has its VLAN tag in place, which the kernel delivers as ancillary data.
 
     workload ─ VLAN 100 ─ br-int ─ trunk ─ workload
     """

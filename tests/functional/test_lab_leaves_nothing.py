@@ -32,7 +32,7 @@ def lab() -> Iterator[Lab]:
 
 
 class Watch:
-    """Processes and namespaces of one lab, told from all others by a mark in the environment.
+    """Processes and namespaces of one lab, identified by a mark in the environment.
 
     A namespace that was seen is held open, or else its number could be another's at the next look.
     """
@@ -69,7 +69,7 @@ class Watch:
                 self.namespaces[name] = held
 
     def left(self) -> list[str]:
-        """What is still there of the lab."""
+        """Return what is left of the lab."""
         alive = set()
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):

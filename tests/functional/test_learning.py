@@ -134,7 +134,7 @@ def short_lived(lab: Lab, warm: Warm) -> Lab:
 
 @pytest.mark.either_datapath
 def test_a_silent_mac_is_forgotten_and_a_speaking_one_kept(short_lived: Lab) -> None:
-    """What is sent to a MAC does not keep it, only what it sends; forgotten, it is flooded to.
+    """A MAC is kept while it sends, not while it is sent to; frames to a forgotten MAC are flooded.
 
     h1 (aging 3 s; sends to both MACs all the time) ─ switch ─ l1 (one speaks on, one is silent)
     """

@@ -66,7 +66,7 @@ def assert_untouched(before: dict[str, tuple[float, int]], node: Node) -> None:
 
 @pytest.mark.either_datapath
 def test_a_second_run_changes_nothing(built: Node) -> None:
-    """Setup again: no OVSDB transaction, no flow sent, nothing forgotten, and it says so."""
+    """A second setup makes no OVSDB transaction and sends no flow; it reports nothing to change."""
     before, number, flows = built.state(), built.next_cfg(), stats(built)
     assert any(packets for _age, packets in flows.values())
     again = built.built(*BASE)
@@ -80,7 +80,7 @@ def test_a_second_run_changes_nothing(built: Node) -> None:
 
 
 def test_a_dry_run_changes_nothing_and_tells_all(node: Node) -> None:
-    """--dry-run says what the next run then does, before setup and before teardown: exit 4."""
+    """--dry-run lists the changes of the next run, before setup and before teardown: exit 4."""
     before, number = node.state(), node.next_cfg()
     told = node.setup("--dry-run", *BASE)
     assert (told.status, told.report["changed"]) == (4, True)
@@ -209,7 +209,7 @@ def test_only_what_differs_is_changed(shared: Node, case: str) -> None:
 
 
 def assert_lost(before: State, after: State, changes: list[str]) -> None:
-    """As much is gone of the flows, addresses, routes and rows as the changes say."""
+    """Assert that flows, addresses, routes and rows are missing exactly as the changes list."""
     gone = lost(before, after)
     kinds = Counter(line.split()[1] for line in changes if not line.startswith("add "))
     flows = [line for line in gone if line.startswith(("- flows br-mcast:", "- flows br-phy:"))]

@@ -1,4 +1,4 @@
-"""How hosts join groups, by each method, and what it does to what ordinary programs send.
+"""Hosts join groups by each method, with its effect on ordinary programs' sends.
 
 h1 (the host under test) ─ switch: what h1 says of its memberships ─ l1: what arrives
 """
@@ -43,7 +43,7 @@ ON_NETDEV = ("autojoin", "repaired", "socket")
 @pytest.mark.either_datapath
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_where_the_kernel_joins_and_sends(net: Net, system: Node, method: str) -> None:
-    """Each method joins, is heard and hears; the report says where ordinary sends are seen to go.
+    """Each method joins, sends and receives; the report names where ordinary sends really go.
 
     h1 (kernel) ─ switch ─ l1 (captures; sends)
     """
@@ -86,7 +86,7 @@ def test_a_method_on_the_userspace_datapath(net: Net, netdev: Node, method: str)
 def test_no_change_of_method_leaves_a_group(
     net: Net, request: pytest.FixtureRequest, fixture: str, walk: str, version: int
 ) -> None:
-    """Every method to every other, by way of each pair once: no leave is seen on the wire.
+    """No change from one method to another sends a leave on the wire.
 
     h1 (IGMPv2 or v3, MLDv1 or v2) ─ port of the switch: look here
     """
@@ -163,7 +163,7 @@ def test_peer_lives_on_without_a_process(net: Net, system: Node) -> None:
 @pytest.mark.either_datapath
 @pytest.mark.parametrize("method", ["repaired", "socket"])
 def test_what_the_link_took_is_put_back(net: Net, either: Node, method: str) -> None:
-    """Down and up undoes the routes: --dry-run says so, the next run repairs, the wire is reached.
+    """After the link was down --dry-run lists the lost routes, and the next run restores them.
 
     h1 (underlay down, up) ─ switch ─ l1
     """
@@ -194,7 +194,7 @@ def many(number: int) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("method", ["autojoin", "repaired", "peer"])
 def test_one_group_too_many_is_foreseen(system: Node, method: str) -> None:
-    """20 groups, one of them somebody else's: the 21st is refused by counting, nothing touched.
+    """With 20 groups joined, one by another program, the 21st is refused beforehand.
 
     h1: 239.77.0.1 by an autojoin of somebody else's, 19 groups of ours, and one more
     """
@@ -279,7 +279,7 @@ def test_ipv6_groups(net: Net, ipv6: Node, method: str) -> None:
 
 
 def test_ipv6_groups_leave_by_the_underlay_where_others_have_ipv6_too(net: Net) -> None:
-    """Another device's ff00::/8 came first: tunnels and ordinary sends take the underlay's way.
+    """All sends use the underlay device although another device's ff00::/8 came first.
 
     h1 (eth1 has IPv6, then eth0 has) ─ eth0: switch ─ l1
     """

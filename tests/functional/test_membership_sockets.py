@@ -43,7 +43,7 @@ def left(frame: bytes) -> str | None:
 
 @pytest.mark.parametrize("first", ["239.1.0.0", "ff05::1:0"])
 def test_every_segment_of_a_host_in_well_under_a_second(lab: Lab, first: str) -> None:
-    """4,094 groups are joined, seen in /proc, let go of one by one, and no sysctl is touched.
+    """4,094 groups are joined, confirmed by /proc and released one by one, with no sysctl changed.
 
     l1 (4,094 groups) ─ switch
     """
@@ -68,7 +68,7 @@ def test_every_segment_of_a_host_in_well_under_a_second(lab: Lab, first: str) ->
 
 
 def test_a_handover_sends_no_leave(lab: Lab) -> None:
-    """Who takes over joins before the other lets go: the switch sees no change; at the end it does.
+    """The successor joins before the predecessor leaves: the switch sees one leave, at the end.
 
     l1 (two holders, one after the other) ─ switch
     """
@@ -110,7 +110,7 @@ def test_room_is_found_where_the_sysctl_leaves_less(lab: Lab) -> None:
 
 
 def test_a_device_that_is_not_there(lab: Lab) -> None:
-    """Joining says so; a device that goes takes its memberships, and letting go is no error.
+    """A missing device is an error; a removed one ends its memberships, and leaving is none.
 
     l1 (a cable that is pulled out) ─ switch
     """

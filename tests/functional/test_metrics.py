@@ -164,7 +164,7 @@ def test_it_serves_ipv6(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_the_agent_needs_no_more_than_the_unit_gives_it(lab: Lab, tmp_path: Path) -> None:
-    """In the unit's bounding set the agent builds, and repairs what is taken away.
+    """With the capabilities of the systemd unit the agent builds an overlay and repairs it.
 
     h1 (agent in a bounding set)
     """
@@ -182,7 +182,7 @@ def test_the_agent_needs_no_more_than_the_unit_gives_it(lab: Lab, tmp_path: Path
 
 
 def test_probes_tell_loss_from_absence(lab: Lab, tmp_path: Path) -> None:
-    """A host that answers has its time and no loss; when it ends, what is asked then is lost.
+    """A host that answers has a round-trip time and no loss; after its end questions are lost.
 
     h1 (agent --probe) ─ switch ─ l1 (probe respond)
     """

@@ -1,4 +1,4 @@
-"""What is missing is said, with what to do, and nothing is touched: never a traceback.
+"""Setup names what the machine lacks and what to do, touches nothing, and shows no traceback.
 
 h1: br-phy ─ eth0 ─ switch
 """
@@ -37,7 +37,7 @@ KEYS = {"overlay", "changed", "changes", "verified", "segments", "problems"}
 
 
 def assert_refused(result: Result, status: int, *words: str) -> None:
-    """Nothing was changed; JSON and stderr say what is wrong."""
+    """Assert that nothing changed, and that JSON and stderr name the reason."""
     assert result.status == status, result.stderr
     assert result.report.keys() >= KEYS
     assert (result.report["changed"], result.report["changes"]) == (False, [])
@@ -84,7 +84,7 @@ def test_without_ovs_vswitchd(without_vswitchd: Node, way: str) -> None:
 
 
 def test_ovs_vswitchd_ends_meanwhile(hosts: Hosts) -> None:
-    """A transaction that nobody follows says why: ovs-vswitchd has ended since we connected.
+    """If ovs-vswitchd ends during a run, the unfollowed transaction is reported with that reason.
 
     h1: ovsdb-server; ovs-vswitchd (killed)
     """
@@ -168,7 +168,7 @@ def test_without_capabilities(shared: Node) -> None:
     ],
 )
 def test_no_database_there(shared: Node, remote: str, status: int, words: str) -> None:
-    """--db names what is no database: exit 5, or 2 where it cannot be one, and which."""
+    """--db without a server behind it is exit 5; an invalid --db is exit 2; both are named."""
     for way in WAYS.values():
         assert_refused(shared.setup(*way, "--db", remote), status, words)
 
@@ -199,7 +199,7 @@ def test_no_database_there(shared: Node, remote: str, status: int, words: str) -
 def test_a_configuration_that_is_none(
     shared: Node, tmp_path: Path, content: bytes | str | None, words: str
 ) -> None:
-    """--config names what is no configuration: exit 2, and where it is wrong."""
+    """An invalid configuration is exit 2, with the place of the mistake."""
     path = tmp_path / "overlay.yml"
     if content is None:
         path.mkdir()

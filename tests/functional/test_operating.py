@@ -67,7 +67,7 @@ def test_the_units_store_has_room_for_the_sockets_of_three_sets() -> None:
 
 
 def with_capabilities(host: Host, *names: str) -> CompletedProcess[str]:
-    """Run setup as root whose capabilities are bounded to these."""
+    """Run setup as root with only these capabilities."""
     bounds = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in names)
     return host.run(
         *("setpriv", f"--bounding-set=-all,{bounds}", "--no-new-privs", "--"),
@@ -79,7 +79,7 @@ def with_capabilities(host: Host, *names: str) -> CompletedProcess[str]:
 
 
 def keeper_of(host: Host) -> dict[str, str]:
-    """What /proc says of the process that holds the groups."""
+    """Return the status in /proc of the process that holds the groups."""
     look = ("-m", "ovs_mcast.status", "--json")
     shown = json.loads(host.run(sys.executable, *look, env=_PACKAGE).stdout)
     pid = shown["overlays"][0]["held_by"]["pid"]
@@ -140,7 +140,7 @@ def playbook(host: Host, home: Path, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.timeout(300)  # ansible starts a dozen processes for each task
 def test_the_playbook_shows_changes_and_changes_nothing_twice(lab: Lab, tmp_path: Path) -> None:
-    """Check mode says changed and touches nothing; then it is so; then it is ok; a bad one fails.
+    """Check mode reports changes and makes none; the play makes them once; a bad play fails.
 
     h1 (ansible-playbook examples/provision.yml)
     """
@@ -162,7 +162,7 @@ def test_the_playbook_shows_changes_and_changes_nothing_twice(lab: Lab, tmp_path
 
 @contextmanager
 def sdn_agent(host: Host, directory: Path) -> Iterator[Popen[str]]:
-    """examples/sdn_agent.py on a host, until it is told to end, which it does in order."""
+    """Run examples/sdn_agent.py on a host; it ends in order at SIGTERM."""
     process = host.popen(
         str(EXAMPLES / "sdn_agent.py"),
         *(f"--underlay={host.underlay}", f"--datapath={host.datapath}", str(directory)),

@@ -96,7 +96,7 @@ def test_a_transaction_that_is_not_followed_is_no_success(tmp_path: Path) -> Non
 def test_nothing_is_logged_of_what_is_raised(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log of an agent that embeds us gets nothing from ovsdbapp: the error says it.
+    """An embedding agent's log gets nothing from ovsdbapp: the exception carries the error.
 
     ovsdb-server ─ unix socket ─ Ovsdb
     """

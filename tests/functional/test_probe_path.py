@@ -43,7 +43,7 @@ def host(lab: Lab) -> LinuxHost:
 
 
 def follow(host: LinuxHost, cure: str) -> None:
-    """Do what the cure says, to the letter: each command stands between backquotes."""
+    """Run every command that the cure names between backquotes."""
     commands = re.findall(r"`(.+?)`", cure)
     assert commands
     sh(host, *commands)
@@ -116,7 +116,7 @@ def test_the_autojoin_hijack(lab: Lab, host: LinuxHost, group: str) -> None:
 
 
 def test_a_plain_address_hijacks_too(host: LinuxHost) -> None:
-    """It is the address that makes the route, autojoin or not; the cause says which it is.
+    """The address makes the diverting route, with autojoin or without; the cause names which.
 
     l1 (route 239.0.0.0/24 dev eth0, 239.0.0.1/32 without autojoin) ─ switch
     """

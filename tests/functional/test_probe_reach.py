@@ -36,7 +36,7 @@ def lab() -> Iterator[Lab]:
 
 
 def filter_ingress(switch: Namespace, port: str, match: str, action: str) -> None:
-    """What the switch does to UDP that comes in by a port: `drop`, or `mirror to PORT`."""
+    """Act on UDP that enters the switch by a port: `drop`, or `mirror to PORT`."""
     if action == "drop":
         # act_gact, which drops, is not in every kernel: redirect into a cable without an end.
         link_batch(["link add hole type veth peer name end", "link set hole up"], within=switch)
@@ -87,7 +87,7 @@ def test_members_answer_and_nobody_else_hears(lab: Lab) -> None:
 
 
 def test_without_a_querier_everybody_hears(lab: Lab) -> None:
-    """The switch floods where nobody queries: the probe says that it reaches one that never joined.
+    """A switch without a querier floods: the probe reports a responder that never joined.
 
     l1 asks ─ switch (snooping, no querier) ┬ l2 (member)
                                             └ l3 (listens, joined nothing)
@@ -102,7 +102,7 @@ def test_without_a_querier_everybody_hears(lab: Lab) -> None:
 
 
 def test_without_a_querier_a_switch_that_does_not_flood_reaches_nobody(lab: Lab) -> None:
-    """The same on a switch that prunes what it knows nothing of: members too hear nothing.
+    """A pruning switch without a querier delivers nothing, not even to members.
 
     l1 asks ─ switch (snooping, no querier, floods no group) ─ l2 (member)
     """
@@ -133,7 +133,7 @@ def test_ipv6(lab: Lab) -> None:
 
 
 def test_a_pruned_port(lab: Lab) -> None:
-    """Only the group is cut off: unicast to the same host answers, and the probe says which it is.
+    """With only the group cut off, unicast answers, and the probe reports the difference.
 
     l1 asks ─ switch ┬ (pruned) l2 (member)
                      └ l3 (member)
@@ -159,7 +159,7 @@ def test_a_pruned_port(lab: Lab) -> None:
 
 
 def test_lost_on_the_way_there(lab: Lab) -> None:
-    """Every other question is dropped by the switch, and told apart from a lost answer.
+    """The probe distinguishes questions that the switch drops from lost answers.
 
     l1 asks ─ (drops odd questions to the group) switch ─ l2 (member)
     """
@@ -173,7 +173,7 @@ def test_lost_on_the_way_there(lab: Lab) -> None:
 
 
 def test_lost_on_the_way_back(lab: Lab) -> None:
-    """Every other answer is dropped: the responder's own count says that its question arrived.
+    """With answers dropped, the responder's own count shows that the questions arrived.
 
     l1 asks ─ switch (drops odd answers) ─ l2 (member)
     """
@@ -187,7 +187,7 @@ def test_lost_on_the_way_back(lab: Lab) -> None:
 
 
 def test_the_first_lost(lab: Lab) -> None:
-    """What is lost before the first answer is counted apart.
+    """Questions lost before the first answer are counted separately.
 
     l1 asks ─ (drops questions 0 and 1) switch ─ l2 (member)
     """
@@ -202,7 +202,7 @@ def test_the_first_lost(lab: Lab) -> None:
 
 @pytest.mark.parametrize("what", ["questions", "answers"])
 def test_duplicated(lab: Lab, what: str) -> None:
-    """A mirror on the switch doubles packets one way, and the probe says which way.
+    """A mirror on the switch duplicates one direction, and the probe reports which.
 
     l1 asks ─ (mirrors to l2) switch (or mirrors to l1) ─ l2 (member)
     """
@@ -219,7 +219,7 @@ def test_duplicated(lab: Lab, what: str) -> None:
 
 
 def test_the_network_down_or_no_responder(lab: Lab) -> None:
-    """A host that is cut off and one where nothing listens are told apart, and status 3.
+    """The probe distinguishes an unreachable host from one without a responder; both are status 3.
 
     l1 asks ─ switch ┬ (port down) l2
                      └ l3, without a responder

@@ -68,7 +68,7 @@ def test_a_wrong_key(
 
 
 def test_a_silent_responder_says_nothing_of_the_key(lab: Lab) -> None:
-    """Where even a refusal is too much, the sender says that nothing answers with this key.
+    """With --silent a wrong key gets no refusal: nothing answers with this key.
 
     l1 (one key) asks ─ switch ─ l2 (member, another key, silent)
     """
@@ -83,7 +83,7 @@ def test_a_silent_responder_says_nothing_of_the_key(lab: Lab) -> None:
 
 
 def test_a_recorded_question_is_not_answered_again(lab: Lab) -> None:
-    """With a key, what was heard on the wire and sent again gets no answer.
+    """With a key, a question recorded on the wire and sent again gets no answer.
 
     l1 (key) asks ─ switch ─ l2 (member, key)
                       └ frames recorded here are sent again
@@ -120,7 +120,7 @@ def is_question(datagram: UdpDatagram | None) -> bool:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_responder_ends_in_order(lab: Lab, name: str) -> None:
-    """Told to end, it leaves the group, says what it did, and exits with status 0.
+    """Interrupted, the responder leaves the group, reports its counts, and exits with 0.
 
     l1 asks ─ switch ─ l2 (member)
     """
@@ -164,7 +164,7 @@ def test_one_answer_and_a_time(lab: Lab) -> None:
 
 @contextmanager
 def responder(host: LinuxHost, *arguments: str) -> Iterator[Popen[str]]:
-    """The command, from when it says that it is ready."""
+    """Run the command, from its ready line on."""
     host.run("sh", "-c", f"echo secret >/run/key; ln -sf {sys.executable} /run/ovs-mcast-test")
     process = host.popen(
         "/run/ovs-mcast-test", "-m", "ovs_mcast.probe", "respond", "--device", "eth0", *arguments,
@@ -186,7 +186,7 @@ def responder(host: LinuxHost, *arguments: str) -> Iterator[Popen[str]]:
 
 
 def test_a_socket_for_one_udp_port(lab: Lab) -> None:
-    """The kernel's filter keeps the port's datagrams, of both families, and nothing else.
+    """The kernel's filter passes the port's datagrams, of both families, and no others.
 
     l1: near ─ far
     """

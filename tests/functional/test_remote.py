@@ -32,7 +32,7 @@ def remote(request: pytest.FixtureRequest, system: Node) -> Iterator[str]:
 
 
 def test_setup_by_tcp(system: Node, remote: str) -> None:
-    """Made, found again and removed; a run by the other way finds the same.
+    """An overlay made by tcp: is found and removed again; by unix: it is the same.
 
     h1 (setup --db tcp:…)
     """
@@ -45,7 +45,7 @@ def test_setup_by_tcp(system: Node, remote: str) -> None:
 
 
 def test_the_agent_by_tcp(system: Node, remote: str) -> None:
-    """It repairs a port, and a flow, of which each is told by another way.
+    """The agent repairs a port, reported by OVSDB, and a flow, reported by its flow monitor.
 
     h1 (agent --db tcp:…; a port and flows deleted)
     """

@@ -1,4 +1,4 @@
-"""What somebody damages is seen, named, and repaired; what cannot be had is said.
+"""Damage is seen, named and repaired; what cannot be repaired is reported.
 
 h1: br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch      (every test: VNI 100, VNI 101)
 """
@@ -120,7 +120,7 @@ def test_damage_is_named_and_repaired(shared: Node, damage: str) -> None:
 
 
 def _flows_and_kernel(state: dict[str, list[str]]) -> dict[str, list[str]]:
-    """What has no identity of its own: rows and links may be others, of the same content."""
+    """Return all that has no identity of its own: rows and links may be made anew."""
     kinds = ("flows", "addresses", "routes", "rules", "igmp")
     return {name: lines for name, lines in state.items() if name.startswith(kinds)}
 
@@ -157,7 +157,7 @@ def test_ovsdb_server_is_killed_and_started_again(node: Node) -> None:
 
 
 def test_an_openflow_port_that_is_taken(dummy: Node) -> None:
-    """Somebody's port has the OpenFlow port of the VXLAN port, which gets another: exit 3.
+    """Another port has the OpenFlow port of the VXLAN port, which gets a different one: exit 3.
 
     br-mcast ─ tap2 (a GRE port, OpenFlow port 2)
     """
@@ -201,7 +201,7 @@ def test_a_port_that_open_vswitch_refuses(dummy: Node) -> None:
 
 
 def test_an_underlay_that_is_down(dummy: Node) -> None:
-    """The underlay's link is down: what can be is applied, exit 3, and it says so."""
+    """With the underlay down the rest is applied; exit 3 and the report name the link."""
     dummy.sh("ip link set eth0 down")
     done = dummy.setup(*SEGMENTS)
     assert (done.status, done.report["verified"]) == (3, False)
@@ -217,7 +217,7 @@ def test_an_underlay_that_is_down(dummy: Node) -> None:
 
 
 def test_a_change_that_fails(node: Node, tmp_path: Path) -> None:
-    """ovs-ofctl refuses the bundle: exit 1, with what was done and what is left; then it goes on.
+    """ovs-ofctl refuses the bundle: exit 1 with what was made and what is left; then it completes.
 
     h1, with an ovs-ofctl in PATH that knows no bundles
     """

@@ -40,7 +40,7 @@ def overlay(node: Node, segments: int, membership: str, groups: str) -> dict[str
 
 
 def add(vni: Any, **values: object) -> str:
-    """The word that tells a program to add a segment."""
+    """Return the word for a program to add a segment."""
     return f"add {json.dumps({'vni': vni} | values)}"
 
 
@@ -63,7 +63,7 @@ def roomy(either: Node) -> Iterator[Node]:
 def test_the_cost_does_not_depend_on_the_others(
     roomy: Node, tmp_path: Path, membership: str
 ) -> None:
-    """As many messages of each kind, and octets, beside 4,000 as beside 10; and no whole look.
+    """A segment costs as many messages and octets among 4,000 as among 10, without a full dump.
 
     h1 (program; count what it starts, sends and receives)
     """
@@ -115,7 +115,7 @@ def six(either: Node) -> Iterator[Node]:
 def test_a_segment_of_ipv6_is_added_and_removed_alone(
     six: Node, tmp_path: Path, membership: str
 ) -> None:
-    """Its flows, address and routes come and go without a look at the whole.
+    """Only its own flows, address and routes are read and changed.
 
     h1 (program; count what it sends and receives)
     """
@@ -260,7 +260,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_not_as_expected_is_mended(system: Node, tmp_path: Path, fault: str) -> None:
-    """Where something else is not as it was, add looks at the whole, mends it, and says so.
+    """If anything else differs, add reconciles the whole overlay and reports it.
 
     h1 (program; a fault between reconcile and add)
     """

@@ -1,4 +1,4 @@
-"""What the agent costs: after thousands of events no more than after a few, and idle nothing.
+"""The agent costs after thousands of events no more than after a few, and nothing when idle.
 
 workload ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch ─ l1      (the agent keeps h1)
 
@@ -47,7 +47,7 @@ ADDRESSES, FLOWS, ROWS = 150, 150, 30
 def kept(
     request: pytest.FixtureRequest, warm: Warm, tmp_path: Path
 ) -> Iterator[tuple[Site, Agent]]:
-    """A host whose overlay the agent has built and keeps."""
+    """A host with an agent that has built its overlay."""
     with ExitStack() as stack:
         lab = stack.enter_context(Lab())
         far = lab.add_linux_host(addresses=FAR)

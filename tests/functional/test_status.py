@@ -1,4 +1,4 @@
-"""`ovs-mcast status` shows what is there, changes nothing, and says what is wrong.
+"""`ovs-mcast status` shows the overlays, changes nothing, and reports problems.
 
 h1, h2 (Open vSwitch) ─┐          VNI 100 in 239.0.0.1
                        ├─ switch  VNI 101 in 239.0.0.2
@@ -96,7 +96,7 @@ def test_it_changes_nothing_and_finds_nothing_wrong(overlay: Overlay) -> None:
 
 
 def test_it_names_what_is_missing(overlay: Overlay) -> None:
-    """A flow taken away, a keeper killed: each is said, with status 3.
+    """A deleted flow and a killed keeper are both reported, with status 3.
 
     h1 (status)
     """
@@ -164,7 +164,7 @@ def watched(host: Host, *arguments: str) -> Iterator[tuple[Popen[bytes], int]]:
 
 
 def until(terminal: int, *wanted: bytes) -> bytes:
-    """What is on the terminal when all that is wanted has come, or it has been closed."""
+    """Return the terminal's content once it has all of the wanted text, or is closed."""
     seen = b""
     while not all(part in seen for part in wanted):
         try:
@@ -199,7 +199,7 @@ def test_watch_redraws_in_place_with_rates_and_ends_with_ctrl_c(overlay: Overlay
 
 
 def test_watch_outlives_open_vswitch(lab: Lab) -> None:
-    """ovs-vswitchd goes and comes back: it is said, and then shown again.
+    """--watch reports the end of ovs-vswitchd, and shows the overlays again after its return.
 
     h1 (status --watch --json)
     """

@@ -235,7 +235,7 @@ def test_what_no_keeper_took_over_stays_in_the_store(net: Net, system: Node) -> 
 
 
 def test_the_library_stores_nothing(system: Node, tmp_path: Path) -> None:
-    """A program that holds groups in-process may be a service, whose store it does not touch.
+    """A program that holds groups in-process may be a service: its store stays untouched.
 
     h1 (service manager; a program with connect(holding="here"))
     """

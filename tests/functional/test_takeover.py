@@ -79,7 +79,7 @@ HELD = [one for one in ALL if one.has_keeper]
 
 
 class Site:
-    """A host with a recorded overlay, as it was before and after, and a Linux host that looks on.
+    """A host with a recorded overlay, its state before and after, and a Linux host as observer.
 
     On a host whose datapath passes frames there is a workload for each VNI, with one at l1.
     """
@@ -153,7 +153,7 @@ class Site:
 
     @contextmanager
     def assert_nothing_rewritten(self) -> Iterator[None]:
-        """What is done meanwhile leaves each flow, row, address, route and membership as it was."""
+        """Assert that a block leaves each flow, row, address, route and membership as it was."""
         flows, next_cfg, state = self.flow_stats(), self.node.next_cfg(), self.node.state()
         since = time.monotonic()
         yield

@@ -1,4 +1,4 @@
-"""Teardown gives the machine back exactly, and what is not ours is never touched.
+"""Teardown gives the machine back exactly, and never touches what is not ours.
 
 h1: br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch
 """
@@ -88,7 +88,7 @@ def test_what_is_not_ours_stays(node: Node) -> None:
 
 
 def test_a_bridge_of_ours_is_kept_for_the_users_port(node: Node) -> None:
-    """br-int, made by setup, holds a port of the user: teardown keeps it, says so, unmarks it.
+    """Teardown keeps and unmarks a br-int of ours that holds a port of the user, and reports it.
 
     tap1 ─ br-int (ours) ═ br-mcast
     """
@@ -119,7 +119,7 @@ def test_nothing_to_tear_down(node: Node) -> None:
 
 
 def test_another_overlay_is_named(node: Node) -> None:
-    """--teardown of a name that nobody has, where another overlay is: nothing, and it says which.
+    """--teardown of an unknown name changes nothing and names the overlay that exists.
 
     h1: overlay blue
     """
@@ -144,7 +144,7 @@ def test_another_overlay_is_named(node: Node) -> None:
     ],
 )
 def test_a_ruin_is_torn_down(node: Node, damage: str) -> None:
-    """An overlay of which somebody has removed a part goes without a word, and wholly."""
+    """An overlay with parts missing is torn down wholly, without a complaint."""
     before = node.state()
     node.built(*SEGMENTS)
     node.sh(damage)

@@ -1,4 +1,4 @@
-"""Frames through the overlay: what is flooded, how it looks on the wire, and who hears it."""
+"""Frames through the overlay: what is flooded, its form on the wire, and its receivers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_multicast_and_unknown_unicast_flood(overlay: Overlay, destination: str,
 
 
 def test_the_very_first_broadcast_arrives(lab: Lab) -> None:
-    """Nothing is lost while ARP or a first look-up is under way: frame number one is heard.
+    """The first frame arrives: ARP and the first look-up lose nothing.
 
     h1 (nothing sent yet) ─ switch ─ l1 (nothing sent yet)
     """

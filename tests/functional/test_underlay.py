@@ -37,7 +37,7 @@ pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "et
 
 
 def igmp(data: bytes) -> set[tuple[str, str]] | None:
-    """Which groups an IGMP message joins or leaves, of version 2 or 3; None for all else."""
+    """Return the groups that an IGMP message (version 2 or 3) joins or leaves; else None."""
     seen = decode_ethernet(data)
     if seen is None or seen.ethertype != ETHERTYPE_IPV4 or seen.payload[9] != 2:
         return None
@@ -132,7 +132,7 @@ while True:
 
 @pytest.fixture
 def listener(overlay: Overlay) -> Iterator[Popen[str]]:
-    """An ordinary program on h1 that has joined the group; it prints what it hears."""
+    """Run an ordinary program on h1 that has joined the group; it prints what it receives."""
     h1 = overlay.h1
     with h1.popen(sys.executable, "-c", _LISTENER, GROUP_1, "4789", h1.underlay) as process:
         yield process
@@ -173,7 +173,7 @@ def tap(overlay: Overlay) -> Iterator[str]:
 def test_another_port_of_the_underlay_bridge_is_served_as_before(
     overlay: Overlay, tap: str
 ) -> None:
-    """The group's packets go their usual way through br-phy, each once, and as they were.
+    """The group's packets pass br-phy to its other ports once each, unchanged.
 
     another VTEP ─ br-phy (h1) ─ switch ─ l1      all three broadcast
     """
@@ -202,7 +202,7 @@ def test_another_port_of_the_underlay_bridge_is_served_as_before(
 
 
 def test_an_underlay_with_too_small_an_mtu_is_a_warning(lab: Lab) -> None:
-    """1500 on the underlay leaves less than 1500 inside: said, with status 0; with 1600 it is not.
+    """An underlay MTU of 1500 leaves less than 1500 inside: a warning, with status 0; 1600 is none.
 
     h1 (br-phy of MTU 1500, then 1600)
     """
@@ -217,7 +217,7 @@ def test_an_underlay_with_too_small_an_mtu_is_a_warning(lab: Lab) -> None:
 
 
 def test_two_overlays_on_one_host(lab: Lab) -> None:
-    """Another name, tunnel bridge and UDP port make another overlay; even the VNI may be the same.
+    """Another name, tunnel bridge and UDP port make a second overlay, even with the same VNI.
 
     h1 ─ switch ─ h2      red: UDP 4789, VLAN 100 · blue: UDP 4790, VLAN 12 · both VNI 100, br-int
     """
