@@ -1,4 +1,4 @@
-"""Which datapath is under test, and what a test needs of the machine.
+"""Select the datapath under test, and skip or fail tests by what the machine lacks.
 
 A test whose machine lacks something says so and is skipped; in CI that is a failure.
 """
@@ -74,7 +74,7 @@ def _runs_on_either(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def kind(pytestconfig: pytest.Config) -> Kind:
-    """The kind of host that is under test: --datapath says it."""
+    """Return the kind of host under test, by --datapath."""
     return "kernel" if pytestconfig.getoption("--datapath") == "system" else "netdev"
 
 
@@ -87,7 +87,7 @@ def warm() -> Iterator[Warm]:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """What the tests run on, for the record."""
+    """Report the machine and the versions under test."""
     return f"seen on: {seen_on(config.getoption('--datapath'))}"
 
 

@@ -1,4 +1,4 @@
-"""What the tests ran on, in one line."""
+"""One line about the machine that the tests ran on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody else has on a machine: on a FakeHost as items, on a real host by a script."""
+"""Things of other programs on a machine: on a FakeHost items, on a real host a script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ADD = "ovs-vsctl add-br br-x -- set bridge br-x datapath_type=$datapath"
 
 @dataclass(frozen=True)
 class Foreign:
-    """The same thing in two ways; ``undo`` is None where nothing undoes it."""
+    """One thing in both forms; ``undo`` is None where nothing undoes it."""
 
     fake: Callable[[FakeHost], None]
     script: str

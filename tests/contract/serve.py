@@ -1,4 +1,4 @@
-"""In the namespaces of a host of the lab: the real Host, told what to do line by line."""
+"""The real Host in the namespaces of a host of the lab, driven line by line."""
 
 from __future__ import annotations
 

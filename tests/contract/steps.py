@@ -1,4 +1,4 @@
-"""One step of a Host, and all that can be told of it and of its machine afterwards, as JSON.
+"""One step of a Host, and all observable results of it, as JSON.
 
 The same code runs on a FakeHost in this process, and on the real Host in a host of the lab.
 """
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def carry_out(host: om.Host, verb: str, wanted: Wanted) -> Outcome:
-    """Do what ``verb`` says with an overlay, a name, a segment or a VNI; whatever comes of it."""
+    """Carry out ``verb`` with an overlay, a name, a segment or a VNI; return any outcome."""
     changes: list[str] = []
     status: Told = {}
     error: Told = {}
@@ -95,7 +95,7 @@ _VERBS: Mapping[str, Callable[[om.Host, Any], Any]] = {
 
 
 def _error(raised: OvsMcastError) -> Told:
-    """What a caller can tell of an error; the words of what refused are each machine's own."""
+    """Return what a caller can see of an error, without the words of the refusing machine."""
     told: Told = {"type": type(raised).__name__, "exit_status": raised.exit_status}
     if isinstance(raised, om.ConfigurationError):
         told |= {"field": raised.field, "reason": raised.reason}

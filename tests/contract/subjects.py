@@ -1,4 +1,4 @@
-"""What the contract is tested on: a FakeHost, and a FakeHost beside a real host of the lab.
+"""The subjects of the contract: a FakeHost, and a FakeHost next to a real host of the lab.
 
 Each step is carried out on both, and whatever can be told of them must be the same.
 """
@@ -37,13 +37,13 @@ class Subject(Protocol):
     past: list[str]
 
     def step(self, verb: str, wanted: Wanted) -> Outcome:
-        """Do it, and tell how it ended."""
+        """Carry out a step and return its outcome."""
 
     def happens(self, name: Happening) -> None:
         """Something happens to it."""
 
     def has(self, name: str) -> None:
-        """Somebody else puts something there; foreign.py says what."""
+        """Another program puts something there; foreign.py has the names."""
 
     def lacks(self, name: str) -> None:
         """They take it away again."""
@@ -141,7 +141,7 @@ class Real(Closeable):
         self._there.append(FOREIGN[name].undo)
 
     def undo(self) -> bool:
-        """Take away what somebody else has put there; whether that can be."""
+        """Remove what other programs put there; return whether that is possible."""
         while self._there:
             script = self._there.pop()
             if script is None:
@@ -172,7 +172,7 @@ class Real(Closeable):
             self.sh("echo 20 >/proc/sys/net/ipv4/igmp_max_memberships")
 
     def sh(self, script: str) -> None:
-        """Run a script; $device, $own, $group, $vxlan and $patch are what it may act on."""
+        """Run a script with $device, $own, $group, $vxlan and $patch set."""
         suffix = ownership.suffix("default")
         given = {
             "device": self.host.underlay, "own": " ".join(self.host.addresses),
@@ -191,7 +191,7 @@ _LOOKS = {"plan", "plan_teardown", "verify"}
 
 
 class Both:
-    """The two machines side by side: each step must tell the same of either."""
+    """The two machines next to each other: each step must have the same result on both."""
 
     def __init__(self, fake: Fake, real: Real) -> None:
         self.fake, self.real = fake, real
@@ -244,7 +244,7 @@ class Both:
 
 
 def differences(fake: Outcome, real: Outcome) -> list[str]:
-    """What is told of one and not of the other."""
+    """Return what one outcome has and the other lacks."""
     found = []
     if fake.error.get("type") != real.error.get("type"):
         found = [f"words: {fake.words or 'none'}: {real.words or 'none'}"]

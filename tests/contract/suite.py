@@ -1,4 +1,4 @@
-"""What holds of any machine with Open vSwitch: run on a FakeHost, and on it beside a real one.
+"""What holds for any machine with Open vSwitch: run on a FakeHost, and on it next to a real one.
 
 `both` carries each step out on the machines there are, and compares all that can be told of them.
 """
@@ -32,7 +32,7 @@ DEVICES = {"system": "eth0", "netdev": "br-phy"}
 def wanted(
     datapath: str, family: int = 4, method: str = "autojoin", vnis: Any = (100, 101), **more: Any
 ) -> dict[str, Any]:
-    """An overlay whose VNI 100 has the group ….1, and so on."""
+    """Return an overlay whose VNI 100 has the group ….1, and so on."""
     return {
         "datapath": datapath,
         "membership": method,
@@ -69,7 +69,7 @@ on_each_datapath = pytest.mark.parametrize(
 
 
 def test_the_life_of_an_overlay(both: Subject, kind: tuple[str, int, str]) -> None:
-    """Planned, built, again with nothing to do, grown, shrunk, torn down to what was before."""
+    """An overlay is planned, built, left alone, grown, shrunk and torn down without a trace."""
     overlay = wanted(*kind)
     before = both.step("plan_teardown", "default")
     assert before.changes == []
@@ -118,7 +118,7 @@ def assert_mendable(both: Subject, overlay: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", CHOSEN, indirect=True, ids=lambda kind: "-".join(map(str, kind)))
 def test_what_happens_is_seen_and_repaired(both: Subject, kind: tuple[str, int, str]) -> None:
-    """Each event: `verify` reports what a plan would change; a run, or an operator, repairs it."""
+    """`verify` reports each event that a plan would repair; a run or an operator repairs it."""
     overlay = wanted(*kind)
     built(both, overlay)
     reported = set()
@@ -144,7 +144,7 @@ def segment(family: int, vni: int) -> dict[str, Any]:
 
 
 def test_one_segment_more_or_less(both: Subject, kind: tuple[str, int, str]) -> None:
-    """Added and removed beside others, with the same end as if all had been reconciled."""
+    """A segment added or removed alone gives the same result as a full reconcile."""
     built(both, wanted(*kind))
     more = both.step("add", segment(kind[1], 102))
     assert (more.error, more.status["segments"].keys()) == ({}, {"102"})
@@ -176,7 +176,7 @@ _REFUSED = {
 
 @pytest.mark.parametrize("datapath", DATAPATHS)
 def test_what_is_in_the_way_is_refused(both: Subject, datapath: str) -> None:
-    """Somebody else's things: the field that has to change is named, and nothing is touched."""
+    """A thing of another program in the way is refused by field name, and nothing is touched."""
     for name, field in _REFUSED.items():
         before = both.step("plan_teardown", "default")
         both.has(name)
@@ -192,7 +192,7 @@ def test_what_is_in_the_way_is_refused(both: Subject, datapath: str) -> None:
 @pytest.mark.parametrize("datapath", DATAPATHS)
 @pytest.mark.parametrize("method", ["autojoin", "socket"])
 def test_what_is_not_in_the_way_stays(both: Subject, datapath: str, method: str) -> None:
-    """Somebody else's things beside ours: built, told of where that matters, torn down from."""
+    """A thing of another program that is not in the way survives setup and teardown."""
     for name in _BESIDE:
         if name == "port without a device" and datapath == "system":
             continue  # where the system's devices are dummies, each is there

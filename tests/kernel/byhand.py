@@ -1,4 +1,4 @@
-"""A tunnel made by hand, with nothing of ovs_mcast in it, and what it receives and sends."""
+"""A tunnel made by hand, without ovs_mcast: whether it receives, and where it sends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARKER = "02:ee:00:00:00:01"
 
 
 class Row(NamedTuple):
-    """What is there, and what comes of it; ``sent`` is where the packets are seen."""
+    """One arrangement and its result; ``sent`` is where the packets are captured."""
 
     membership: str
     route: bool
@@ -55,7 +55,7 @@ class ByHand(NamedTuple):
         return [measured[row] for row in table]
 
     def _tunnel(self, *, explicit: bool) -> None:
-        """One VXLAN port: what the workload sends goes to the group, the marker to l1 alone."""
+        """Make one VXLAN port: the workload's frames go to the group, the marker to l1 alone."""
         field = "tun_ipv6" if ":" in self.group else "tun"
         # Of IPv6 a Linux vxlan device drops what has no UDP checksum.
         csum = "options:csum=true" if ":" in self.group else ""

@@ -45,7 +45,7 @@ def pytest_pycollect_makemodule(
 
 
 class GuestModule(pytest.File):
-    """A module whose tests run in the machine."""
+    """A module whose tests run in the virtual machine."""
 
     def collect(self) -> Iterator[GuestTest]:
         own = self.path.relative_to(TOP).as_posix()
@@ -58,7 +58,7 @@ class GuestModule(pytest.File):
 
 
 class GuestTest(pytest.Item):
-    """A test of the machine: its outcome is told by the machine."""
+    """A test of the virtual machine, which reports its outcome."""
 
     guest_name: str
 
@@ -94,11 +94,11 @@ class GuestTest(pytest.Item):
 
 
 class GuestFailedError(Exception):
-    """A test did not pass in the machine; the message is what it said there."""
+    """A test failed in the virtual machine; the message is its report."""
 
 
 class Guest:
-    """The machine, from the first test on, and what it has told."""
+    """The virtual machine, from the first test on, and its reports."""
 
     def __init__(self, tests: list[str], here: str) -> None:
         self.here = here
@@ -170,7 +170,7 @@ def guest_of(test: GuestTest) -> Guest:
 
 @functools.cache
 def _collected() -> list[str]:
-    """The tests for the kernel's datapath, by name; all that they import is compiled by the way."""
+    """Return the tests for the kernel's datapath, by name; compile all that they import."""
     command = [
         sys.executable, "-m", "pytest", "--collect-only", "-q", "--datapath=system",
         "-p", "no:cacheprovider", "tests/functional", "tests/kernel",
@@ -190,7 +190,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the machine was, and the tables that its tests recorded, as the reports have them."""
+    """Show the machine's description, and the tables that its tests recorded."""
     told = [
         told
         for reports in terminalreporter.stats.values()

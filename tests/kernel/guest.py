@@ -1,4 +1,4 @@
-"""The plugin of pytest in the virtual machine: what is told of the tests, a line each."""
+"""The plugin of pytest in the virtual machine: reports of the tests, a line each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pytest_sessionstart() -> None:
 
 
 def _beat() -> None:
-    """Tell that the machine lives, however long a test takes; that has a limit of its own."""
+    """Report that the machine lives, however long a test takes; the test has its own limit."""
     while not _ended.wait(_BEAT_SECONDS):
         tell(beat=time.monotonic())
 

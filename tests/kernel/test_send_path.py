@@ -1,4 +1,4 @@
-"""What the kernel's datapath does with a group, by hand: receiving and sending, in one table.
+"""The kernel's datapath and a group, by hand: receiving and sending, in one table.
 
 Nothing of ovs_mcast runs here: this is what it is built on.
 """
@@ -67,7 +67,7 @@ def test_what_the_kernel_datapath_receives_and_sends(
 
 @contextmanager
 def joined(host: Host, row: Row) -> Iterator[None]:
-    """The host as a member, in one way, and with a route to the group or with none."""
+    """Make the host a member by one method, with a route to the group or without."""
     membership = row.membership
     with ExitStack() as stack:
         if membership in {"autojoin", "repaired"}:

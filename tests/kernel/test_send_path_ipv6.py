@@ -1,4 +1,4 @@
-"""What the kernel's datapath does with an IPv6 group, by hand: receiving and sending, in one table.
+"""The kernel's datapath and an IPv6 group, by hand: receiving and sending, in one table.
 
 Nothing of ovs_mcast runs here: this is what it is built on.
 """
@@ -48,7 +48,7 @@ def test_what_the_kernel_datapath_receives_and_sends(
 
 @contextmanager
 def joined(host: Host, row: Row) -> Iterator[None]:
-    """The host as a member, in one way."""
+    """Make the host a member by one method."""
     membership, address = row.membership, f"{GROUP}/128 dev eth0"
     with ExitStack() as stack:
         if membership in {"autojoin", "repaired"}:

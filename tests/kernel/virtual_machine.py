@@ -145,17 +145,17 @@ def _run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None =
 
 
 def search_path() -> str:
-    """Where programs are looked for: vng is beside this Python."""
+    """Return the PATH for vng, which is in this Python's bin directory."""
     return f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
 
 
 def compiled_code() -> dict[str, str]:
-    """The environment of a Python whose compiled code is in the cache, for all that it imports."""
+    """Return the environment of a Python that imports compiled code from the cache."""
     return {"PYTHONPYCACHEPREFIX": str(CACHE / "pycache"), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 class VirtualMachine(Closeable):
-    """A machine that runs guest.sh and, by it, pytest; a context, at whose end it is gone."""
+    """A machine that runs guest.sh and, by it, pytest, until the context ends."""
 
     def __init__(self, tests: Sequence[str]) -> None:
         directory = CACHE / f"run-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
@@ -180,7 +180,7 @@ class VirtualMachine(Closeable):
         self._reader.start()
 
     def events(self) -> Iterator[Event]:
-        """What the tests tell, as it comes; MachineError if the machine ends or falls silent."""
+        """Yield the tests' reports; MachineError if the machine ends or falls silent."""
         while True:
             try:
                 event = self._events.get(timeout=_SILENCE_SECONDS)
@@ -194,7 +194,7 @@ class VirtualMachine(Closeable):
                 return
 
     def with_console(self, message: str) -> str:
-        """A message, and below it the last that the machine's console says."""
+        """Return a message, followed by the last lines of the machine's console."""
         lines = self._console.read_text(errors="replace").splitlines()[-_CONSOLE_LINES:]
         return "\n".join([f"{message}; the last lines of its console:", *lines])
 

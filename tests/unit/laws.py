@@ -1,4 +1,4 @@
-"""What the laws of plans share: the plan of a scene, a run to its end, kinds of changes."""
+"""Shared by the laws of plans: the plan of a scene, a complete run, kinds of changes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def settled(overlay: Overlay, machine: Observed) -> Observed:
 
 
 def remade(made: Iterable[Change]) -> set[str]:
-    """The bridges whose datapath the changes replace."""
+    """Return the bridges whose datapath the changes replace."""
     return {
         item.name
         for item, before in ((change.item, change.before) for change in made)
@@ -58,6 +58,6 @@ def diverted(change: Change) -> bool:
 
 
 def handed_on(change: Change) -> bool:
-    """Whether a bridge of ours is kept for those whose ports it holds."""
+    """Return whether a bridge of ours is kept for the owners of its other ports."""
     item, before = change.item, change.before
     return isinstance(item, Bridge) and isinstance(before, Bridge) and item.owner != before.owner

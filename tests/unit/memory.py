@@ -161,7 +161,7 @@ def joined(machine: Observed, device: str) -> frozenset[str]:
 
 
 def looked_up(machine: Observed, device: str) -> Lookups:
-    """Memberships and route look-ups, those of tunnels as the kernel's datapath makes them."""
+    """Return memberships and route look-ups, those of tunnels as for the kernel's datapath."""
     linux = _State(machine).linux
     groups = sorted(linux.joined(device))
     vtep = next(item.address for item in machine.addresses if item.device == device)
@@ -277,7 +277,7 @@ class _State:
 
 
 def _describes(item: Item, there: Item | None) -> bool:
-    """Whether what is to be removed is there; of a kernel's local route the source may be open."""
+    """Whether the item to be removed exists; a kernel's local route may leave its source open."""
     if isinstance(item, Route) and isinstance(there, Route) and item.by_address:
         return replace(there, source=item.source) == item
     return there == item

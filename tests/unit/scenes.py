@@ -36,7 +36,7 @@ class Scene(NamedTuple):
 
 @st.composite
 def alterations(draw: st.DrawFn, item: Item, machine: Observed) -> Item:
-    """The item with the same key and the same mark, and something else about it."""
+    """Return the item with the same key and mark, and one other difference."""
     if isinstance(item, Bridge):
         return replace(item, fail_mode="" if item.fail_mode else "secure")
     if isinstance(item, Address):
@@ -80,7 +80,7 @@ def _leftovers(name: str, machine: Observed) -> list[Item]:
 
 
 def _guests(name: str, machine: Observed) -> list[Item]:
-    """What others put on bridges of ours, and what was learned there."""
+    """Return ports and flows of others on bridges of ours, and learned flows."""
     return [
         item
         for bridge in _owned(name, machine)

@@ -60,12 +60,12 @@ def test_rows(event: RowEvent, concerns: bool) -> None:
 
 
 def test_a_lost_connection_wakes() -> None:
-    """It may be the cause of failures."""
+    """A lost connection may be the cause of failures: the agent reconciles."""
     assert EventFilter(OVERLAY).row(RowEvent()) == Trigger("ovsdb", wakes=True)
 
 
 def test_flows_of_ours() -> None:
-    """Static flows of the overlay on any bridge; all of the tunnel bridge but what is learned."""
+    """Static flows of the overlay count; on the tunnel bridge all but learned ones."""
     events = EventFilter(NETDEV)
     ours = ownership.cookie("tenants", vlan=100, vni=100)
     learned = ownership.cookie("tenants", vlan=100, vni=100, learned=True)
@@ -86,7 +86,7 @@ def test_flows_that_are_not_ours(cookie: int) -> None:
 
 
 def test_what_is_watched() -> None:
-    """Table 20 without what is added: learn() adds there all day. The underlay's with netdev."""
+    """Additions to table 20 are not watched: learn() adds there all day."""
     assert set(EventFilter(OVERLAY).watched) == {"br-mcast"}
     watched = EventFilter(NETDEV).watched
     assert set(watched) == {"br-mcast", "br-phy"}

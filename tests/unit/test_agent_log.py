@@ -31,7 +31,7 @@ CHANGES = (
 
 
 class Written:
-    """A log for programs, what it wrote, and the STATUS of systemd."""
+    """A log for programs, its records, and the STATUS of systemd."""
 
     def __init__(self, *, form: Format = "json", verbose: bool = False) -> None:
         self._stream = io.StringIO()

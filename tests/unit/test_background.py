@@ -1,4 +1,4 @@
-"""The suite may run in the background, and ends what it has started."""
+"""The suite may run in the background, and ends every process that it started."""
 
 from __future__ import annotations
 

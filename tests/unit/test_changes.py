@@ -1,4 +1,4 @@
-"""What a change, an item and a plan are called for people."""
+"""Changes, items and plans have names for people."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_a_change_says() -> None:
     ],
 )
 def test_what_an_item_is_called(item: Bridge | Address | Route | Flow, target: str) -> None:
-    """Items are called what the commands of Linux and Open vSwitch call them."""
+    """Items are named as the commands of Linux and Open vSwitch name them."""
     assert item.target == target
     assert item.key[0] == item.kind
 

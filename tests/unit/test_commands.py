@@ -1,4 +1,4 @@
-"""Rules for all commands: how each is started, how each ends, and what each can show of itself."""
+"""Rules for all commands: start, end, version, completion, schema."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_shell_completes_commands() -> None:
 def test_the_schema_is_shown_without_other_options(
     arguments: tuple[str, ...], schema: Callable[[], object]
 ) -> None:
-    """On stdout, exit status 0; nothing else is read, opened or required."""
+    """--schema prints to stdout with status 0; nothing is read, opened or required."""
     shown = ovs_mcast(*arguments)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert json.loads(shown.stdout) == schema()

@@ -70,7 +70,7 @@ def whole(host: FakeHost) -> object:
 
 @pytest.mark.parametrize("module", ["host", "linux", "openvswitch", "faults", "happenings"])
 def test_the_examples_run(module: str) -> None:
-    """What the docstrings show is what comes out."""
+    """The examples in the docstrings print what they show."""
     found = doctest.testmod(
         import_module(f"ovs_mcast.testing.{module}"), optionflags=doctest.ELLIPSIS
     )
@@ -94,7 +94,7 @@ assert not {"pytest", "hypothesis"} & sys.modules.keys()
 
 @pytest.mark.parametrize("fault", get_args(Fault))
 def test_a_fault_is_its_error_until_it_is_repaired(fault: Fault) -> None:
-    """Each fault raises what `faults` says, once, as a block, and until `repair`."""
+    """Each fault raises the error that `faults` documents, until it is lifted."""
     wanted = overlay(method="repaired" if fault == "address-refused" else "socket")
     assert ERRORS[fault].__name__ in FakeHost.faults[fault]
     host = fake()
@@ -116,7 +116,7 @@ def test_a_fault_is_its_error_until_it_is_repaired(fault: Fault) -> None:
 
 
 def test_names_that_are_none_are_refused() -> None:
-    """Of an unknown name, or a number that makes no sense, the caller is told what there is."""
+    """An unknown name or an invalid number is refused with the valid ones."""
     host = fake()
     with pytest.raises(ValueError, match=r"'no' is no fault: there are vswitchd-away, .*locked"):
         host.fault("no")  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ def test_names_that_are_none_are_refused() -> None:
 
 
 def test_time_is_the_machines_own() -> None:
-    """An IPv6 address is tentative until its time has passed, and only then takes what is sent."""
+    """An IPv6 address is tentative until its time has passed, and only then diverts sends."""
     host = fake()
     group = Address("eth0", "ff05::1", 128, autojoin=True)
     host.put(group, detect=True)

@@ -1,4 +1,4 @@
-"""A flow monitor whose connection ends: whether that says anything of what ovs-vswitchd can do."""
+"""A flow monitor whose connection ends: only a refusal shows that ovs-vswitchd has none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ERROR = struct.pack("!BBHIHH", 5, 1, 12, 0, 1, 2)  # OFPET_BAD_REQUEST, OFPBRC_B
 
 @pytest.mark.parametrize(("said", "refused"), [(b"", False), (HELLO, False), (HELLO + ERROR, True)])
 def test_only_a_refusal_is_one(tmp_path: Path, said: bytes, refused: bool) -> None:
-    """A bridge that goes before it has answered has refused nothing: it may be asked again."""
+    """A bridge removed before its answer has refused nothing: it may be asked again."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "br0.mgmt"))
         server.listen()

@@ -1,4 +1,4 @@
-"""Flows as ovs-ofctl prints them: read back as what was meant, whatever the spelling."""
+"""Printed flows are parsed back to their meaning, whatever the spelling."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_tells_flows_apart() -> None:
 
 @given(overlays(), st.booleans())
 def test_flows_say_which_segments_they_carry(overlay: Overlay, through_text: bool) -> None:
-    """Segments to flows and back, also by way of what ovs-ofctl prints, gives them all again."""
+    """Segments become flows and are recovered from them, also from ovs-ofctl's output."""
     made = everything(overlay)
     if through_text:
         made = list(flow_text.read(overlay.tunnel_bridge, map(printed, made), ()))
@@ -72,7 +72,7 @@ def _longhand(text: str) -> str:
 
 
 def _reordered(line: str) -> str:
-    """The match with its fields the other way round."""
+    """Return the match with its fields in reverse order."""
     head, _, tail = line.partition(" actions=")
     start, comma, match = head.rpartition("priority=")
     priority, _, fields = match.partition(",")
@@ -164,7 +164,7 @@ def test_reading_never_raises(text: list[str], overlay: Overlay) -> None:
 
 @given(st.text(st.sampled_from("x0123,=:>-()[]abcdefnoprst_/."), max_size=30))
 def test_what_cannot_be_understood_is_itself(actions: str) -> None:
-    """Actions that the parser does not know are kept as text, and are equal to nothing else."""
+    """Actions that the parser does not know are kept as text, and equal nothing else."""
     line = f" cookie=0x5, table=3, priority=7,in_port=9 actions={actions}"
     made = everything(overlay_of(Segment(vni=100, vlan=10, group="239.0.0.1")))
     [flow] = flow_text.read("br-mcast", [line], made)
@@ -204,7 +204,7 @@ def test_learned_flows_are_nobodys_expectation() -> None:
 
 
 def test_flows_of_another_bridge_are_not_expected_here() -> None:
-    """What is expected on one bridge and printed by another is the other's."""
+    """A flow expected on one bridge and printed by another is not ours."""
     made = everything(overlay_of(Segment(vni=100, vlan=10, group="239.0.0.1")))
     read = flow_text.read("br-else", map(printed, made), made)
     assert {flow.bridge for flow in read} == {"br-else"}

@@ -1,4 +1,4 @@
-"""Frames as bytes: what is built comes apart again, and garbage comes apart as nothing."""
+"""Encoded frames decode to the same values, and garbage decodes to None."""
 
 from __future__ import annotations
 
@@ -95,6 +95,6 @@ def test_only_vxlan_is_decoded_as_vxlan() -> None:
 
 @pytest.mark.parametrize("text", ["", "02:00:00:00:00", "02:00:00:00:00:00:00", "nonsense"])
 def test_what_is_not_an_ethernet_address_is_refused(text: str) -> None:
-    """Too few octets, too many, and what is no number at all are a ValueError."""
+    """Too few octets, too many, and text that is no number are a ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011
         frames.mac_bytes(text)

@@ -1,4 +1,4 @@
-"""VNI to group, what may be a group, and groups that share an Ethernet address."""
+"""VNI to group, valid groups, and groups that share an Ethernet address."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _accepted(address: IPAddress) -> bool:
      "fd00::1"],
 )  # fmt: skip
 def test_what_cannot_be_a_group_is_refused(group: str) -> None:
-    """Addresses at the edges of what is reserved, and just outside multicast."""
+    """Reserved addresses and addresses just outside multicast are refused."""
     with pytest.raises(ValueError, match=group):
         groups.check_group(IPAddress(group))
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_a_group_is_refused(group: str) -> None:
      "ff0e::1", "ff18::1", "ff35:40:fd00::1"],
 )  # fmt: skip
 def test_what_can_be_a_group_is_accepted(group: str) -> None:
-    """Addresses just inside what is usable, any-source groups with a prefix among them."""
+    """Addresses just inside the usable ranges are accepted."""
     assert groups.check_group(IPAddress(group)) == IPAddress(group)
 
 
@@ -73,7 +73,7 @@ def test_the_group_of_a_segment_is_in_its_pool(vni: int, bits: int, low: int) ->
 
 
 def test_the_group_of_a_segment_in_an_ipv6_pool() -> None:
-    """A pool may be far larger than there are VNIs, and the group is of its family."""
+    """A pool may be far larger than the number of VNIs; the group has its family."""
     group = groups.group_of(0xFFFFFF, groups.parse_pool("ff05::/16"))
     assert str(group) == "ff05::ff:ffff"
     assert groups.group_of(1, IPNetwork("ff05::/128")).version == 6
@@ -82,7 +82,7 @@ def test_the_group_of_a_segment_in_an_ipv6_pool() -> None:
 @pytest.mark.parametrize("pool", ["239.1.0.0/20", "239.0.0.0/8", "239.1.2.3/32", "225.0.0.0/8",
                                   "ff05::/16", "ff05::/112", "ff3e:40:fd00::/96"])  # fmt: skip
 def test_a_pool_is_a_network_of_groups(pool: str) -> None:
-    """What is wholly multicast and holds nothing reserved can be a pool."""
+    """A network that is wholly multicast without reserved groups is a valid pool."""
     assert str(groups.parse_pool(pool)) == pool
 
 
@@ -112,7 +112,7 @@ def test_a_pool_is_a_network_of_groups(pool: str) -> None:
     ],
 )
 def test_what_cannot_be_a_pool_is_refused(pool: object, why: str) -> None:
-    """A refusal says what is wrong, and of host bits what the network is."""
+    """A refusal names the mistake and, for host bits, the network."""
     with pytest.raises(ValueError, match=why):
         groups.parse_pool(pool)
 
@@ -152,7 +152,7 @@ def test_thirty_two_ipv4_groups_share_an_ethernet_address(group: IPAddress) -> N
 
 @given(st.lists(V4_GROUPS | V6_GROUPS, max_size=8))
 def test_aliases_are_groups_of_one_ethernet_address(some: list[IPAddress]) -> None:
-    """What is reported are two groups or more, each once, and nothing that is alone."""
+    """Aliases are two or more groups, each reported once; a single group never is."""
     found = groups.ethernet_aliases([*some, *some])
     for mac, members in found:
         assert len(members) == len(set(members)) > 1

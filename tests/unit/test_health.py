@@ -1,4 +1,4 @@
-"""What is warned of, and what is seen of an overlay that is in place."""
+"""Warnings, and faults of an overlay in place."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def seen(overlay: Overlay = ONE) -> Observed:
 
 
 def well(overlay: Overlay = ONE) -> Lookups:
-    """Return what is looked up when all is well."""
+    """Return the look-ups of a healthy overlay."""
     return looked_up(seen(overlay), overlay.underlay.device)
 
 
@@ -108,7 +108,7 @@ def with_port(name: str, **values: object) -> Observed:
 
 @pytest.mark.parametrize("overlay", [ONE, USERSPACE, overlay_of(), overlay_of(G1, G2)])
 def test_where_all_is_well_there_is_no_fault(overlay: Overlay) -> None:
-    """Ports, memberships and look-ups as they should be are no faults."""
+    """A healthy overlay has no faults."""
     assert faults_of(overlay, seen(overlay)) == []
 
 
@@ -152,7 +152,7 @@ def test_each_fault_of_the_host_is_reported(machine: Observed, says: str) -> Non
     ],
 )
 def test_each_fault_that_is_looked_up_is_reported(lookups: Lookups, says: str) -> None:
-    """Each look-up with another answer than it should have is one fault, which names it."""
+    """Each wrong look-up is one fault, which names it."""
     [fault] = faults_of(ONE, seen(), lookups)
     assert says in fault
 
@@ -166,7 +166,7 @@ def test_a_fault_of_the_userspace_tunnels_way(way: RoutePath | None) -> None:
 
 
 def test_faults_of_others_are_theirs() -> None:
-    """A port of somebody else that is broken, or of another overlay, is not our fault."""
+    """A broken port of another program or overlay is not our fault."""
     broken = replace(vxlan("theirs", remote_ip="10.0.0.9", key="7"), error="no such device")
     machine = seen()
     rival = replace(broken, name="rival", owner=RIVAL)

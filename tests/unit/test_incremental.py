@@ -1,4 +1,4 @@
-"""One segment beside others: what it has to itself, and what comes and goes with it."""
+"""One segment among others: its own items, added and removed alone."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .test_fake_host import DEVICES, KINDS, fake, overlay
 
 
 def inspected(host: FakeHost, name: str = "default") -> OverlayStatus:
-    """Return what is there of an overlay; the host lives on."""
+    """Return the inspection of one overlay; the host lives on."""
     before = host.made
     found = Inspector(host.backend).inspect(name)
     assert host.made == before

@@ -1,4 +1,4 @@
-"""What a keeper answers, to the letter: keepers outlive the version that started them."""
+"""A keeper's answers, octet by octet: keepers outlive the version that started them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def connect(path: Path) -> socket.socket:
     ],
 )
 def test_the_answers(keeper: Path, request_: bytes, answer: str) -> None:
-    """JSON, whose first members are the process, and whether it outlives the keeper."""
+    """Answers are JSON that begins with the process and whether it outlives the keeper."""
     with closing(connect(keeper)) as connection:
         connection.sendall(request_)
         received = connection.recv(1 << 16).decode()

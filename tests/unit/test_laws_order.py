@@ -60,12 +60,12 @@ def _in_order(changes: tuple[Change, ...]) -> None:
 
 
 def _breaks(change: Change) -> bool:
-    """Whether it takes something away; a mark is what the next run finds its own by."""
+    """Return whether the change removes something, or releases a bridge of ours."""
     return change.action == "remove" or handed_on(change)
 
 
 def _makes_room(change: Change) -> bool:
-    """Whether an address goes early: the peer form, whose own route is where another comes."""
+    """Return whether an address goes early: the peer form, whose route is in another's place."""
     return isinstance(change.item, Address) and change.item.local is not None and _breaks(change)
 
 
@@ -109,7 +109,7 @@ def _destination(change: Change) -> tuple[str, str | None]:
 
 @pytest.mark.parametrize("datapath", ["system", "netdev"])
 def test_the_number_of_batches_does_not_grow_with_the_segments(datapath: str) -> None:
-    """Hundreds of segments go out in as many batches as one, for every way to change them."""
+    """Hundreds of segments need as many batches as one, for every kind of change."""
     device = {"system": "eth0", "netdev": "br-phy"}[datapath]
 
     def destinations(before: int, wanted: int) -> list[list[str]]:

@@ -71,7 +71,7 @@ def test_no_route_is_waited_for_that_a_link_which_is_down_does_not_make(family: 
 
 
 def test_the_local_route_of_a_strangers_address_stays() -> None:
-    """Also where the address has our metric: its protocol says that it is somebody else's."""
+    """It stays even if the address has our metric: its protocol is another's."""
     [group] = GROUPS[4][:1]
     theirs = Address("eth0", group, 32, True, METRIC, protocol=4)
     seen = bare()
@@ -100,7 +100,7 @@ def test_auto_is_what_was_decided_for_the_device_and_family() -> None:
 
 @pytest.mark.parametrize("method", ["autojoin", "repaired", "peer"])
 def test_slots_are_counted_beforehand(method: str) -> None:
-    """The 21st group is refused, by number and with the way out; sockets need no slot."""
+    """The 21st group is refused with its number and a remedy; sockets need no slot."""
     groups = [f"239.1.0.{n}" for n in range(1, 22)]
     taken = Address("eth0", "239.9.9.9", 32, autojoin=True)
     seen = replace(bare(), addresses=(*bare().addresses, taken))

@@ -219,7 +219,7 @@ def test_two_in_one_process_do_not_meet(metrics: Metrics, switch: Switch) -> Non
 
 
 def test_no_thread_and_no_socket_is_left(switch: Switch) -> None:
-    """The end does not wait for a silent client, whose thread ends with its connection."""
+    """The end does not wait for a silent client; its thread ends with its connection."""
     before = set(threading.enumerate())  # a scrape of the test before may end meanwhile
 
     def added() -> set[threading.Thread]:

@@ -22,7 +22,7 @@ G1, G2 = "239.0.0.1", "239.0.0.2"
 
 
 def config(**values: object) -> dict[str, object]:
-    """A configuration file's content, valid but for what is given."""
+    """Return a configuration that is valid except for the given values."""
     return {"underlay": DEVICE, "groups": "239.1.0.0/20", **values}
 
 
@@ -124,7 +124,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("data", "field"), [pytest.param(data, field, id=name) for name, data, field in REFUSED]
 )
 def test_a_refusal_names_the_field(data: dict[str, object], field: str) -> None:
-    """What cannot be is a ConfigurationError that says where, in one sentence, and only that."""
+    """An invalid value is a ConfigurationError of one sentence that names the field."""
     with pytest.raises(ConfigurationError) as raised:
         Overlay.from_mapping(data)
     assert raised.value.field == field
@@ -225,7 +225,7 @@ def test_segments_are_ordered_and_their_groups_resolved() -> None:
 
 
 def test_the_first_vni_that_is_no_vlan_says_what_to_do() -> None:
-    """4095 is no VLAN, and was not given as one: the VLAN is what is missing."""
+    """VNI 4095 needs a VLAN of its own, and the message asks for it."""
     with pytest.raises(ConfigurationError, match="name the VLAN"):
         Segment(vni=4095)
 
@@ -250,7 +250,7 @@ def test_a_segment_alone_may_lack_its_group() -> None:
     ],
 )
 def test_the_family_of_an_overlay(overlay: Overlay, family: int) -> None:
-    """Groups tell the address family; without any the VTEP or the pool does."""
+    """The groups determine the address family; without groups the VTEP or the pool does."""
     assert overlay.family == family
 
 

@@ -28,7 +28,7 @@ def test_a_segment_more_and_a_segment_less_give_the_first_overlay_again() -> Non
 
 
 def test_a_segment_replaces_the_one_of_its_vni() -> None:
-    """Its VLAN and group may be others."""
+    """The new segment may have another VLAN and group."""
     changed = OVERLAY.with_segment(om.Segment(vni=100, vlan=7, group="239.9.9.9"))
     assert vnis(changed) == [100, 5050]
     assert (changed.segments[0].vlan, str(changed.segments[0].group)) == (7, "239.9.9.9")
@@ -52,7 +52,7 @@ def test_replace_keeps_all_other_fields() -> None:
     ],
 )
 def test_a_refusal_names_the_field(change: object, field: str) -> None:
-    """As for an overlay that is made anew."""
+    """A refusal is the same as for a new overlay."""
     assert callable(change)
     with pytest.raises(om.ConfigurationError) as refused:
         change()

@@ -1,4 +1,4 @@
-"""Marks: what is ours is told from everything else, and from other overlays of ours."""
+"""Marks distinguish what is ours from everything else, and from other overlays of ours."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_cookie_gives_back_what_went_into_it(
 def test_a_cookie_is_of_one_overlay(
     name: str, other: str, vlan: int, vni: int, learned: bool
 ) -> None:
-    """No cookie of an overlay is taken for one of another, whatever else it says."""
+    """No cookie of one overlay is ever taken for another's."""
     assume(ownership.number(name) != ownership.number(other))
     assert not ownership.is_cookie(
         ownership.cookie(name, vlan=vlan, vni=vni, learned=learned), other
@@ -68,7 +68,7 @@ def test_a_metric_is_ours(name: str) -> None:
     "metric", [None, 0, 100, 256, 1024, 0x6CFFFFFF, 0x6D080000, 0x6DFFFFFF, 0x6E000000, 0xFFFFFFFF]
 )
 def test_other_metrics_are_not_ours(metric: int | None) -> None:
-    """Common metrics, none at all, and those just outside our range are somebody else's."""
+    """Common metrics, no metric, and those just outside our range are not ours."""
     assert not ownership.is_metric(metric)
 
 

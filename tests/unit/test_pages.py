@@ -1,4 +1,4 @@
-"""The pages are true: every link leads somewhere, and what they list is what the package has."""
+"""The pages are true: every link has its target, and lists match the package."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from .strategies import RIVAL, overlays
 
 
 def test_the_pipeline_of_one_segment() -> None:
-    """VNI 100 on VLAN 10 and group 239.0.0.1, from 10.0.0.1: every flow, as ovs-ofctl says it."""
+    """VNI 100 on VLAN 10 and group 239.0.0.1, from 10.0.0.1: every flow, as ovs-ofctl prints it."""
     overlay = overlay_of(Segment(vni=100, vlan=10, group="239.0.0.1"))
     assert lines(overlay, V4) == [
         "0 110 in_port=2,dl_src=01:00:00:00:00:00/01:00:00:00:00:00 = drop",
@@ -39,7 +39,7 @@ def test_the_pipeline_of_one_segment() -> None:
 
 
 def test_the_pipeline_of_one_ipv6_segment() -> None:
-    """With IPv6 groups the tunnel's IPv6 fields, everywhere and nothing else."""
+    """IPv6 groups use the tunnel's IPv6 fields everywhere, and differ in nothing else."""
     overlay = overlay_of(Segment(vni=100, vlan=10, group="ff05::1"))
     four = lines(overlay_of(Segment(vni=100, vlan=10, group="239.0.0.1")), V4)
     text = "\n".join(lines(overlay, V6))

@@ -1,4 +1,4 @@
-"""Plans of one machine and one change at a time: what is in them, and what they say."""
+"""Plans of one machine and one change at a time: their changes and reasons."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_is_made() -> None:
 
 
 def test_an_existing_bridge_is_used() -> None:
-    """Somebody's br-int is not ours to make, and gets the patch port and nothing else."""
+    """A br-int of another owner gets the patch port and nothing else."""
     machine = having(bare_machine(), Bridge("br-int", "system"))
     changes = plan(TWO, machine)
     assert kinds(changes)["add bridge"] == 1
@@ -99,7 +99,7 @@ def test_a_group_that_changes() -> None:
 
 
 def test_a_learning_flow_stays_when_the_group_changes() -> None:
-    """What a segment learned outlives a change of its group: its DELIVER flow is not touched."""
+    """Learned flows outlive a change of group: the segment's DELIVER flow is untouched."""
     machine = having(built(TWO, bare_machine()), learned_flow("br-mcast", 100, 100, "default"))
     end = after(machine, plan(overlay_of({100: G3, 101: G2}), machine))
     assert any(ownership.is_learned(flow.cookie) for flow in end.flows)
@@ -158,7 +158,7 @@ def test_another_tunnel_bridge() -> None:
 
 
 def test_a_bridge_with_guests_is_kept_and_unmarked() -> None:
-    """A bridge of ours on which others have ports stays for them, and says whose they are."""
+    """A bridge of ours that holds ports of others stays, and the reason names the ports."""
     guests = [Port("br-int", name, "internal") for name in ("vm2", "vm1")]
     machine = having(built(TWO, bare_machine()), *guests)
     removal = plan_removal("default", machine)
@@ -186,7 +186,7 @@ def test_teardown_of_what_is_not_there() -> None:
 
 
 def test_teardown_leaves_other_overlays() -> None:
-    """Of two overlays one goes, and what is left is what the other alone would be."""
+    """After teardown of one of two overlays the machine is as with the other alone."""
     rival = overlay_of({7: G3}, udp_port=4800, name=RIVAL, bridge="br-a", tunnel_bridge="br-b")
     alone = built(rival, bare_machine())
     both = built(TWO, alone)
@@ -195,7 +195,7 @@ def test_teardown_leaves_other_overlays() -> None:
 
 
 def test_a_group_that_others_have_joined_is_used() -> None:
-    """Somebody's autojoin address stays as it is, and only the route is added."""
+    """Another program's autojoin address stays as it is; only the route is added."""
     theirs = Address("eth0", G1, 32, True)
     machine = having(bare_machine(), theirs)
     changes = plan(TWO, machine)
@@ -223,7 +223,7 @@ def test_a_device_that_is_down_has_no_routes() -> None:
 
 
 def test_learned_flows_are_left_alone() -> None:
-    """What was learned is neither wanted nor removed, and does not count as ours."""
+    """Learned flows are neither desired nor removed, and do not count as ours."""
     machine = having(
         built(TWO, bare_machine()),
         learned_flow("br-mcast", 100, 100, "default"),
@@ -237,7 +237,7 @@ def test_learned_flows_are_left_alone() -> None:
 
 
 def test_our_metric_alone_is_no_mark() -> None:
-    """A route or an address that bears our metric and another protocol is somebody else's."""
+    """A route or address with our metric and another protocol is not ours."""
     theirs = (
         Route("eth0", "239.77.0.1", None, METRIC, protocol=4),
         Address("eth0", "239.77.0.1", 32, True, METRIC, protocol=4),

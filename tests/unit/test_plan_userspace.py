@@ -14,7 +14,7 @@ from .strategies import bare_machine, built
 
 
 def test_neighbours_are_told_with_the_flows_of_the_underlay() -> None:
-    """Where flows of the NIC's bridge change, Open vSwitch is told every group's address."""
+    """A change of the NIC's bridge's flows sets every group's Ethernet address."""
     changes = plan(USERSPACE, bare_machine())
     assert changes.neighbours == (
         Neighbour("br-phy", G1, "01:00:5e:00:00:01"),

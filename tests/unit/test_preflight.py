@@ -1,4 +1,4 @@
-"""What a host refuses before anything is touched, and what it accepts."""
+"""Preflight: refusals of a host before anything is touched, and what it accepts."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
 def test_a_machine_refuses_what_it_cannot_have(
     overlay: Overlay, machine: Observed, field: str, says: str
 ) -> None:
-    """A refusal comes before any change, names the field, and says what is in the way."""
+    """A refusal precedes any change, names the field, and names the obstacle."""
     with pytest.raises(ConfigurationError) as raised:
         plan(overlay, machine)
     assert raised.value.field == field
@@ -150,7 +150,7 @@ def test_what_is_in_nobodys_way_is_accepted(overlay: Overlay, machine: Observed)
 
 
 def test_an_overlay_whose_marks_are_taken_is_refused() -> None:
-    """Two names can have one number; the second cannot tell its own from the first's."""
+    """Two names can have one number; the second is refused."""
     first, second = _same_number()
     machine = on(Bridge("br-x", "system", "", first))
     with pytest.raises(ConfigurationError, match=f"marks are those of overlay {first}") as raised:
@@ -189,7 +189,7 @@ def _same_number() -> tuple[str, str]:
 def test_more_groups_than_the_kernel_holds_are_refused(
     limits: tuple[int | None, int | None], taken: int, groups: int, accepted: bool
 ) -> None:
-    """New groups and every autojoin address of the namespace, whoever's, count together."""
+    """New groups and all autojoin addresses of the namespace count together."""
     held = (group_address(f"239.5.0.{nth}", "eth1") for nth in range(taken))
     machine = limited(*limits, *held)
     overlay = overlay_of(*(f"239.6.0.{nth}" for nth in range(groups)))

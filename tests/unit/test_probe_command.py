@@ -93,7 +93,7 @@ def evidence(seen: Sequence[str]) -> Evidence:
 
 @pytest.mark.parametrize(("seen", "status"), [(["eth0"], 0), (["lo"], 3), ([], 3)])
 def test_the_verdict_is_the_exit_status(seen: list[str], status: int) -> None:
-    """0 on the wire, 3 elsewhere; if stdout is not a terminal, it is JSON and nothing else."""
+    """On the wire is 0, elsewhere 3; without a terminal stdout is JSON and nothing else."""
     engine = Engine(send_path=lambda *_, **__: judge(evidence(seen)))
     for arguments in (("path", *NO_DEVICE), ("path", *NO_DEVICE, "--json")):
         done = invoke(*arguments, engine=engine)

@@ -46,7 +46,7 @@ def test_a_message_comes_apart_as_it_was_put_together(message: Message) -> None:
 
 @given(MESSAGES, st.binary(max_size=2 * SIZE), st.integers(0, SIZE))
 def test_garbage_is_nothing(message: Message, garbage: bytes, kept: int) -> None:
-    """No octets make parsing raise; what it accepts, it would have written."""
+    """No octets make parsing raise; an accepted payload encodes to itself."""
     whole = message.encode()
     for data in (garbage, whole[:kept], whole[:kept] + garbage, (whole[:kept] + garbage)[:SIZE]):
         found = parse(data)
@@ -77,7 +77,7 @@ def test_a_code_is_of_one_key_and_two_addresses(message: Message, key: bytes, ot
 
 
 def test_counters_stop_at_their_end() -> None:
-    """A responder that has counted too far says the most that it can."""
+    """A counter beyond its field is sent as the largest value."""
     message = Message(Kind.ANSWER, Way.GROUP, bytes(16), 0, IPAddress("239.0.0.1"), seen=1 << 40)
     found = parse(message.encode())
     assert found is not None

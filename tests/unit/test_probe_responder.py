@@ -1,4 +1,4 @@
-"""The responder on a hostile network: what it answers, to whom, how much, and how often."""
+"""The responder on a hostile network: what it answers, to whom, and at what rate."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def in_time(message: Message, seconds: float = 0.0) -> Message:
 
 
 def test_a_question_is_answered_by_unicast() -> None:
-    """The answer goes to the asker's addresses and port, and says what was seen of the question."""
+    """The answer goes to the asker's addresses and port, with what the responder saw."""
     question = frame(QUESTION)
     answer = answerer().answer(question, START)
     datagram, message = read(answer)
@@ -88,7 +88,7 @@ def test_a_question_is_answered_by_unicast() -> None:
 
 
 def test_unicast_is_answered_from_where_it_was_asked() -> None:
-    """It does not count as seen of the group, and one who holds not the group says so."""
+    """A unicast question does not count for the group, and a non-member reports so."""
     question = replace(QUESTION, way=Way.UNICAST, group=OTHER_GROUP)
     datagram, message = read(answerer().answer(frame(question), START))
     assert datagram.source == ANSWERER
@@ -151,7 +151,7 @@ def test_nothing_makes_it_raise_or_say_more_than_was_said(
 
 
 def test_a_question_is_answered_once() -> None:
-    """A copy gets no answer; the next question's answer tells of it."""
+    """A copy gets no answer; the next answer counts it."""
     host = answerer()
     assert host.answer(frame(QUESTION), START)
     assert host.answer(frame(QUESTION), START) is None
@@ -164,7 +164,7 @@ def test_a_question_is_answered_once() -> None:
 
 
 def test_the_rate_limit() -> None:
-    """One second's worth at once, then so many a second; what is held back is told."""
+    """One second's worth is answered at once, then so many a second; the rest is counted."""
     host = answerer(rate=3)
     asked = [replace(QUESTION, sequence=n) for n in range(6)]
     answered = [host.answer(frame(one), START) is not None for one in asked[:5]]
@@ -203,7 +203,7 @@ def test_a_bucket_never_gives_more_than_its_rate(rate: float, gaps: list[float])
 
 @given(st.lists(st.integers(0, 3 * WINDOW) | st.integers(0, 50)))
 def test_a_window_is_a_set_that_forgets(numbers: list[int]) -> None:
-    """It accepts what a set would, except what is too far behind the highest."""
+    """A window accepts what a set would, except numbers too far below the highest."""
     window, seen = Window(), set[int]()
     for number in numbers:
         too_old = bool(seen) and max(seen) - number >= WINDOW
@@ -244,7 +244,7 @@ def test_the_right_key() -> None:
     ],
 )
 def test_a_wrong_key_is_refused(ours: bytes | None, theirs: bytes | None, reason: Reason) -> None:
-    """A refusal tells why, has no code, is no longer, and counts nothing; silent, there is none."""
+    """A refusal has a reason, no code, no more octets, and counts nothing; silent, none is sent."""
     question = frame(in_time(QUESTION), key=theirs)
     host = answerer(key=ours)
     answer = host.answer(question, START)
@@ -273,7 +273,7 @@ def test_a_question_of_another_time_is_refused(seconds: float) -> None:
 
 
 def test_nothing_is_answered_twice_by_starting_again() -> None:
-    """What was sent before a responder began may have been answered by the one before it."""
+    """A question sent before a responder started is not answered: its predecessor may have."""
     question = frame(in_time(QUESTION, -1), key=b"k")
     _, message = read(answerer(key=b"k").answer(question, later(1)))
     assert message.reason is Reason.CLOCK

@@ -1,4 +1,4 @@
-"""What is counted of a run, on a simulated network that loses, doubles and reorders."""
+"""The counts of a run, on a simulated network that loses, doubles and reorders."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ COPIES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, m
 
 @given(COPIES)
 def test_every_question_is_accounted_for(copies: list[tuple[int, int]]) -> None:
-    """Received, lost there and lost back add up to what was sent; so do copies, each way."""
+    """Received, lost there and lost back add up to the questions; so do copies."""
     there, back = [one for one, _ in copies], [one for _, one in copies]
     said = Network(there, back).run()
     assert said is not None
@@ -98,7 +98,7 @@ def test_order(order: list[int]) -> None:
     ],
 )
 def test_what_answers_no_question_is_not_counted(message: Message) -> None:
-    """Nobody gets into the result by an answer to what was not asked."""
+    """An answer to a question that was not asked counts nowhere."""
     tally = Tally()
     tally.asked(Way.GROUP, "", 0, at=0.0)
     assert not tally.heard("10.0.0.66", message, at=1.0)
@@ -158,7 +158,7 @@ def test_all_have_replied_when_the_last_has() -> None:
     ],
 )  # fmt: skip
 def test_the_conclusion(said: Responder, words: str) -> None:
-    """Each fault in words that tell it from the others."""
+    """Each fault has its own words."""
     assert words in said.conclusion("239.0.0.1")
     assert said.to_json("239.0.0.1")["conclusion"] == said.conclusion("239.0.0.1")
 

@@ -49,7 +49,7 @@ EVIDENCE = st.builds(
 
 @given(EVIDENCE)
 def test_the_verdict_is_taken_from_packets_alone(seen: Evidence) -> None:
-    """Seen on the device: wire; else on lo: loopback; else none; whatever look-ups say."""
+    """Captured on the device: wire; else on lo: loopback; else none; whatever look-ups show."""
     found = judge(seen)
     verdict = "wire" if "eth0" in seen.seen else "loopback" if "lo" in seen.seen else "none"
     assert found.verdict == verdict
@@ -134,7 +134,7 @@ def test_every_finding_has_a_cause_and_a_cure(seen: Evidence) -> None:
     ],
 )
 def test_the_cause_and_the_cure(seen: Evidence, cause: str, cure: str) -> None:
-    """The route, with its table, that took it; the commands that give it another way."""
+    """The cause names the route and its table; the cure has commands for another path."""
     found = judge(seen)
     assert cause in found.cause
     assert cure in found.cure

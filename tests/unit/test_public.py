@@ -94,7 +94,7 @@ def test_the_examples_run(name: str) -> None:
 
 
 def test_aio_has_what_a_host_has() -> None:
-    """Each public method of Host, with its arguments; not what blocks by design or says twice."""
+    """AsyncHost has each method of Host with its arguments, but those that block by design."""
     left_out = {"compare", "hold"}
     theirs = {
         name: inspect.signature(method).parameters
@@ -135,7 +135,7 @@ def test_the_library_configures_no_logging() -> None:
 
 
 def test_users_types(tmp_path: Path) -> None:
-    """Mypy --strict on a program that uses every public name finds the types that it says."""
+    """Mypy --strict accepts a program that uses every public name with its types."""
     program = Path(__file__).with_name("users_program.py")
     used = program.read_text()
     assert [name for name in om.__all__ if f"om.{name}" not in used] == []

@@ -65,7 +65,7 @@ def test_somebody_elses_addresses_leave_none_of_ours(
 
 
 def test_a_flow_that_is_missing_is_missed() -> None:
-    """Either of the two flows that name the group is enough to tell what the segment was."""
+    """Either of the two flows that name the group is enough to recover the segment."""
     wanted = overlay("system", 4, "socket", GROUPS[4][:2])
     machine = whole(wanted, settled(wanted, bare()))
     for flow in machine.flows:

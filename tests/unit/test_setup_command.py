@@ -111,7 +111,7 @@ def reported(result: Result) -> dict[str, Any]:
 @pytest.mark.parametrize("command", [ONE, ["--teardown"], [*ONE, "--dry-run"],
                                      ["--teardown", "--dry-run"]])  # fmt: skip
 def test_without_open_vswitch_the_status_is_5(tmp_path: Path, command: list[str]) -> None:
-    """For building, teardown and dry run: try again later; one sentence says what to do."""
+    """Build, teardown and dry run exit 5 without Open vSwitch, with one sentence of advice."""
     result = run(*command, *nowhere(tmp_path))
     assert result.exit_code == 5
     assert result.stdout == ""

@@ -16,7 +16,7 @@ def readable(pipe: SignalPipe) -> bool:
 
 
 def test_a_signal_makes_it_readable_until_it_is_drained() -> None:
-    """It is told its number; a signal that is not waited for does nothing to it."""
+    """It yields the signal's number; other signals do nothing to it."""
     before = signal.getsignal(signal.SIGUSR1)
     came: list[int] = []
     with SignalPipe([signal.SIGUSR1], came.append) as pipe:

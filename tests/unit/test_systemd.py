@@ -1,4 +1,4 @@
-"""What a service manager is told and handed; a real datagram socket and real descriptors."""
+"""Notifications to a service manager and descriptors from it, on real sockets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def told(tmp_path: Path) -> Iterator[ServiceManager]:
 
 
 def test_a_stored_descriptor_is_the_same_socket(told: ServiceManager) -> None:
-    """It is passed with its name; what is done to it by one is seen by the other."""
+    """A descriptor is stored with its name, and is the same socket."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         Notify(told.environment).store("ovs-mcast-default-1", [one.fileno()])
         lines, [descriptor] = told.heard()
@@ -84,7 +84,7 @@ def test_discarded_by_name(told: ServiceManager) -> None:
 
 
 def test_what_would_be_missed_waits_for_room_in_the_queue(told: ServiceManager) -> None:
-    """A status is lost where the service manager does not keep up; what it is to close is not."""
+    """A status may be lost in a full queue; a request to close a descriptor never is."""
     notify = Notify(told.environment)
     limit = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
     for number in range(2 * limit + 10):
@@ -129,7 +129,7 @@ print(json.dumps([handed, inheritable, left, ours, closed]))
 
 
 def handed(number: int, **listen: str) -> tuple[dict[str, list[int]], list[str], list[int]]:
-    """What a process with so many descriptors is handed, which of it is ours, what is closed."""
+    """Return what a process with so many descriptors receives, which are ours, what is closed."""
     done = subprocess.run(
         [sys.executable, "-c", _HANDED, str(number), json.dumps(listen)],
         stdin=subprocess.DEVNULL,
@@ -170,5 +170,5 @@ def test_what_was_stored_is_handed_over() -> None:
 def test_what_is_not_ours_is_left_alone(
     listen: dict[str, str], found: dict[str, list[int]]
 ) -> None:
-    """Another process's, a number that is none, no names, fewer names, fewer descriptors."""
+    """Another process's number, an invalid one, and missing names are ignored."""
     assert handed(2, **listen) == (found, [], [])

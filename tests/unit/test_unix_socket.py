@@ -41,7 +41,7 @@ def test_who_is_not_trusted_is_not_spoken_to() -> None:
 
 
 def test_who_lets_nobody_in_is_not_waited_for() -> None:
-    """A stranger whose queue is full costs no time, where nobody says that it is worth it."""
+    """Without ``wait`` a listener with a full queue is skipped at once."""
     with ExitStack() as stack:
         stack.enter_context(closing(unix_socket.listen(PREFIX)))
         us = {os.geteuid()}

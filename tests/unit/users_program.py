@@ -1,4 +1,4 @@
-"""What a user of the library might write; checked by mypy --strict, not run."""
+"""A user's program; mypy --strict checks it, nothing runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process costs the machine, by /proc: memory, threads, files, children, processor time."""
+"""The cost of a process by /proc: memory, threads, files, children, processor time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cost:
 
 
 def cost(pid: int) -> Cost:
-    """What the process has now."""
+    """Return the present cost of the process."""
     directory = Path(f"/proc/{pid}")
     status = dict(line.split(":\t", 1) for line in (directory / "status").read_text().splitlines())
     return Cost(

@@ -1,4 +1,4 @@
-"""What a fault is, on which hosts it can happen, and what the operator's own tools mend of it.
+"""One fault: the hosts on which it can happen, and what the operator's own tools repair of it.
 
 `strike` does it, and all that must happen outside before repair is possible at all, such as
 ovs-vswitchd started again: when it returns, the overlay can be had, and the time to repair begins.
@@ -79,7 +79,7 @@ def scripted(
     name: str, script: str, *, on: Callable[[Site], bool] = lambda _site: True,
     visible: bool = True, replant: bool = False,
 ) -> Fault:  # fmt: skip
-    """A fault that is a shell script; in braces what it takes from the host and the seed."""
+    """Return a fault that is a shell script; the host and the seed fill the braces."""
 
     def strike(site: Site, rng: Random) -> None:
         site.sh(_filled(script, site, rng))
@@ -109,7 +109,7 @@ def pause(rng: Random) -> None:
 
 
 def put_addresses(site: Site) -> None:
-    """What the operator's network tools do when a device comes: its addresses, and their own."""
+    """Add the addresses that the operator's network tools give a device when it appears."""
     if ipv6(site):
         site.sh(f"echo 0 >/proc/sys/net/ipv6/conf/{site.device}/disable_ipv6")
     nodad = " nodad" if ipv6(site) else ""

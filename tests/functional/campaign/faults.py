@@ -29,7 +29,7 @@ def two_at_once(first: Fault, second: Fault) -> Fault:
 
 
 def killed_meanwhile(fault: Fault) -> Fault:
-    """A fault during whose repair the one that repairs is killed."""
+    """Return the fault, with its repairer killed during the repair."""
     return replace(fault, name=f"killed while repairing: {fault}", visible=False, kills=True)
 
 

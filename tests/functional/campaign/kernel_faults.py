@@ -1,4 +1,4 @@
-"""Damage to what the kernel has: addresses, routes, neighbours, links and NICs."""
+"""Damage to the kernel's state: addresses, routes, neighbours, links and NICs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _down_and_up(site: Site, rng: Random, device: str) -> None:
 
 
 def _underlay_down_and_up(site: Site, rng: Random) -> None:
-    """Linux takes IPv6 addresses along, unless told to keep them.
+    """Set the link down and up: Linux removes IPv6 addresses unless told to keep them.
 
     It then keeps the membership of an autojoin address that it took, and refuses the address for
     good (EADDRINUSE): whoever has such addresses must tell it to keep them.
@@ -138,7 +138,7 @@ def _nic_replaced(site: Site, rng: Random) -> None:
 
 
 def _replace_nic(site: Site, rng: Random, mac: str) -> None:
-    """The veth is deleted and made anew, put into use by the operator's own tools, and plugged in.
+    """Delete the veth, make it anew, configure it by the operator's own tools, and plug it in.
 
     The userspace datapath reads on from the device that was, until its port is made anew too. A
     snooping switch asks who is a member when a cable is plugged in, and nothing else makes a host

@@ -1,4 +1,4 @@
-"""A process that stays on a host and says, when asked, what the host is: by ip, ovs-ofctl, OVSDB.
+"""A process on a host that reports the host's state on request: by ip, ovs-ofctl, OVSDB.
 
 It runs as a file of its own with the standard library alone (`python -I -S observer.py`) and knows
 nothing of the package on trial. A line of JSON asks, a line of JSON answers:
@@ -35,7 +35,7 @@ _COLUMNS = {
 
 
 class Watcher:
-    """One host: its underlay device, whose Ethernet address may be another after a fault."""
+    """One host: its underlay device, whose Ethernet address may change by a fault."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -51,7 +51,7 @@ class Watcher:
         }
 
     def look(self, wanted: list[str] | None) -> Sections:
-        """The sections asked for; one that cannot be had now is a line that says why."""
+        """Return the requested sections; an unavailable one is a line with the reason."""
         names = list(self._sections) if wanted is None else wanted
         if wanted is None:
             names += [f"flows {bridge}" for bridge in _bridges()]
@@ -142,7 +142,7 @@ def _keepers() -> Iterator[str]:
 
 
 def _ovsdb() -> Iterator[str]:
-    """Each row with the names of what it holds, and its own identity unless it bears our mark."""
+    """Return each row with the names in it, and its identity unless it bears our mark."""
     tables = _select()
     named = {row["_uuid"][1]: row["name"] for rows in tables.values() for row in rows}
     marked = (row for table in ("Bridge", "Port") for row in tables[table])
@@ -160,7 +160,7 @@ def _ovsdb() -> Iterator[str]:
 
 
 def _elements(column: str, value: Any, named: dict[str, str]) -> list[str]:
-    """What a column holds, each element a text; rows by name (RFC 7047, 5.1)."""
+    """Return the elements of a column as text; rows by name (RFC 7047, 5.1)."""
     if column == "_uuid":
         return [str(value[1])]
     many = isinstance(value, list) and value[0] in {"set", "map"}

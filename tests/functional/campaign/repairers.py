@@ -24,7 +24,7 @@ _PACKAGE = Path(ovs_mcast.__file__).resolve().parents[1]
 
 
 class Repairer(Protocol):
-    """What keeps one site's overlay as wanted."""
+    """Keeps one site's overlay in place."""
 
     def start(self) -> None:
         """Begin; the overlay need not be there yet."""
@@ -33,7 +33,7 @@ class Repairer(Protocol):
         """A fault has happened: what went wrong until ``end`` (time.monotonic) at the latest."""
 
     def kill(self, rng: Random) -> None:
-        """Kill -9 at a moment when it may be in the middle of applying, then start again."""
+        """Kill -9 at a moment when the repairer may be applying, then start it again."""
 
     def close(self) -> None:
         """End in order; the overlay stays."""
@@ -63,7 +63,7 @@ class Setup:
         return str(self._site)
 
     def is_built(self) -> bool:
-        """Whether setup finds nothing to change, and all as wanted."""
+        """Return whether setup finds nothing to change, and verifies."""
         return self._warm.setup(self._site.host, *self._arguments, "--dry-run").status == 0
 
     def start(self) -> None:
@@ -108,7 +108,7 @@ class Started:
         return int(children.read_text().split()[0])
 
     def said(self) -> str:
-        """What it has logged, and those before it."""
+        """Return the log of this agent and of those before it."""
         return self._log.read_text()
 
     def has_ended(self) -> bool:

@@ -22,7 +22,7 @@ class Outcome:
 
     @property
     def kind(self) -> str:
-        """What the table calls it: combinations are one kind each."""
+        """Return the fault's name in the table: combinations are one kind each."""
         return self.fault.partition(":")[0]
 
     def __str__(self) -> str:

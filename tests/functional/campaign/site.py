@@ -1,4 +1,4 @@
-"""A host on trial: its overlay, what is foreign on it, who observes it, and whom it talks to.
+"""A host on trial: its overlay, foreign things on it, its observer, and its peers.
 
 near ─ br-int ═ br-mcast ─ vxlan ─ br-phy ─ eth0 ─ switch ─ eth0 ─ vxlan ─ far      (twice)
 
@@ -54,7 +54,7 @@ ip route replace 10.98.0.0/16 dev {device} metric 77
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is on trial: kind of host, membership, address family; a dummy carries no frames."""
+    """The variant on trial: kind of host, membership, address family; a dummy carries no frames."""
 
     kind: Kind
     membership: str
@@ -70,7 +70,7 @@ class Shape:
 
     @property
     def has_frames(self) -> bool:
-        """Whether there is traffic to look at."""
+        """Return whether the host carries traffic."""
         return self.kind != "dummy"
 
 
@@ -163,7 +163,7 @@ class Site(Closeable):
         return str(said)
 
     def replant(self) -> None:
-        """What an operator's own tools put back after Open vSwitch or a link came back."""
+        """Restore what the operator's own tools restore after Open vSwitch or a link came back."""
         bridges = ["br-foreign", *([] if self.owns_bridge else ["br-int"])]
         bridges += [self.device] if self.shape.userspace else []
         flows = "\n".join(f"ovs-ofctl add-flow {bridge} {_FOREIGN_FLOWS}" for bridge in bridges)
@@ -184,7 +184,7 @@ class Talk(Closeable):
             one.close()
 
     def failures(self, end: float) -> list[str]:
-        """What does not get through before ``end``, or comes twice; a broadcast from each first."""
+        """Return the frames lost before ``end``, or doubled; broadcasts come first."""
         return list(self._failures(end))
 
     def _failures(self, end: float) -> Iterator[str]:
@@ -230,7 +230,7 @@ class Talk(Closeable):
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """How one fault ended: seconds until all was as before and traffic passed, or what is not."""
+    """The end of one fault: seconds until state and traffic were as before, or what is not."""
 
     state: float
     traffic: float
@@ -238,7 +238,7 @@ class Repair:
 
 
 def wait_until_as_before(site: Site, before: Sections, deadline: float, rng: Random) -> Repair:
-    """Look until everything is as it was, then until traffic passes; ``deadline`` in seconds.
+    """Wait until the state is as before, then until traffic passes; ``deadline`` in seconds.
 
     Only what still differs is looked at again, and all of it once more at the end.
     """
