@@ -1,7 +1,7 @@
-"""Who listens at a name, in the abstract name space of this network namespace (unix(7)).
+"""Listeners at names, in the abstract name space of this network namespace (unix(7)).
 
-A name is there for as long as its socket is, kill -9 included, whatever happens to files; and
-anybody can take it, so that it matters who does.
+A name exists for as long as its socket does, kill -9 included, whatever happens to files. Any user
+can take a name, so the owner of the listener matters.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 
 from ..core.closeable import Closeable
 
-_PATIENCE = 5.0  # seconds, for each word of an answer
+_PATIENCE = 5  # seconds, for each word of an answer
+_TIMEVAL = struct.Struct("@ll")
 _LISTENING = "00010000"  # of the flags in /proc/net/unix: __SO_ACCEPTCON
 
 
 def listen(name: str) -> socket.socket:
-    """A socket that listens there; OSError if another does."""
+    """Return a socket that listens at the name; OSError if another does."""
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(f"\0{name}")
@@ -32,13 +33,16 @@ def listen(name: str) -> socket.socket:
 
 
 def connect(name: str, trusted: Collection[int], *, wait: bool = True) -> socket.socket | None:
-    """A connection to who listens there; None if that is nobody, or no user who is trusted.
+    """Connect to the listener; None if there is none, or none of a trusted user.
 
-    Who has more callers than are let in is waited for with ``wait`` alone: a name that a stranger
-    may have taken is not worth it.
+    ``wait`` up to five seconds for a listener whose queue is full. Do not wait where an untrusted
+    process may own the name.
     """
     caller = socket.socket(socket.AF_UNIX)
-    caller.settimeout(_PATIENCE if wait else 0)
+    # Python's own timeout makes a socket non-blocking, and then connect(2) to a full queue fails at
+    # once with EAGAIN. A blocking socket waits as long as its SO_SNDTIMEO (socket(7)).
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(_PATIENCE, 0))
+    caller.setblocking(wait)
     try:
         caller.connect(f"\0{name}")
         caller.settimeout(_PATIENCE)

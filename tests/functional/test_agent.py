@@ -110,7 +110,7 @@ def test_the_vtep_address_goes_and_comes(either: Node) -> None:
 
 
 def test_the_local_route_of_ipv6(ipv6: Node) -> None:
-    """The agent removes the local route of an IPv6 group again after it came back.
+    """The agent restores the route of an IPv6 group in table local.
 
     h1 (fd00::…, group ff05::7:1; the address goes and comes back)
     """
