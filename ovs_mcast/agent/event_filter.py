@@ -102,7 +102,7 @@ class EventFilter:
         self._index = 0 if gone else index
         before, self._link = self._link, None if gone else link
         if before == self._link:
-            return None  # statistics, a master, a carrier: nothing to repair
+            return None  # statistics, a carrier: nothing to repair
         came_up = not gone and link.up and (before is None or not before.up)
         return Trigger("link", wakes=True, came_up=came_up)
 

@@ -15,7 +15,11 @@ from .items import Address, Bridge, Flow, GroupMembership, Options, Port, Route
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device of this namespace. ``udp_port`` is that of a Linux vxlan device."""
+    """A network device of this namespace. ``udp_port`` is that of a Linux vxlan device.
+
+    ``master`` is the device that takes its frames or holds it: a bridge, a bond, a VRF; ovs-system
+    for a port of Open vSwitch's kernel datapath; empty without one.
+    """
 
     name: str
     mtu: int
@@ -23,6 +27,7 @@ class Link:
     up: bool
     kind: str = ""
     udp_port: int | None = None
+    master: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,12 @@ def _unfit(overlay: Overlay, observed: Observed) -> str:
     if bridge is not None and bridge.owner == overlay.name:
         return f"bridge {device} is this overlay's own: it is removed with the overlay"
     if overlay.datapath != "netdev":
-        return ""
+        holder = _holder(device, observed)
+        return (
+            f"{device} is a port of {holder}, which takes its frames: name {holder}"
+            if holder
+            else ""
+        )
     if bridge is None:
         port = observed.ports.get(device)
         hint = f"; {device} is a port of {port.bridge}: name that" if port else ""
@@ -158,6 +163,22 @@ def _unfit(overlay: Overlay, observed: Observed) -> str:
     if bridge.datapath != "netdev":
         return f"bridge {device} is on the {bridge.datapath} datapath, not on netdev"
     return ""
+
+
+# Devices whose ports hand all frames to them, whatever addresses a port has (rx_handler). A VRF is
+# a master too, and leaves a device its frames and addresses.
+_TAKE_FRAMES = {"bridge", "bond", "team"}
+
+
+def _holder(device: str, observed: Observed) -> str:
+    """Return the bridge or bond that has the device as a port; empty without one."""
+    port = observed.ports.get(device)
+    if port is not None and port.type in {"", "system"}:
+        bridge = observed.bridges.get(port.bridge)
+        if bridge is not None and bridge.datapath == "system":
+            return bridge.name
+    master = observed.links.get(observed.links[device].master)
+    return master.name if master is not None and master.kind in _TAKE_FRAMES else ""
 
 
 def vxlan_rivals(target: Target) -> Iterator[Port]:

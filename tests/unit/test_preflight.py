@@ -32,6 +32,15 @@ from .hosts import (
 from .scenes import Scene, scenes
 from .strategies import RIVAL, built
 
+
+def enslaved(kind: str) -> Observed:
+    """eth0 with its address, and with a master of this kind."""
+    return linked(
+        Link("m0", 1500, "02:00:00:00:00:0a", True, kind),
+        Link("eth0", 1500, "02:00:00:00:00:01", True, master="m0"),
+    )
+
+
 REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
     ("IPv6 groups", overlay_of("ff05::1"), on(), "membership", "IPv6"),
     ("IPv6 pool", Overlay(underlay=Underlay(device="eth0"), groups="ff05::/64",
@@ -40,6 +49,10 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
     ("no address", overlay_of(G1, device="eth9"), linked(Link("eth9", 1500, "", True)),
      "underlay.vtep", "eth9 has no IPv4 address"),
     ("not its address", overlay_of(G1, vtep="10.1.0.1"), on(), "underlay.vtep", "10.1.0.1"),
+    ("port of a Linux bridge", ONE, enslaved("bridge"), "underlay.device", "name m0"),
+    ("port of a bond", ONE, enslaved("bond"), "underlay.device", "eth0 is a port of m0"),
+    ("port of a bridge of Open vSwitch", ONE,
+     on(Bridge("br-x", "system"), Port("br-x", "eth0", "")), "underlay.device", "name br-x"),
     ("device not a bridge", overlay_of(G1, datapath="netdev"), on(), "underlay.device",
      "eth0 is not a bridge"),
     ("NIC and not its bridge", overlay_of(G1, device="nic-br-phy", datapath="netdev"), on(),
@@ -262,3 +275,13 @@ def test_a_refusal_touches_nothing(scene: Scene) -> None:
         assert plan(scene.overlay, scene.machine).overlay == scene.overlay.name
     except ConfigurationError as refusal:
         assert refusal.field.split(".")[0] in {*Overlay.model_fields}  # noqa: PT017
+
+
+@pytest.mark.parametrize("machine", [
+    enslaved("vrf"),
+    on(Bridge("br-y", "netdev"), Port("br-y", "eth0", "")),
+    on(Bridge("br-x", "system"), Port("br-x", "eth0", "internal")),
+])  # fmt: skip
+def test_a_device_that_keeps_its_frames_is_accepted(machine: Observed) -> None:
+    """A VRF, a bridge of the userspace datapath and an internal port take no frames away."""
+    assert findings(ONE, machine) == []

@@ -76,8 +76,9 @@ class Netlink:
 
     def links(self) -> dict[str, Link]:
         """Return every device by name."""
-        found = map(decode_link, self._exchange([encode.dump_request(RTM_GETLINK)]))
-        return {link.name: link for link in found}
+        name = lru_cache(device_name)
+        answers = self._exchange([encode.dump_request(RTM_GETLINK)])
+        return {link.name: link for link in (decode_link(answer, name) for answer in answers)}
 
     def addresses(self) -> tuple[Address, ...]:
         """Return every address of every device, IPv4 and IPv6, in the kernel's order."""
@@ -102,7 +103,7 @@ class Netlink:
         except OSError:
             return None
         found = self._exchange([request], tolerate=lambda _index, code: code in _GONE)
-        return next((decode_link(answer) for answer in found), None)
+        return next((decode_link(answer, device_name) for answer in found), None)
 
     def group_route(self, group: IPAddress) -> Route | None:
         """Return the host route that a packet to the group takes; None if a wider route or none."""

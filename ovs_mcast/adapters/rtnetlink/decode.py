@@ -31,7 +31,7 @@ from . import LOCAL, TABLES, UNICAST
 _ERROR, _DONE, _MULTI = 2, 3, 2  # NLMSG_ERROR, NLMSG_DONE, NLM_F_MULTI
 
 # linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VXLAN_PORT = 1, 2, 15
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_RT_PRIORITY, _IFA_PROTO = 1, 2, 8, 9, 11
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
@@ -103,7 +103,7 @@ def device_name(index: int) -> str:
         return f"if{index}"
 
 
-def decode_link(answer: Answer) -> Link:
+def decode_link(answer: Answer, name: Callable[[int], str]) -> Link:
     """Decode the device of RTM_NEWLINK or RTM_DELLINK."""
     (flags,) = struct.unpack_from("=I", answer.body, 8)
     values = attributes(answer.body, 16)
@@ -119,6 +119,7 @@ def decode_link(answer: Answer) -> Link:
         up=bool(flags & IFF_UP),
         kind=kind,
         udp_port=int.from_bytes(port, "big") if port else None,
+        master=name(master) if (master := number(values.get(_IFLA_MASTER))) else "",
     )
 
 

@@ -86,7 +86,7 @@ def _events(answer: Answer) -> Iterator[KernelEvent]:
     if answer.kind in {RTM_NEWLINK, RTM_DELLINK}:
         if answer.body[0] == socket.AF_UNSPEC:  # not a bridge's notification about its port
             (index,) = struct.unpack_from("=i", answer.body, 4)
-            yield KernelEvent(decode_link(answer), answer.kind == RTM_DELLINK, index)
+            yield KernelEvent(decode_link(answer, device_name), answer.kind == RTM_DELLINK, index)
     elif answer.kind in {RTM_NEWADDR, RTM_DELADDR}:
         yield KernelEvent(decode_address(answer, device_name), answer.kind == RTM_DELADDR)
     elif answer.kind in {RTM_NEWROUTE, RTM_DELROUTE}:
