@@ -115,7 +115,7 @@ def without(machine: Observed, *lost: Item) -> Observed:
 
 
 def having(machine: Observed, *more: Item) -> Observed:
-    """The machine with these items too, those of the same key replaced."""
+    """The machine with these items too, those of the same key replaced; RefusedError as `after`."""
     state = _State(machine)
     for item in more:
         state.put(item)
@@ -218,10 +218,7 @@ class _State:
             self._need(free, change, "a port or device has its name")
         if isinstance(item, Port) and change.action == "add":
             self._need(item.name not in self._switch.bridges, change, "a bridge has its name")
-        try:
-            self._apply(change)
-        except (OSError, KeyError) as error:
-            raise RefusedError(f"{change}: {error}") from error
+        self._apply(change)
 
     def put(self, item: Item) -> None:
         there = self._get(item)
@@ -241,6 +238,12 @@ class _State:
         return self._held
 
     def _apply(self, change: Change) -> None:
+        try:
+            self._carry_out(change)
+        except (OSError, KeyError) as error:
+            raise RefusedError(f"{change}: {error}") from error
+
+    def _carry_out(self, change: Change) -> None:
         item = change.item
         if isinstance(item, Bridge | Port):
             old = self._switch.bridges.get(item.name)

@@ -78,7 +78,11 @@ def test_one_altered_item_is_updated_and_no_more(scene: Scene, data: st.DataObje
     whole_ = settled(scene.overlay, scene.machine)
     right = data.draw(st.sampled_from(sorted(ours(whole_, name), key=repr)))
     wrong = data.draw(alterations(right, whole_))
-    machine = memory.having(whole_, wrong)
+    try:
+        machine = memory.having(whole_, wrong)
+    except memory.RefusedError:  # an address with autojoin where all slots are taken
+        assume(False)
+        raise
     [repair] = [c for c in plan(scene.overlay, visible(machine, name)) if not diverted(c)]
     assert (repair.action, repair.item, repair.before) == ("update", right, wrong)
     assert "differ" in repair.reason
