@@ -32,7 +32,7 @@ from .items import Address, Bridge, Flow, Item, Key, Options, Port, Route
 from .model import Overlay
 from .observed import Observed
 from .preflight import check
-from .target import Target, decides
+from .target import Target, decides, tunnel_bridge_of
 
 DIVERTED = "it takes what programs send to lo"  # why a local route is removed
 
@@ -117,11 +117,21 @@ def _bridges(target: Target) -> Iterator[Bridge]:
     overlay, decision = target.overlay, target.observed.decision
     existing = target.observed.bridges.get(overlay.bridge)
     if existing is None or existing.owner == overlay.name:
-        yield Bridge(overlay.bridge, overlay.datapath, owner=overlay.name)
+        yield Bridge(overlay.bridge, overlay.datapath, _fail_mode(target, existing), overlay.name)
     notes: Options = ()
     if overlay.membership == "auto" and decision is not None and decides(decision, overlay):
         notes = decision.to_notes()
     yield Bridge(overlay.tunnel_bridge, overlay.datapath, "secure", overlay.name, notes)
+
+
+def _fail_mode(target: Target, existing: Bridge | None) -> str:
+    """Return the fail_mode that the bridge for workloads has: whatever an operator set.
+
+    To change it makes ovs-vswitchd delete the flows of the bridge, an operator's too. A bridge that
+    was the tunnel bridge before has ours, secure, which goes.
+    """
+    former = tunnel_bridge_of(target.overlay.name, target.observed)
+    return existing.fail_mode if existing is not None and existing != former else ""
 
 
 def _ports(target: Target) -> Iterator[Port]:
@@ -202,7 +212,7 @@ def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
     """Return the changes make before break, then removal in reverse."""
     bridges: dict[str, int] = {}
     changes = list(changes)
-    routes = any(change.kind == "route" and change.action == "add" for change in changes)
+    routes = any(change.kind == "route" and change.action != "remove" for change in changes)
 
     def place(change: Change) -> tuple[int, int, int]:
         rank = _RANK[change.kind]

@@ -15,7 +15,7 @@ from .findings import Finding, error
 from .items import Address, Port
 from .model import Overlay
 from .observed import Observed
-from .target import Target, method_of, resolve
+from .target import Target, method_of, resolve, tunnel_bridge_of
 
 _MEMBERSHIP_OCTETS = 48  # struct ip_mc_socklist: what one join takes of net.core.optmem_max
 
@@ -98,7 +98,13 @@ def _bridges(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
             "bridge-taken", tunnel.name, f"{tunnel.name} exists and is {whose}", "name another",
             field="tunnel_bridge",
         )  # fmt: skip
-    if bridge is not None and bridge.owner not in {None, overlay.name} and bridge.fail_mode:
+    owner = bridge.owner if bridge is not None else None
+    if (
+        bridge is not None
+        and owner is not None
+        and owner != overlay.name
+        and (tunnel_bridge_of(owner, observed) == bridge)
+    ):
         yield error(
             "bridge-taken", bridge.name,
             f"{bridge.name} is the tunnel bridge of overlay {bridge.owner}", field="bridge",

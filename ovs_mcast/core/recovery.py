@@ -14,11 +14,11 @@ from .errors import ConfigurationError
 from .fields import VXLAN_UDP_PORT
 from .flow_text import outer_destination, outer_source
 from .groups import MULTICAST, parse_address
-from .items import Address, Bridge, Flow, Route
+from .items import Address, Flow, Route
 from .model import Overlay
 from .observed import Observed
 from .pipeline import CLASSIFY, DELIVER, FIELDS, FLOOD, GROUP
-from .target import UNDECIDED
+from .target import UNDECIDED, tunnel_bridge_of
 
 _MATCHES_GROUP = re.compile(rf"(?:{FIELDS[4].dst}|{FIELDS[6].dst})=([0-9a-f.:]+)")
 _LEARNS = re.compile(r"learn\(.*?hard_timeout=(\d+).*?limit=(\d+)")
@@ -31,7 +31,9 @@ def recover(name: str, observed: Observed) -> Overlay:
     ConfigurationError if too little of it is left, or if two parts contradict each other, as after
     an interrupted run.
     """
-    tunnel = _tunnel_bridge(name, observed)
+    tunnel = tunnel_bridge_of(name, observed)
+    if tunnel is None:
+        raise ConfigurationError("its tunnel bridge is missing")
     flows = [flow for flow in observed.flows if ownership.is_cookie(flow.cookie, name)]
     vtep = next(filter(None, (outer_source(f.actions) for f in flows if f.table == CLASSIFY)), None)
     device = _underlay(name, observed, vtep)
@@ -58,18 +60,6 @@ def recover(name: str, observed: Observed) -> Overlay:
         aging=int(learns[1]) if learns else None,
         learned_limit=int(learns[2]) if learns else None,
     )
-
-
-def _tunnel_bridge(name: str, observed: Observed) -> Bridge:
-    """Return the bridge of the VXLAN port; without that port, the secure one of ours."""
-    port = observed.ports.get(f"vxlan-{ownership.suffix(name)}")
-    if port is not None and port.owner == name:
-        return observed.bridges[port.bridge]
-    ours = (bridge for bridge in observed.bridges.values() if bridge.owner == name)
-    found = next((bridge for bridge in ours if bridge.fail_mode == "secure"), None)
-    if found is None:
-        raise ConfigurationError("its tunnel bridge is missing")
-    return found
 
 
 def _other_bridge(name: str, observed: Observed, tunnel: str) -> str | None:

@@ -14,7 +14,7 @@ from netaddr import IPAddress
 
 from . import ownership
 from .errors import ConfigurationError
-from .items import Address, JoinedBy
+from .items import Address, Bridge, JoinedBy
 from .model import Overlay
 from .observed import Decision, Link, Observed
 
@@ -76,6 +76,29 @@ def resolve(overlay: Overlay, observed: Observed) -> Target:
 
 def _groups(overlay: Overlay) -> tuple[str, ...]:
     return tuple(map(str, overlay.flood_groups))
+
+
+def tunnel_bridge_of(name: str, observed: Observed) -> Bridge | None:
+    """Return the tunnel bridge of an overlay: that of its VXLAN port, or of its end of the patch.
+
+    Without both ports the secure one of its bridges; None if it has none. An operator may set the
+    fail_mode of its other bridge too.
+    """
+    suffix = ownership.suffix(name)
+    for port_name in (f"vxlan-{suffix}", f"patch-int-{suffix}"):
+        port = observed.ports.get(port_name)
+        if port is not None and port.owner == name and port.bridge in observed.bridges:
+            return observed.bridges[port.bridge]
+    patch = observed.ports.get(f"patch-tun-{suffix}")
+    return next(
+        (
+            bridge
+            for bridge in observed.bridges.values()
+            if bridge.owner == name and bridge.fail_mode == "secure"
+            if patch is None or patch.bridge != bridge.name
+        ),
+        None,
+    )
 
 
 def method_of(overlay: Overlay, decision: Decision | None) -> JoinedBy:

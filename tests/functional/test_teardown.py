@@ -87,6 +87,29 @@ def test_what_is_not_ours_stays(node: Node) -> None:
     node.sh(NOT_FOREIGN)
 
 
+@pytest.mark.either_datapath
+def test_the_bridge_for_workloads_is_the_operators_too(node: Node) -> None:
+    """A br-int made by setup keeps the fail_mode, controller and flows that an operator gave it.
+
+    h1: br-int (secure, a controller, two flows of the operator) ═ br-mcast
+    """
+    node.built(*SEGMENTS)
+    node.sh(
+        "ovs-vsctl set-fail-mode br-int secure -- set-controller br-int tcp:127.0.0.1:1;"
+        " ovs-ofctl add-flow br-int cookie=0x5,priority=5,dl_vlan=9,actions=drop;"
+        " ovs-ofctl add-flow br-int cookie=0x5,priority=0,actions=NORMAL"
+    )
+    flows = node.host.ofctl("--no-stats", "dump-flows", "br-int")
+    before = node.state()
+    again = node.built(*SEGMENTS)
+    assert (again.report["changed"], again.changes) == (False, [])
+    node.built(*SEGMENTS, "--segment", "102,group=239.0.0.3")
+    node.built(*SEGMENTS)
+    assert node.host.ofctl("--no-stats", "dump-flows", "br-int") == flows
+    assert difference(before, node.state()) == []
+    node.torn_down()
+
+
 def test_a_bridge_of_ours_is_kept_for_the_users_port(node: Node) -> None:
     """Teardown keeps and unmarks a br-int of ours that holds a port of the user, and reports it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from ovs_mcast.core import ownership, pipeline
-from ovs_mcast.core.items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
+from ovs_mcast.core.items import Address, Bridge, Flow, GroupMembership, Item, Options, Port, Route
 from ovs_mcast.core.model import Overlay
 from ovs_mcast.core.observed import Limits, Observed
 from ovs_mcast.core.plan import plan
@@ -38,7 +39,9 @@ class Scene(NamedTuple):
 def alterations(draw: st.DrawFn, item: Item, machine: Observed) -> Item:
     """Return the item with the same key and mark, and one other difference."""
     if isinstance(item, Bridge):
-        return replace(item, fail_mode="" if item.fail_mode else "secure")
+        # The fail_mode of the bridge for workloads is the operator's.
+        other: Options = (("ovs-mcast-evidence", "of another program"),)
+        return replace(item, fail_mode="") if item.fail_mode else replace(item, notes=other)
     if isinstance(item, Address):
         return replace(item, autojoin=not item.autojoin)
     if isinstance(item, Route):
@@ -115,11 +118,12 @@ def pasts(draw: st.DrawFn, name: str, machine: Observed) -> Observed:
             mine = sorted(memory.ours(machine, name), key=repr)
             if mine:
                 item = mine[nth % len(mine)]
-                machine = (
-                    memory.without(machine, item)
-                    if lose
-                    else memory.having(machine, draw(alterations(item, machine)))
-                )
+                with suppress(memory.RefusedError):
+                    machine = (
+                        memory.without(machine, item)
+                        if lose
+                        else memory.having(machine, draw(alterations(item, machine)))
+                    )
     for kinds in (_leftovers, _guests):
         for nth in draw(_few):
             choices = kinds(name, machine)

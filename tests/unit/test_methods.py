@@ -13,7 +13,19 @@ from ovs_mcast.core.plan import plan, plan_removal
 from ovs_mcast.errors import ConfigurationError
 
 from . import memory
-from .methods import DEVICES, GROUPS, KINDS, METRIC, bare, joining, lines, made, overlay, planned
+from .methods import (
+    DEVICES,
+    GROUPS,
+    KINDS,
+    METRIC,
+    VTEPS,
+    bare,
+    joining,
+    lines,
+    made,
+    overlay,
+    planned,
+)
 
 _JOIN = "add address 239.0.0.1/32 dev {} autojoin"
 _MAIN = "add route 239.0.0.1 dev {} src 10.0.0.1"
@@ -137,3 +149,16 @@ def test_each_method_becomes_each_other_in_one_round(
     assert lines(planned(new, seen)) == []
     if after[2] != "autojoin":  # which minds no local route that another deleted
         assert memory.whole(seen) == memory.whole(made(new, bare()))
+
+
+def test_a_route_that_moves_goes_after_the_peer_form_that_has_its_place() -> None:
+    """A route of ours, left by a killed change to `peer`, moves to another device in one round."""
+    groups = GROUPS[4][:1]
+    seen = made(overlay("system", 4, "repaired", groups), bare())
+    killed, *_left = planned(overlay("system", 4, "peer", groups), seen)
+    seen = memory.after(seen, [killed])
+    moved = overlay("system", 4, "repaired", groups).replace(
+        underlay={"device": DEVICES["netdev"], "vtep": VTEPS[4]}
+    )
+    assert [change.action for change in planned(moved, seen)].count("update") == 1
+    assert lines(planned(moved, made(moved, seen))) == []

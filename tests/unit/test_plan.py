@@ -63,6 +63,24 @@ def test_an_existing_bridge_is_used() -> None:
     assert [item.target for item in on_it] == [f"patch-tun-{SUFFIX} on br-int"]
 
 
+def test_the_fail_mode_of_the_bridge_for_workloads_is_the_operators() -> None:
+    """A br-int of ours keeps the fail_mode that an operator set; br-mcast gets its own back."""
+    machine = built(TWO, bare_machine())
+    secure = replace(machine.bridges["br-int"], fail_mode="secure")
+    standalone = replace(machine.bridges["br-mcast"], fail_mode="standalone")
+    assert not plan(TWO, having(machine, secure))
+    [change] = plan(TWO, having(machine, secure, standalone))
+    assert (change.item.target, change.reason) == ("br-mcast", "fail_mode differs")
+    [kept] = [
+        change
+        for change in plan_removal(
+            "default", having(machine, secure, Port("br-int", "vm1", "internal"))
+        )
+        if change.action == "update"
+    ]
+    assert kept.item == Bridge("br-int", "system", "secure")
+
+
 def test_one_segment_more() -> None:
     """A new segment is its address, its route and its three flows; the others are not touched."""
     changes = difference(overlay_of({100: G1, 101: G2, 102: G3}))
