@@ -1,4 +1,4 @@
-"""host.add and host.remove: one segment more or less, whatever the number of the others.
+"""host.add and host.remove: change one segment at a cost independent of the others.
 
 h1: br-int ═ br-mcast ─ vxlan ─ eth0 (userspace datapath: br-phy ─ eth0) ─ switch
 """
@@ -16,6 +16,7 @@ import pytest
 from tests.functional.embedding import run
 from tests.functional.membership_lab import members
 from tests.functional.node import Node, difference, wrapper
+from tests.functional.segments import add, changes, overlay
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
@@ -26,27 +27,6 @@ TARGETS = [
     "add flow VNI 5000 → vlan 4090",
     "add flow vlan 4090 → 239.16.19.136",
 ]
-
-
-def overlay(node: Node, segments: int, membership: str, groups: str) -> dict[str, Any]:
-    """An overlay of so many segments of a pool."""
-    return {
-        "datapath": node.host.datapath,
-        "membership": membership,
-        "underlay": {"device": node.host.underlay},
-        "groups": groups,
-        "segments": [{"vni": vni} for vni in range(1, segments + 1)],
-    }
-
-
-def add(vni: Any, **values: object) -> str:
-    """Return the word for a program to add a segment."""
-    return f"add {json.dumps({'vni': vni} | values)}"
-
-
-def changes(told: dict[str, Any]) -> list[str]:
-    """The changes of a program's answer, one line each."""
-    return [f"{c['action']} {c['kind']} {c['target']}" for c in told["status"]["changes"]]
 
 
 @pytest.fixture
@@ -60,7 +40,7 @@ def roomy(either: Node) -> Iterator[Node]:
 
 
 @pytest.mark.parametrize("membership", ["socket", "repaired"])
-def test_the_cost_does_not_depend_on_the_others(
+def test_the_cost_of_a_segment_does_not_depend_on_the_others(
     roomy: Node, tmp_path: Path, membership: str
 ) -> None:
     """A segment costs as many messages and octets among 4,000 as among 10, without a full dump.
@@ -115,7 +95,7 @@ def six(either: Node) -> Iterator[Node]:
 def test_a_segment_of_ipv6_is_added_and_removed_alone(
     six: Node, tmp_path: Path, membership: str
 ) -> None:
-    """Only its own flows, address and routes are read and changed.
+    """Adding or removing an IPv6 segment reads and changes only its own flows, address and routes.
 
     h1 (program; count what it sends and receives)
     """
@@ -136,12 +116,12 @@ def test_a_segment_of_ipv6_is_added_and_removed_alone(
 
 
 def of(node: Node, *segments: dict[str, Any], membership: str = "socket") -> dict[str, Any]:
-    """An overlay of these segments."""
+    """Return an overlay of these segments."""
     return overlay(node, 0, membership, "239.16.0.0/16") | {"segments": list(segments)}
 
 
 def setup_of(directory: Path, wanted: dict[str, Any]) -> tuple[str, str]:
-    """The same as arguments of setup."""
+    """Return arguments of setup for this overlay."""
     path = directory / "wanted.json"
     path.write_text(json.dumps(wanted))
     return ("--config", str(path))
@@ -155,8 +135,8 @@ SHARING: dict[str, Any] = {"vni": 104, "vlan": 104, "group": ONE["group"]}
 
 
 @pytest.mark.parametrize("membership", ["socket", "autojoin", "repaired", "peer"])
-def test_it_is_what_setup_makes(either: Node, tmp_path: Path, membership: str) -> None:
-    """Segments that came and went leave the machine as setup makes it: nothing differs.
+def test_the_result_equals_that_of_setup(either: Node, tmp_path: Path, membership: str) -> None:
+    """Adding and removing segments leaves the host exactly as setup makes it.
 
     h1 (program: 1 2, then 3, then 4 which shares 1's group, then no 2, no 1; setup of 3 4)
     """
@@ -165,9 +145,9 @@ def test_it_is_what_setup_makes(either: Node, tmp_path: Path, membership: str) -
     with run(either, "count", of(either, ONE, TWO, membership=membership), tmp_path) as program:
         program.says()
         for word in (add(**THREE), add(**SHARING), "remove 102", "remove 101"):
-            told = program.tell(word)
-            assert told["status"]["verified"] is True
-            assert told["spent"]["transactions"] == 0
+            answer = program.tell(word)
+            assert answer["status"]["verified"] is True
+            assert answer["spent"]["transactions"] == 0
         assert ONE["group"] in members(either)
         assert TWO["group"] not in members(either)
         assert program.tell("reconcile")["status"]["changed"] is False
@@ -178,8 +158,8 @@ def test_it_is_what_setup_makes(either: Node, tmp_path: Path, membership: str) -
         program.end()
 
 
-def test_what_cannot_be_is_refused(system: Node, tmp_path: Path) -> None:
-    """A VNI or VLAN that is there, a group of another overlay, an unknown VNI: nothing is touched.
+def test_an_impossible_segment_is_refused(system: Node, tmp_path: Path) -> None:
+    """A VNI or VLAN in use, another overlay's group or an unknown VNI is refused untouched.
 
     h1 (program: 1; another overlay with 239.16.7.102)
     """
@@ -197,17 +177,17 @@ def test_what_cannot_be_is_refused(system: Node, tmp_path: Path) -> None:
             add(102, vlan=102, group="239.16.7.102"): "segments",
             "remove 9": "vni",
         }.items():
-            told = program.tell(word)
-            assert (told["error"], told["field"]) == ("ConfigurationError", field), told
+            answer = program.tell(word)
+            assert (answer["error"], answer["field"]) == ("ConfigurationError", field), answer
             assert difference(before, system.state()) == []
         assert program.tell(add(**THREE))["status"]["verified"] is True
         program.end()
 
 
 def test_one_autojoin_group_too_many_is_refused(system: Node, tmp_path: Path) -> None:
-    """The kernel holds 20 in a namespace: the next is refused before anything is touched.
+    """The kernel holds 20 groups in a namespace: the next is refused before any change.
 
-    h1 (program: 19 groups, one of somebody else's)
+    h1 (program: 19 groups, one of another user)
     """
     many = overlay(system, 18, "autojoin", "239.16.0.0/16")
     with run(system, "count", many, tmp_path) as program:
@@ -215,18 +195,18 @@ def test_one_autojoin_group_too_many_is_refused(system: Node, tmp_path: Path) ->
         assert program.tell(add(19))["status"]["verified"] is True
         system.sh("ip address add 239.99.0.1/32 dev lo autojoin")
         before = system.state()
-        told = program.tell(add(20))
-        assert (told["error"], told["field"]) == ("ConfigurationError", "groups"), told
+        answer = program.tell(add(20))
+        assert (answer["error"], answer["field"]) == ("ConfigurationError", "groups"), answer
         assert difference(before, system.state()) == []
         system.sh("ip address del 239.99.0.1/32 dev lo")
         assert program.tell(add(20))["status"]["verified"] is True
-        told = program.tell(add(21))
-        assert (told["error"], told["field"]) == ("ConfigurationError", "groups"), told
+        answer = program.tell(add(21))
+        assert (answer["error"], answer["field"]) == ("ConfigurationError", "groups"), answer
         program.end()
 
 
-def test_what_is_learned(system: Node, tmp_path: Path) -> None:
-    """Learned entries stay while others come and go, and go with their own segment.
+def test_learned_entries_go_with_their_own_segment(system: Node, tmp_path: Path) -> None:
+    """Learned entries outlast other segments' changes and are removed with their own segment.
 
     h1 (program; entries put in as learn() does)
     """
@@ -251,15 +231,15 @@ def test_what_is_learned(system: Node, tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "a shared flow is gone": "ovs-ofctl -O OpenFlow14 del-flows br-mcast table=20",
-    "its route is there": "ip route add 239.16.7.103 dev eth0",
-    "the keeper is gone": "kill -9 $(pgrep -x ovs-mcast-keep)",
-    "the patch port is gone": "ovs-vsctl del-port $(ovs-vsctl list-ports br-mcast | grep patch)",
+    "a shared flow is missing": "ovs-ofctl -O OpenFlow14 del-flows br-mcast table=20",
+    "its route exists": "ip route add 239.16.7.103 dev eth0",
+    "the keeper is missing": "kill -9 $(pgrep -x ovs-mcast-keep)",
+    "the patch port is missing": "ovs-vsctl del-port $(ovs-vsctl list-ports br-mcast | grep patch)",
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_not_as_expected_is_mended(system: Node, tmp_path: Path, fault: str) -> None:
+def test_a_deviation_is_repaired(system: Node, tmp_path: Path, fault: str) -> None:
     """If anything else differs, add reconciles the whole overlay and reports it.
 
     h1 (program; a fault between reconcile and add)
@@ -267,9 +247,9 @@ def test_what_is_not_as_expected_is_mended(system: Node, tmp_path: Path, fault: 
     with run(system, "count", of(system, ONE, TWO), tmp_path) as program:
         program.says()
         system.sh(FAULTS[fault])
-        told = program.tell(add(**THREE))
-        assert told["status"]["verified"] is True, told
-        assert list(told["status"]["segments"]) == ["103"]
+        answer = program.tell(add(**THREE))
+        assert answer["status"]["verified"] is True, answer
+        assert list(answer["status"]["segments"]) == ["103"]
         assert program.tell("reconcile")["status"]["changed"] is False
         assert program.tell("remove 101")["status"]["verified"] is True
         program.end()
@@ -287,8 +267,8 @@ KILLED = [
 
 
 @pytest.mark.parametrize(("word", "nth"), KILLED, ids=lambda value: str(value).partition(" ")[0])
-def test_killed_in_the_middle(system: Node, tmp_path: Path, word: str, nth: int) -> None:
-    """Kill -9 after one ovs-ofctl or the other: the next run converges, and leaves nothing.
+def test_a_run_killed_midway_converges(system: Node, tmp_path: Path, word: str, nth: int) -> None:
+    """After kill -9 behind any ovs-ofctl, the next run converges and leaves nothing.
 
     h1 (program killed; setup of 1 2)
     """
