@@ -18,7 +18,8 @@ pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership
 GIVEN = ("--underlay", "eth0", "--segment", "100,group=239.0.0.1", "--membership", "autojoin")
 BRIDGE = ("ip link add br0 type bridge; ip link set eth0 master br0", "ip link del br0", "br0")
 BOND = (
-    "modprobe -q bonding max_bonds=0 || true; ip link add bond0 type bond;"
+    "modprobe -q bonding max_bonds=0 || true;"
+    " ip link add bond0 mtu $(cat /sys/class/net/eth0/mtu) type bond;"
     " ip link set eth0 down; ip link set eth0 master bond0; ip link set eth0 up",
     "ip link del bond0; ip link set eth0 up",
     "bond0",
