@@ -63,7 +63,7 @@ class FlowEvents(Closeable):
         self._socket.close()
 
     def read(self) -> list[FlowEvent] | None:
-        """What has come since; None if ovs-vswitchd has ended the connection, or the bridge."""
+        """Return the pending events; None once ovs-vswitchd or the bridge is gone."""
         found: list[FlowEvent] = []
         while True:
             try:

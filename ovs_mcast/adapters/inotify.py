@@ -55,7 +55,7 @@ class Inotify(Closeable):
                 self._directories[watch] = directory
 
     def read(self) -> list[EntryEvent]:
-        """What has happened since."""
+        """Return the pending events."""
         found: list[EntryEvent] = []
         while True:
             try:

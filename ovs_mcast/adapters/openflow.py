@@ -25,7 +25,7 @@ class OpenFlow:
         self._environment = os.environ | {"OVS_RUNDIR": str(rundir), "LC_ALL": "C"}
 
     def dump(self, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
-        """The flows whose cookie matches, one line each, in table order.
+        """Return the flows whose cookie matches, one line each, in table order.
 
         ``match`` is one that they have within theirs, such as arp,arp_tpa=239.0.0.1.
         """
@@ -36,7 +36,7 @@ class OpenFlow:
         return [line for line in printed.splitlines() if " actions=" in line]
 
     def dump_counted(self, bridge: Bridge, cookie: int, mask: int, patience: int = 60) -> list[str]:
-        """The same with what they counted; OpenFlowError where it takes ``patience`` seconds."""
+        """Return the same with statistics; OpenFlowError after ``patience`` seconds."""
         return self._counted(bridge.name, version_of(bridge), cookie, mask, patience)
 
     def dump_counted_by_name(self, name: str, cookie: int, mask: int, patience: int) -> list[str]:
@@ -49,7 +49,7 @@ class OpenFlow:
         return [line for line in printed.splitlines() if " actions=" in line]
 
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
-        """Remove, then add, all or nothing; what is added replaces the flow with its match."""
+        """Remove, then add, all or nothing; a new flow replaces the one with its match."""
         lines = [_line(change) for change in changes]
         self._run(
             bridge.name, version_of(bridge), "--bundle", "add-flows", bridge.name, "-", lines=lines

@@ -26,7 +26,7 @@ DEFAULT_RUNDIR = "/var/run/openvswitch"
 
 
 def run_directory() -> Path:
-    """Where the sockets of Open vSwitch are: $OVS_RUNDIR, else its compiled-in default."""
+    """Return the directory of Open vSwitch's sockets: $OVS_RUNDIR, else its compiled-in default."""
     return Path(os.environ.get("OVS_RUNDIR") or DEFAULT_RUNDIR)
 
 

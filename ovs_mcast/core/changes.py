@@ -1,4 +1,4 @@
-"""What a plan is made of: ordered changes of items, as plain data."""
+"""Plans: ordered changes of items, as plain data."""
 
 from __future__ import annotations
 

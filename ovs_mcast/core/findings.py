@@ -1,4 +1,4 @@
-"""Findings: what is wrong, or worth a warning, on one host. Frozen values.
+"""Findings: problems and warnings of one host. Frozen values.
 
 Preflight yields what refuses an overlay before anything is touched, health yields what was seen
 afterwards and is not as desired. `Status.problems` is the text of findings.
@@ -42,7 +42,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: a stable code, what it concerns, what was seen, what cures it.
+    """One problem or warning: a stable code, its subject, the evidence, the cure.
 
     ``evidence`` and ``cure`` are text for people; ``cure`` is empty where `setup` itself is the
     cure, or where the evidence names it. ``field`` is the key of the configuration that must

@@ -64,7 +64,7 @@ class VxlanPacket:
 
 
 def mac_bytes(address: str) -> bytes:
-    """The six bytes of an address such as 01:00:5e:00:00:01; ValueError for all else."""
+    """Return the six bytes of an address such as 01:00:5e:00:00:01; else ValueError."""
     value = bytes.fromhex(address.replace(":", ""))
     if len(value) != 6:
         raise ValueError(f"{address!r} is not an Ethernet address")
@@ -143,7 +143,7 @@ def decode_ethernet(frame: bytes) -> EthernetFrame | None:
 
 
 def decode_udp(frame: bytes) -> UdpDatagram | None:
-    """The UDP datagram in an Ethernet frame; None for all else, later fragments among it."""
+    """Return the UDP datagram in an Ethernet frame; None for any other, and later fragments."""
     outer = decode_ethernet(frame)
     if outer is None:
         return None
@@ -153,7 +153,7 @@ def decode_udp(frame: bytes) -> UdpDatagram | None:
 
 
 def decode_vxlan(frame: bytes, *, udp_port: int = VXLAN_UDP_PORT) -> VxlanPacket | None:
-    """The VXLAN packet in an Ethernet frame of the underlay; None for all else."""
+    """Return the VXLAN packet in an Ethernet frame of the underlay; None for any other."""
     outer, datagram = decode_ethernet(frame), decode_udp(frame)
     if outer is None or datagram is None or datagram.destination_port != udp_port:
         return None

@@ -1,4 +1,4 @@
-"""VNI to multicast group: what may be a group, pools, and groups that share an Ethernet address.
+"""VNI to multicast group: valid groups, pools, and groups that share an Ethernet address.
 
 Pure functions on addresses; no I/O.
 """
@@ -28,7 +28,7 @@ RESERVED_SCOPES_V6 = {
 
 
 def parse_address(value: object) -> IPAddress:
-    """An address from text; ValueError, saying what it is not, for all else."""
+    """Return an address from text; ValueError, with the reason, for other text."""
     if isinstance(value, IPAddress):
         return value
     if not isinstance(value, str):
@@ -123,7 +123,7 @@ def shared_ethernet(groups: Iterable[IPAddress]) -> Iterator[tuple[str, str]]:
 
 
 def check_vtep(vtep: IPAddress) -> IPAddress:
-    """The VTEP address itself; ValueError unless it is unicast and may be an outer source."""
+    """Return the VTEP address; ValueError unless it is unicast and usable as an outer source."""
     broadcast = vtep.version == 4 and int(vtep) == 0xFFFFFFFF
     if vtep.is_multicast() or broadcast or vtep.is_loopback() or int(vtep) == 0:
         raise ValueError(f"{vtep} is not a unicast address that other hosts can reach")

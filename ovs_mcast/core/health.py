@@ -1,4 +1,4 @@
-"""Health: what was seen of an overlay that is in place, as findings and as the status of segments.
+"""Health: the state of an overlay in place, as findings and as the status of segments.
 
 What refuses an overlay beforehand is in preflight.py.
 """
@@ -43,7 +43,7 @@ class Assessment:
 def assess(
     target: Target, lookups: Lookups, pending: Plan, more: Iterable[Finding] = ()
 ) -> Assessment:
-    """Return what was seen of an overlay; ``pending`` is what a run would still change.
+    """Return the state of an overlay; ``pending`` are the changes that a run would still make.
 
     ``more`` are errors that only the caller can know, such as a keeper that is missing.
     """
@@ -98,7 +98,7 @@ def _mtu(target: Target) -> Iterator[Finding]:
 
 
 def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
-    """Yield what must not be seen after a run: of ports, the underlay, membership and paths."""
+    """Yield the faults of ports, the underlay, membership and paths."""
     yield from _ports(target)
     yield from _underlay(target)
     yield from _send_paths(target, lookups)

@@ -166,7 +166,7 @@ class Route:
 
     @property
     def by_address(self) -> bool:
-        """Whether the kernel made it for an address: it takes what is sent there to lo."""
+        """Whether the kernel made the route for an address: it diverts sends to lo."""
         return self.table == "local" and self.metric is None
 
 

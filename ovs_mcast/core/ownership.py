@@ -1,4 +1,4 @@
-"""How what is ours is marked, so that nothing else is ever changed or removed. Pure.
+"""The marks of ownership, so that nothing of others is ever changed or removed. Pure.
 
 One 19-bit number stands for the overlay's name wherever a mark has no room for text:
 

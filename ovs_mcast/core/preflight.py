@@ -1,4 +1,4 @@
-"""Preflight: what a host refuses before anything is touched.
+"""Preflight: the refusals of a host, before anything is touched.
 
 `check` raises the first finding as a ConfigurationError that names the field of the configuration;
 `findings` yields all of them, for a diagnosis.
@@ -47,7 +47,7 @@ def _refuse(found: Iterable[Finding]) -> None:
 
 
 def _unresolved(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
-    """Yield what is found without the VTEP: the method, names of bridges, the underlay device."""
+    """Yield findings that need no VTEP: the method, names of bridges, the underlay device."""
     yield from _method(overlay, observed)
     yield from _bridges(overlay, observed)
     yield from _names(overlay, observed)
@@ -55,7 +55,7 @@ def _unresolved(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
 
 
 def _resolved(target: Target) -> Iterator[Finding]:
-    """Yield what is found of an overlay that is resolved: UDP port, groups, routes."""
+    """Yield findings of a resolved overlay: UDP port, groups, routes."""
     yield from _udp_port(target)
     yield from _groups(target)
     yield from _routes(target)
@@ -252,7 +252,7 @@ def _others_group(group: str, device: str) -> Finding:
 
 
 def _routes(target: Target) -> Iterator[Finding]:
-    """Yield routes in the way: the kernel has one host route of a destination and metric."""
+    """Yield conflicting routes: the kernel has one host route of a destination and metric."""
     name, groups = target.overlay.name, set(target.groups)
     by_peers = {
         (item.device, item.address)

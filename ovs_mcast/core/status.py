@@ -1,4 +1,4 @@
-"""What a run did and saw (`setup --json`), what is in place (`status --json`). Frozen values."""
+"""The result of a run (`setup --json`), the state of overlays (`status --json`). Frozen."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SegmentStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a run did and saw. ``problems`` are findings as text: errors, then warnings.
+    """The result of a run. ``problems`` are findings as text: errors, then warnings.
 
     ``verified`` is whether everything was seen to be as desired: warnings do not count.
     ``segments`` are by VNI; ``decision`` is what `auto` has chosen, and on what evidence.

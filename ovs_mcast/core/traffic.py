@@ -46,7 +46,7 @@ class Count:
         return Count(self.packets + other.packets, self.bytes + other.bytes)
 
     def since(self, before: Count) -> Count:
-        """What was added; all of it where the counters have started again."""
+        """Return the increase; the whole value if the counters have started again."""
         if self.packets < before.packets or self.bytes < before.bytes:
             return self
         return Count(self.packets - before.packets, self.bytes - before.bytes)

@@ -1,4 +1,4 @@
-"""Carry out a plan on a host, in its order; report what was done, failed and was not tried."""
+"""Carry out a plan on a host, in its order; report the changes done, failed and not tried."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def apply(
     *,
     beside_others: bool = False,
 ) -> None:
-    """Carry out a plan. ApplyError at the first batch that fails, with what was done.
+    """Carry out a plan. ApplyError at the first batch that fails, with the changes made.
 
     ``beside_others`` is for the plan of one segment: the keeper joins or leaves single groups, and
     an address or route that is there already is refused.

@@ -112,7 +112,7 @@ class Host(Closeable):
 
     @_in_turn
     def apply(self, changes: Plan, progress: Progress | None = None) -> None:
-        """Carry out a plan. ApplyError at the first batch that fails, with what was done."""
+        """Carry out a plan. ApplyError at the first batch that fails, with the changes made."""
         apply.apply(self.backend, changes, progress)
 
     @_in_turn
@@ -122,7 +122,7 @@ class Host(Closeable):
 
     @_in_turn
     def reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
-        """Observe, plan, apply, verify; return what was seen.
+        """Observe, plan, apply, verify; return the status.
 
         Waits for another run on the same Open vSwitch to end. ConfigurationError before anything
         is touched, ApplyError when a change fails, VerifyError when what is read back is not as
@@ -171,7 +171,7 @@ class Host(Closeable):
 
     @_in_turn
     def remove(self, vni: int, *, name: str | None = None) -> Status:
-        """Remove one segment, and what it has learned; the cost and the errors are as for `add`.
+        """Remove one segment and its learned flows; the cost and the errors are as for `add`.
 
         ConfigurationError if there is no such segment. The Status has the changes and no segment.
         """

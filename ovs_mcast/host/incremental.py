@@ -155,7 +155,7 @@ def _underlay_flows(backend: Backend, items: SegmentItems) -> Iterator[Flow]:
 
 
 def _left(backend: Backend, items: SegmentItems) -> Iterator[str]:
-    """Yield what is still there of a segment that was removed, learned flows too."""
+    """Yield the items that are left of a removed segment, learned flows too."""
     overlay = items.target.overlay
     bridge = items.target.observed.bridges[overlay.tunnel_bridge]
     lines = _dump(backend, bridge, _cookie(items), _ALL ^ ownership.LEARNED)

@@ -41,7 +41,7 @@ class Inspector(Closeable):
         return sorted(owners((*ovsdb.bridges().values(), *ovsdb.ports().values())))
 
     def inspect(self, name: str) -> OverlayStatus:
-        """Return what is there of an overlay; one dump of the flows of each bridge with some."""
+        """Return the state of an overlay, by one dump of the flows of each bridge that has some."""
         holder = self._backend.keeper(name).holder()
         try:
             target, pending, dumped = self._recover(name)
@@ -93,7 +93,7 @@ def _details(found: Assessment, counted: Mapping[int, Traffic]) -> dict[int, Seg
 
 
 def _missing(target: Target, holder: Holder) -> Iterator[Finding]:
-    """Yield what an overlay that was recovered lacks as a whole."""
+    """Yield what a recovered overlay lacks as a whole."""
     name = target.overlay.name
     if not target.overlay.segments:
         yield error(

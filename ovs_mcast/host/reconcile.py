@@ -27,7 +27,7 @@ _ROUNDS = 3  # a change of datapath needs a second round: ovs-vswitchd makes the
 def reconcile(
     backend: Backend, overlay: Overlay, progress: Progress | None
 ) -> tuple[Status, Target]:
-    """Return what was done and read back, verified or not, and the overlay as last resolved."""
+    """Return the status, verified or not, and the overlay as last resolved."""
     backend.keeper(overlay.name).drop_duplicates()
     await_detection(backend, overlay)
     decision = _decide(backend, overlay)
@@ -46,7 +46,7 @@ def reconcile(
 def remove(
     backend: Backend, name: str, progress: Progress | None
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
-    """Remove everything of an overlay; return what was done, and what is left, as text."""
+    """Remove everything of an overlay; return the changes, and what is left, as text."""
 
     def observed() -> tuple[None, Plan]:
         return None, plan_removal(name, observe(backend, name))

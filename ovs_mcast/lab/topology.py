@@ -32,7 +32,7 @@ _Machine = TypeVar("_Machine", bound=Namespace)
 
 
 class Lab(Closeable):
-    """The lab; a context, at whose end nothing is left.
+    """The lab, a context that leaves nothing behind.
 
     ``mtu`` is the underlay's, in bytes; the default lets the overlay carry 1500. ``kind`` is the
     default for hosts. ``family`` is that of the hosts' addresses, 4 or 6; with 6 the switch snoops

@@ -15,7 +15,7 @@ _END_SECONDS = 5.0  # for the process to end after it has answered
 
 @dataclass(frozen=True, slots=True)
 class KeeperAnswer:
-    """What a keeper answered: its process, and the groups that it joined."""
+    """A keeper's answer: its process, and the groups that it joined."""
 
     pid: int
     stays: bool  # a thread: its process outlives it

@@ -32,7 +32,7 @@ _PAUSE = 0.1  # seconds until the next try to accept if descriptors have run out
 def serve(
     listener: socket.socket, held: GroupSockets, device: str, owner: int, *, thread: bool = False
 ) -> None:
-    """Answer requests with our pid and what is held; return at `end`, with all groups released.
+    """Answer requests with our pid and the groups held; return at `end`, all groups released.
 
     ``device`` is the device's name as JSON text. Only root and ``owner`` may ask. With ``thread``,
     the process outlives this call, and shuts the listener down to end it.

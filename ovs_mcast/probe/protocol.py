@@ -31,7 +31,7 @@ _COUNTER_MAX = (1 << 32) - 1
 
 
 class Kind(IntEnum):
-    """What a payload is; a notice shows where packets go, and is answered by nobody."""
+    """The kind of a payload; a notice shows where packets go, and gets no answer."""
 
     QUESTION = 1
     ANSWER = 2
@@ -108,7 +108,7 @@ class Message:
 
 
 def parse(payload: bytes) -> Message | None:
-    """The message in a payload; None for all else, whatever it is."""
+    """Return the message in a payload; None for any other payload."""
     if len(payload) != SIZE or not payload.startswith(_MAGIC):
         return None
     (

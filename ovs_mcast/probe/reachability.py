@@ -87,7 +87,7 @@ class Responder:
 
     @property
     def lost_there(self) -> int | None:
-        """Questions to the group that did not reach it; None if it could not say."""
+        """Questions to the group that did not reach the host; None if it never answered."""
         return self.group.sent - self.seen if self.complete and self.seen is not None else None
 
     @property
@@ -112,7 +112,7 @@ class Responder:
         }
 
     def conclusion(self, group: str) -> str:
-        """What it all means, in one sentence."""
+        """Return the conclusion, in one sentence."""
         if self.refusal is not Reason.NONE:
             return f"{self.address} refuses: {_REFUSALS[self.refusal]}"
         if not self.group.received:
@@ -206,7 +206,7 @@ class Reachability:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the whole of it, in words; each responder has its own conclusion."""
+        """Return the problems of the whole, as text; each responder has its own conclusion."""
         said = []
         if self.error:
             said.append(f"an ordinary socket cannot send to {self.group}: {strerror(self.error)}")

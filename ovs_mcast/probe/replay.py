@@ -63,7 +63,7 @@ class Window:
 
 @dataclass(slots=True)
 class Run:
-    """What a responder remembers of one run of one sender."""
+    """The memory of one run of one sender."""
 
     last: float = 0.0
     withheld: int = 0

@@ -24,7 +24,7 @@ from .responder import RATE, Answerer, Counts, Now
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a responder answers for."""
+    """What a responder that is ready answers for: device, groups, its addresses, UDP port."""
 
     device: str
     groups: tuple[IPAddress, ...]

@@ -80,7 +80,7 @@ def _expected(station: Station, values: Sequence[str | IPAddress], family: int) 
 
 @dataclass(frozen=True)
 class _Question:
-    """What is asked, from where, and how: the arguments of a run, checked."""
+    """The checked arguments of a run."""
 
     station: Station
     group: IPAddress

@@ -1,4 +1,4 @@
-"""From what was seen of an ordinary datagram to a verdict, its cause, and the cure. Pure.
+"""Judge what was captured of an ordinary datagram: verdict, cause and cure. Pure.
 
 Packets alone decide the verdict; the look-up and the routes explain it.
 """
@@ -28,7 +28,7 @@ _FORBIDDING = {
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was seen of one datagram to a group.
+    """All evidence about one datagram to a group.
 
     ``seen`` are the devices by which the datagram left; ``watched`` are all captured devices.
     ``sends`` and ``tunnels`` are the look-ups as an ordinary program and as the tunnel would send,
@@ -92,7 +92,7 @@ class SendPath:
 
 
 def judge(seen: Evidence) -> SendPath:
-    """The verdict on what was seen, with its cause and the cure."""
+    """Return the verdict, with its cause and the cure."""
     if seen.device in seen.seen:
         return SendPath("wire", *_on_the_wire(seen), seen)
     if LOOPBACK in seen.seen:

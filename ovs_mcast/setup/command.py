@@ -128,7 +128,7 @@ class _Setup:
             complain("setup", message)
 
     def _found(self, status: Status) -> int:
-        """Report what a dry run found; return its exit status."""
+        """Report the result of a dry run; return its exit status."""
         if status.changed:
             count = len(status.changes)
             self._report(status, f"overlay {status.overlay}: {count} changes to make")

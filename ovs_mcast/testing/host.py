@@ -215,7 +215,7 @@ class FakeHost(Host):
 
     @property
     def segments(self) -> Mapping[int, tuple[int, str]]:
-        """What the flows carry: VNI to (VLAN, group)."""
+        """Return the segments that the flows carry: VNI to (VLAN, group)."""
         found = segments_of(self._system.switch.flows.values())
         return {vni: (vlan, str(group)) for vni, (vlan, group) in sorted(found.items())}
 

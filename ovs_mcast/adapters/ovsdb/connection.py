@@ -49,7 +49,7 @@ class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
         return changed
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        """Hand on what a row's event is about."""
+        """Report the event of a row to the watcher."""
         super().notify(event, row, updates)
         if self.watcher is not None:
             changed = () if updates is None else updates._data

@@ -47,7 +47,7 @@ def read_port(bridge: str, row: Any) -> Port:
 
 
 def read_event(row: Any, columns: frozenset[str]) -> RowEvent:
-    """What a row is about, by what is committed: within a transaction rows show what it writes."""
+    """Return the event of a row as committed: within a transaction, rows show pending writes."""
 
     def text(column: str, key: str | None = None) -> str:
         datum = (row._data or {}).get(column)
@@ -61,7 +61,7 @@ def read_event(row: Any, columns: frozenset[str]) -> RowEvent:
 
 
 def write_bridge(row: Any, item: Bridge) -> None:
-    """Make a row of table Bridge say what the item does."""
+    """Write the item into a row of table Bridge."""
     row.datapath_type = item.datapath
     row.fail_mode = item.fail_mode or []
     _write_owner(row, item.owner)
@@ -69,7 +69,7 @@ def write_bridge(row: Any, item: Bridge) -> None:
 
 
 def write_port(row: Any, item: Port) -> None:
-    """Make a row of table Port, and that of its interface, say what the item does."""
+    """Write the item into a row of table Port and that of its interface."""
     interface = row.interfaces[0]
     interface.type = item.type
     interface.options = dict(item.options)
