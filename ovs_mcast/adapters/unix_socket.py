@@ -56,11 +56,16 @@ def connect(name: str, trusted: Collection[int], *, wait: bool = True) -> socket
 
 def names(prefix: str) -> list[str]:
     """Return the names with this prefix that have a listener, sorted."""
+    return sorted(_listeners(prefix))
+
+
+def _listeners(prefix: str) -> dict[str, int]:
+    """Return the inode of each listener whose name has this prefix."""
     marked = f" @{prefix}"  # "@" stands for the first octet, which is 0
     text = Path("/proc/net/unix").read_text(errors="replace")
     rows = (line.split(maxsplit=7) for line in text.splitlines() if marked in line)
-    found = (row[7][1:] for row in rows if len(row) == 8 and row[3] == _LISTENING)
-    return sorted(name for name in found if name.startswith(prefix))
+    found = {row[7][1:]: int(row[6]) for row in rows if len(row) == 8 and row[3] == _LISTENING}
+    return {name: inode for name, inode in found.items() if name.startswith(prefix)}
 
 
 class TakenError(Exception):
@@ -71,11 +76,25 @@ class TakenError(Exception):
         self.pid, self.uid = pid, uid
 
 
-class Instance(Closeable):
-    """The name, held until ``close``; TakenError if another process has it."""
+def _instance(rundir: Path, overlay: str) -> str:
+    name = f"{rundir.resolve()} {overlay}"
+    return f"ovs-mcast-agent-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
-    def __init__(self, name: str) -> None:
-        address = f"ovs-mcast-agent-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+def agent_socket(rundir: Path, overlay: str) -> int | None:
+    """Return the inode of the socket by which an agent is the only one of its overlay.
+
+    None without an agent. The agent accepts no connection, so none is made.
+    """
+    address = _instance(rundir, overlay)
+    return _listeners(address).get(address)
+
+
+class Instance(Closeable):
+    """The name of an overlay's agent, until ``close``; TakenError if another process has it."""
+
+    def __init__(self, rundir: Path, overlay: str) -> None:
+        address = _instance(rundir, overlay)
         try:
             self._socket = listen(address)
         except OSError as error:

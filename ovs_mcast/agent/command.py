@@ -143,7 +143,7 @@ def _log(form: str, notify: Notify, *, verbose: bool) -> Log:
 
 def _alone(name: str, db: str | None) -> Instance:
     try:
-        return Instance(f"{rundir_of(db).resolve()} {name}")
+        return Instance(rundir_of(db), name)
     except TakenError as taken:
         raise UnavailableError(
             f"another agent keeps overlay {name}: process {taken.pid} of user {taken.uid}"

@@ -5,13 +5,18 @@ h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 
 from __future__ import annotations
 
+import hashlib
 import random
+import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from ovs_mcast.lab.namespace import RUNDIR
 from ovs_mcast.lab.ovs_host import Kind
 from tests.functional.agents import (
     CONFIG,
@@ -24,8 +29,9 @@ from tests.functional.agents import (
     write,
 )
 from tests.functional.membership_lab import Net, keepers, members
-from tests.functional.node import Node
+from tests.functional.node import Node, difference
 from tests.functional.wire import eventually
+from tests.processes import ended
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
@@ -38,6 +44,7 @@ def _no_agent_is_left() -> Iterator[None]:
 
 
 ONE = {"vni": 100, "group": "239.0.0.1"}
+CHECKOUT = Path(__file__).resolve().parents[2]
 KILLS = 12
 SEED = 20260101
 
@@ -93,31 +100,66 @@ def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> N
 
 
 def test_a_setup_meanwhile(either: Node) -> None:
-    """Setup may run with the same segments or others: the agent restores its own.
+    """Setup finds nothing to change for the agent's own overlay; to change it is exit 5.
 
     h1 (agent; setup with the same; setup with other segments)
     """
-    with running(either) as agent:
+    with running(either):
         assert either.built("--config", CONFIG).report["changed"] is False
-        either.setup(
-            "--segment=100,group=239.0.0.7", "--segment=300,group=239.0.0.8",
-            "--membership=socket",
-        )  # fmt: skip
-        agent.puts_back("put back")
-        assert eventually(lambda: members(either) == {"239.0.0.1", "239.0.0.2"})
-        assert eventually(lambda: keepers(either) == {})
+        before = either.state()
+        others = ("--segment=100,group=239.0.0.7", "--segment=300,group=239.0.0.8")
+        refused = either.setup(*others, "--membership=socket")
+        assert (refused.status, refused.report["changed"]) == (5, False)
+        assert re.search(r"an agent \(process \d+\) keeps overlay default", refused.problems)
+        assert either.setup(*others, "--membership=socket", "--dry-run").status == 4
+        assert difference(before, either.state()) == []
         assert_true(either)
 
 
 def test_a_teardown_meanwhile(system: Node) -> None:
-    """The agent rebuilds an overlay that a teardown removed: end the agent first.
+    """A teardown of the agent's overlay is exit 5 and names process and file; another's is not.
 
-    h1 (agent; setup --teardown)
+    h1 (agent; setup --teardown), before and after the agent's end
     """
-    with running(system) as agent:
-        system.setup("--teardown")
-        agent.puts_back("put back")
+    write(system, configuration(system))
+    command = (sys.executable, "-m", "ovs_mcast.agent", "--config", CONFIG)
+    with ended(system.host.popen(*command, env={"PYTHONPATH": str(CHECKOUT)})) as process:
+        assert eventually(lambda: system.setup("--config", CONFIG, "--dry-run").status == 0)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        seen = Path(f"/proc/{children[0]}/status").read_text()
+        number = next(line.split()[-1] for line in seen.splitlines() if line.startswith("NSpid"))
+        refused = system.setup("--teardown")
+        assert (refused.status, refused.report["changed"]) == (5, False)
+        expected = f"an agent (process {number}) keeps overlay default from {CONFIG}: "
+        assert expected in refused.problems
+        system.torn_down("other")
         assert members(system) == {"239.0.0.1", "239.0.0.2"}
+    system.torn_down()
+
+
+_STRAY = """
+import os, socket
+os.setresuid(1000, 1000, 1000)
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind("\\0{name}")
+    listener.listen()
+    print("there", flush=True)
+    listener.accept()
+"""
+
+
+def test_a_stray_user_is_no_agent(system: Node) -> None:
+    """Setup is not kept from an overlay by another user's process with the agent's name.
+
+    h1 (a listener of user 1000 at the name of the agent; setup)
+    """
+    digest = hashlib.sha256(f"{RUNDIR} default".encode()).hexdigest()[:32]
+    script = _STRAY.format(name=f"ovs-mcast-agent-{digest}")
+    with ended(system.host.popen(sys.executable, "-c", script)) as stray:
+        assert stray.stdout is not None
+        assert stray.stdout.readline() == "there\n"
+        system.built("--underlay=eth0", "--segment=100,group=239.0.0.1", "--membership=socket")
+        system.torn_down()
 
 
 @pytest.mark.timeout(240)
