@@ -40,6 +40,8 @@ true
 _FLOW = re.compile(r" *(cookie=\S+) duration=([\d.]+)s, .*n_packets=(\d+), n_bytes=\d+, (.*)")
 # Values that change by themselves. The neighbour caches are not part of the state.
 _VOLATILE_COLUMNS = {"next_cfg", "cur_cfg", "statistics", "link_resets"}
+# Of a Controller: ovs-vswitchd writes how its attempts to connect go, every few seconds.
+_VOLATILE_OF_CONTROLLERS = {"is_connected", "role", "status"}
 _VOLATILE_KEYS = {"valid_life_time", "preferred_life_time"}
 
 
@@ -162,8 +164,11 @@ def _rows(text: str) -> Iterator[str]:
         for row in table["data"]:
             named = dict(zip(table["headings"], row, strict=True))
             where = f"{table['caption']} {named['_uuid'][1]} {named.get('name', '')}"
+            volatile = _VOLATILE_COLUMNS
+            if table["caption"] == "Controller table":
+                volatile = volatile | _VOLATILE_OF_CONTROLLERS
             for column, value in named.items():
-                if column not in _VOLATILE_COLUMNS:
+                if column not in volatile:
                     many = isinstance(value, list) and value[0] in {"set", "map"}
                     for element in value[1] if many else [value]:
                         yield f"{where} {column}={json.dumps(element)}"

@@ -87,7 +87,7 @@ def test_a_transaction_that_is_not_followed_is_no_success(tmp_path: Path) -> Non
             told = pool.submit(rows.apply, [added("br-2")])
             assert eventually(lambda: "br-2" in impatient.bridges())
             server.kill()
-            with pytest.raises(UnavailableError, match="went away while it was told"):
+            with pytest.raises(UnavailableError, match="went away during a transaction"):
                 told.result(5)
         for connection in (rows, impatient):
             connection.close()
