@@ -133,9 +133,9 @@ class Host(Closeable):
 
     def _reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
         if overlay.name in self._applied:
-            self._applied[overlay.name].settled = False
+            self._applied[overlay.name].in_sync = False
         status, target = reconcile.reconcile(self.backend, overlay, progress)
-        self._applied[overlay.name] = AppliedOverlay(target, settled=status.verified)
+        self._applied[overlay.name] = AppliedOverlay(target, in_sync=status.verified)
         if not status.verified:
             raise VerifyError(status.problems, status)
         return status
@@ -162,7 +162,7 @@ class Host(Closeable):
         added = applied.admit(segment)
         with self._alone():
             try:
-                with applied.unsettled_by_errors():
+                with applied.out_of_sync_on_error():
                     status = incremental.add(self.backend, applied, added)
             except incremental.DriftError as drift:
                 return self._reconcile_whole(applied, applied.with_segment(added), drift, added.vni)
@@ -179,7 +179,7 @@ class Host(Closeable):
         removed = applied.segment(vni)
         with self._alone():
             try:
-                with applied.unsettled_by_errors():
+                with applied.out_of_sync_on_error():
                     status = incremental.remove(self.backend, applied, removed)
             except incremental.DriftError as drift:
                 return self._reconcile_whole(applied, applied.without(vni), drift)
