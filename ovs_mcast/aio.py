@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class AsyncHost:
-    """What Host is, to be awaited, within `async with`. Errors are the same.
+    """A Host with awaitable methods, for use within `async with`. Errors are the same.
 
     Calls are carried out one after the other. A call that is cancelled before its turn is not made;
     one that has begun runs to its end in the worker thread, and `close` waits for that: a change
@@ -79,54 +79,54 @@ class AsyncHost:
 
     async def observe(self, overlay: Overlay | str) -> Observed:
         """As Host.observe."""
-        return await self._call(partial(self._there.observe, overlay))
+        return await self._call(partial(self._opened_host.observe, overlay))
 
     async def plan(self, overlay: Overlay) -> Plan:
         """As Host.plan."""
-        return await self._call(partial(self._there.plan, overlay))
+        return await self._call(partial(self._opened_host.plan, overlay))
 
     async def apply(self, changes: Plan, progress: Progress | None = None) -> None:
         """As Host.apply."""
-        await self._call(partial(self._there.apply, changes, progress))
+        await self._call(partial(self._opened_host.apply, changes, progress))
 
     async def verify(self, overlay: Overlay) -> Status:
         """As Host.verify."""
-        return await self._call(partial(self._there.verify, overlay))
+        return await self._call(partial(self._opened_host.verify, overlay))
 
     async def reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
         """As Host.reconcile."""
-        return await self._call(partial(self._there.reconcile, overlay, progress))
+        return await self._call(partial(self._opened_host.reconcile, overlay, progress))
 
     async def overlay(self, name: str | None = None) -> Overlay:
         """As Host.overlay."""
-        return await self._call(partial(self._there.overlay, name))
+        return await self._call(partial(self._opened_host.overlay, name))
 
     async def add(self, segment: Segment, *, name: str | None = None) -> Status:
         """As Host.add."""
-        return await self._call(partial(self._there.add, segment, name=name))
+        return await self._call(partial(self._opened_host.add, segment, name=name))
 
     async def remove(self, vni: int, *, name: str | None = None) -> Status:
         """As Host.remove."""
-        return await self._call(partial(self._there.remove, vni, name=name))
+        return await self._call(partial(self._opened_host.remove, vni, name=name))
 
     async def teardown(self, name: str, progress: Progress | None = None) -> Status:
         """As Host.teardown."""
-        return await self._call(partial(self._there.teardown, name, progress))
+        return await self._call(partial(self._opened_host.teardown, name, progress))
 
     async def plan_teardown(self, name: str) -> Plan:
         """As Host.plan_teardown."""
-        return await self._call(partial(self._there.plan_teardown, name))
+        return await self._call(partial(self._opened_host.plan_teardown, name))
 
     async def overlays(self) -> list[str]:
         """As Host.overlays."""
-        return await self._call(self._there.overlays)
+        return await self._call(self._opened_host.overlays)
 
     async def hand_over(self) -> None:
         """As Host.hand_over."""
-        await self._call(self._there.hand_over)
+        await self._call(self._opened_host.hand_over)
 
     @property
-    def _there(self) -> host.Host:
+    def _opened_host(self) -> host.Host:
         if self._host is None:
             raise RuntimeError("use it within `async with`")
         return self._host

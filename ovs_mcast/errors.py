@@ -27,8 +27,8 @@ class UnavailableError(OvsMcastError):
 class ApplyError(OvsMcastError):
     """A change failed while applying.
 
-    ``done``, ``failed`` and ``pending`` are the changes that were made, the batch that was not, and
-    those that were not tried. There is no rollback: running again converges.
+    ``done``, ``failed`` and ``pending`` are the changes made, the batch that failed, and the
+    changes not tried. There is no rollback: running again converges.
 
     >>> error = om.ApplyError("br-mcast: no space left")
     >>> error.done, error.failed, error.pending
@@ -52,9 +52,9 @@ class ApplyError(OvsMcastError):
 
 
 class VerifyError(OvsMcastError):
-    """Every change was applied, and the host as read back is not as desired.
+    """Every change was applied, but the host as read back is not as desired.
 
-    ``problems`` are the findings as text, ``status`` is everything that was seen.
+    ``problems`` are the findings as text, ``status`` is the whole status.
 
     >>> print(om.VerifyError(["eth0 is down: set it up"]))
     eth0 is down: set it up

@@ -14,8 +14,6 @@ from pathlib import Path
 from ..core.closeable import Closeable
 from ..core.events import FlowEvent, Watched
 
-ALL_TABLES = 0xFF
-
 _HELLO, _ERROR, _ECHO_REQUEST, _ECHO_REPLY = 0, 1, 2, 3
 _MULTIPART_REQUEST, _MULTIPART_REPLY = 18, 19
 _FLOW_MONITOR = 16
@@ -55,7 +53,7 @@ class FlowEvents(Closeable):
             raise
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
         return self._socket.fileno()
 
     def close(self) -> None:

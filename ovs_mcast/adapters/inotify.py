@@ -1,4 +1,4 @@
-"""What happens to the entries of directories (inotify(7)), without a thread; decides nothing."""
+"""Events of the entries of directories (inotify(7)), without a thread; decides nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, octets of the name
 
 
 class Inotify(Closeable):
-    """Watches of directories; those that are not there yet are left out, see ``watch``."""
+    """Watches of directories; missing ones are left out, see ``watch``."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -33,7 +33,7 @@ class Inotify(Closeable):
         self._directories: dict[int, Path] = {}
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor, for select."""
         return self._descriptor
 
     def close(self) -> None:
@@ -43,7 +43,7 @@ class Inotify(Closeable):
             self._descriptor = -1
 
     def watch(self, directories: Iterable[Path]) -> None:
-        """Watch exactly these, as far as they exist; those that are watched already go on."""
+        """Watch exactly these, as far as they exist; existing watches continue."""
         wanted = set(directories)
         for watch, directory in list(self._directories.items()):
             if directory not in wanted:

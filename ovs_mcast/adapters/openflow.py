@@ -27,7 +27,7 @@ class OpenFlow:
     def dump(self, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
         """Return the flows whose cookie matches, one line each, in table order.
 
-        ``match`` is one that they have within theirs, such as arp,arp_tpa=239.0.0.1.
+        ``match`` selects further: fields that the flows match, such as arp,arp_tpa=239.0.0.1.
         """
         which = f"cookie={cookie:#x}/{mask:#x}{',' if match else ''}{match}"
         printed = self._run(
@@ -40,7 +40,7 @@ class OpenFlow:
         return self._counted(bridge.name, version_of(bridge), cookie, mask, patience)
 
     def dump_counted_by_name(self, name: str, cookie: int, mask: int, patience: int) -> list[str]:
-        """The same where the bridge's row is unknown: ovs-ofctl finds the version to speak."""
+        """Return the same without the bridge's row: ovs-ofctl finds the version to speak."""
         return self._counted(name, ",".join(_VERSIONS), cookie, mask, patience)
 
     def _counted(self, name: str, version: str, cookie: int, mask: int, patience: int) -> list[str]:
@@ -75,7 +75,7 @@ class OpenFlow:
 
 
 def version_of(bridge: Bridge) -> str:
-    """The OpenFlow version to speak; a bridge with no ``protocols`` speaks them all."""
+    """Return the OpenFlow version to speak; a bridge without ``protocols`` speaks all."""
     for version in _VERSIONS:
         if not bridge.protocols or version in bridge.protocols:
             return version

@@ -1,6 +1,6 @@
-"""Raw AF_PACKET sockets: send a frame, see a frame, in this network namespace or another's.
+"""Raw AF_PACKET sockets: send and receive frames, in this network namespace or another's.
 
-A frame is the bytes on the wire without the frame checksum; what is in it is for `frames`.
+A frame is the bytes on the wire without the frame checksum; core.frames decodes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import UnavailableError
 
 ETH_P_ALL = 0x0003
 
-# linux/socket.h, linux/if_packet.h, linux/sched.h: Python names none of these.
+# linux/socket.h, linux/if_packet.h, linux/sched.h: missing in Python.
 _SOL_PACKET = 263
 _PACKET_AUXDATA = 8
 _PACKET_IGNORE_OUTGOING = 23
@@ -48,12 +48,12 @@ _T = TypeVar("_T")
 
 
 class PacketSocket(Closeable):
-    """Frames of one device: sends them, and hears those of one ethertype (all, by default).
+    """Frames of one device: sends them, and receives those of one ethertype (all, by default).
 
     ``namespace`` is the id of a process in whose network namespace the device is. Frames that this
-    machine itself sends are heard only with ``outgoing``, and alone without ``incoming``. With
+    machine itself sends are received only with ``outgoing``, and alone without ``incoming``. With
     ``udp_port``, the kernel hands over UDP to this port alone, over IPv4, or IPv6 without extension
-    headers. A device that is not there, or a missing CAP_NET_RAW, is an UnavailableError.
+    headers. UnavailableError if the device or CAP_NET_RAW is missing.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class PacketSocket(Closeable):
             raise UnavailableError(f"cannot send on {self.device}: {error.strerror}") from error
 
     def receive(self, timeout: float = 0.0) -> bytes | None:
-        """The next frame, waiting ``timeout`` seconds for it; None if there was none."""
+        """Return the next frame, or None if none comes within ``timeout`` seconds."""
         self._socket.settimeout(timeout)
         try:
             frame, ancillary, _, _ = self._socket.recvmsg(_FRAME_BYTES, 64)
@@ -92,22 +92,22 @@ class PacketSocket(Closeable):
         return _with_vlan_tag(frame, ancillary)
 
     def frames(self, seconds: float = 0.0) -> Iterator[bytes]:
-        """The frames that are waiting, then those that come within so many seconds."""
+        """Yield the frames in the queue, then those that come within so many seconds."""
         end = time.monotonic() + seconds
         while (frame := self.receive(max(0.0, end - time.monotonic()))) is not None:
             yield frame
 
     def fileno(self) -> int:
-        """The socket's descriptor, for select."""
+        """Return the descriptor, for select."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()
 
 
 def _open(device: str, ethertype: int, outgoing: bool, program: bytes) -> socket.socket:
-    # Protocol 0 hears nothing until bind, so no frame of another device is ever in the queue.
+    # Protocol 0 receives nothing until bind, so no frame of another device is ever in the queue.
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         if program:
@@ -125,7 +125,7 @@ def _open(device: str, ethertype: int, outgoing: bool, program: bytes) -> socket
 
 
 def _filter(incoming: bool, udp_port: int | None) -> bytes:
-    """A classic BPF program (linux/filter.h); empty where every frame is wanted."""
+    """Return a classic BPF program (linux/filter.h); empty if every frame is wanted."""
     program: tuple[tuple[int, int, int, int], ...] = ()
     if not incoming:
         drop = (_RETURN, 0, 0, 0)
@@ -138,7 +138,7 @@ def _filter(incoming: bool, udp_port: int | None) -> bytes:
 
 
 def _udp_to(port: int) -> tuple[tuple[int, int, int, int], ...]:
-    """Instructions that keep UDP to the port, and no later fragment."""
+    """Return the instructions that keep UDP to the port, and no later fragment."""
     return (
         (_LOAD_HALF, 0, 0, 12),  # ethertype
         (_JUMP_EQUAL, 0, 7, ETHERTYPE_IPV4),

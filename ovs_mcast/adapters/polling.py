@@ -1,4 +1,4 @@
-"""Ask again until the answer is good, or the time is over."""
+"""Poll until the answer is good, or the time is over."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def is_member(device: str, group: str) -> bool:
 
 
 def limits() -> Limits:
-    """The two sysctls that bound autojoin; None where this namespace does not show them."""
+    """Return the two sysctls that limit autojoin; None where this namespace lacks them."""
     return Limits(
         igmp_max_memberships=_number(_SYSCTL / "ipv4" / "igmp_max_memberships"),
         optmem_max=_number(_SYSCTL / "core" / "optmem_max"),
@@ -58,7 +58,7 @@ def _number(path: Path) -> int | None:
 
 
 def _joined_v4(text: str, device: str) -> set[str]:
-    """A line per device, then an indented line per group, an address in host byte order."""
+    """Parse a line per device, then an indented line per group, in host byte order."""
     groups = set()
     current = ""
     for line in text.splitlines()[1:]:

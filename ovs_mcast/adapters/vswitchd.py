@@ -1,4 +1,4 @@
-"""What only ovs-vswitchd's control socket gives: that it is there, and tunnel neighbours."""
+"""ovs-vswitchd's control socket: whether the daemon runs, its routes, tunnel neighbours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_directory() -> Path:
 
 
 class Vswitchd(Closeable):
-    """One connection to ovs-vswitchd's control socket. UnavailableError if nobody answers."""
+    """One connection to ovs-vswitchd's control socket. UnavailableError without an answer."""
 
     def __init__(self, rundir: Path) -> None:
         missing = f"ovs-vswitchd does not run (no answer in {rundir}): start openvswitch-switch"
@@ -58,11 +58,11 @@ class Vswitchd(Closeable):
         self._socket.close()
 
     def call(self, command: str, *arguments: str) -> str:
-        """One command, as `ovs-appctl` gives it; UnavailableError if it is not carried out."""
+        """Run one command, as `ovs-appctl` does; UnavailableError if it fails."""
         return self._calls([(command, *arguments)])[0]
 
     def _calls(self, commands: Sequence[tuple[str, ...]]) -> list[str]:
-        """Many commands, asked in one go and answered in their order (JSON-RPC, ovs-appctl(8))."""
+        """Run many commands, sent at once and answered in order (JSON-RPC, ovs-appctl(8))."""
         asked = "".join(
             json.dumps({"id": number, "method": command[0], "params": command[1:]})
             for number, command in enumerate(commands)
@@ -115,11 +115,11 @@ class Vswitchd(Closeable):
         return found
 
     def _read_notifications(self) -> None:
-        """Make it read the kernel's pending notifications: its main loop does, then answers."""
+        """Make ovs-vswitchd read the kernel's pending notifications: it answers afterwards."""
         self.call("version")
 
     def route(self, group: str) -> RoutePath:
-        """Return that table's route to one group; device None without one, or with a gateway."""
+        """Return Open vSwitch's route to a group; device None without one, or with a gateway."""
         try:
             self._read_notifications()
             printed = self.call("ovs/route/lookup", group)

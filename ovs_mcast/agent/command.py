@@ -21,7 +21,7 @@ from ..cli.run import run
 from ..errors import ConfigurationError, UnavailableError
 from ..host.connect import check_remote, rundir_of, this_platform
 from ..host.platform import Platform
-from ..membership.in_process import left_behind
+from ..membership.in_process import stored_sets
 from .config_file import ConfigFile
 from .flow_metrics import FlowMetrics, dump_from
 from .log import Log
@@ -86,7 +86,7 @@ def agent(
 
 
 def _run(options: _Options, open_platform: OpenPlatform) -> int:
-    stored = left_behind(handed_over())
+    stored = stored_sets(handed_over())
     check_remote(options.db, "--db")
     address = _address(options)
     with ExitStack() as stack:
@@ -105,7 +105,7 @@ def _run(options: _Options, open_platform: OpenPlatform) -> int:
             observers,
             platform,
             notify=notify,
-            left_behind=stored,
+            stored_sets=stored,
             respond=options.respond,
         )
         stack.enter_context(running).run()

@@ -71,7 +71,7 @@ class FlowMetrics(Collector):
         if overlay is None:
             return
         traffic = self._traffic(overlay)
-        yield from _whole(overlay, traffic, self._joined(overlay.underlay.device))
+        yield from _overlay_metrics(overlay, traffic, self._joined(overlay.underlay.device))
         yield _info(overlay, self.seen)
         if traffic is not None:
             yield from _per_segment(overlay, traffic)
@@ -87,7 +87,7 @@ class FlowMetrics(Collector):
             return self._read
 
 
-def _whole(
+def _overlay_metrics(
     overlay: Overlay, traffic: Mapping[int, Traffic] | None, joined: frozenset[str]
 ) -> Iterator[Metric]:
     up = GaugeMetricFamily(

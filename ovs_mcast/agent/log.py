@@ -90,7 +90,7 @@ class Log(Observer):
         """Log the number of wanted segments."""
         self._overlay, self._refused, self._applied = overlay.name, "", False
         number = len(overlay.segments)
-        self._log("info", "configured", self._of(f"{number} segments wanted"), segments=number)
+        self._log("info", "configured", self._named(f"{number} segments wanted"), segments=number)
 
     def refused(self, error: ConfigurationError) -> None:
         """Log the reason, once."""
@@ -141,7 +141,7 @@ class Log(Observer):
         self._log(
             "error",
             "failed",
-            self._of(f"{message} {again}"),
+            self._named(f"{message} {again}"),
             error=type(error).__name__,
             message=message,
             tries=streak.tries,
@@ -174,7 +174,7 @@ class Log(Observer):
 
     def ended(self) -> None:
         """Log the end."""
-        self._log("info", "ended", self._of("the agent ends, the overlay runs on"))
+        self._log("info", "ended", self._named("the agent ends, the overlay runs on"))
 
     def _news(self, changes: Sequence[Change], over: FailureStreak | None) -> list[str]:
         """Return the lines on what this reconcile did, finished or ended."""
@@ -187,14 +187,14 @@ class Log(Observer):
             news.append(f"recovered after {attempts} in {_duration(over.seconds)}")
         if not self._applied:
             news.append("applied and verified")
-        return [self._of(line) for line in news]
+        return [self._named(line) for line in news]
 
     def _listed(self, changes: Sequence[Change]) -> str:
         if len(changes) > _CHANGES_MAX and not self._verbose:
             return f"{len(changes)} things"
         return "; ".join(map(str, changes))
 
-    def _of(self, text: str) -> str:
+    def _named(self, text: str) -> str:
         return f"overlay {self._overlay}: {text}"
 
     def _text(self, level: Level, text: str) -> None:

@@ -38,7 +38,7 @@ class Agent(Closeable):
     """Keeps one overlay applied, from the main thread: ``run`` returns when a signal ends it.
 
     ``overlay`` is what ``config`` returned first; ``platform`` is closed with the agent. Observers
-    are called in their order. ``left_behind`` names the sets of sockets that an agent before has
+    are called in their order. ``stored_sets`` names the sets of sockets that an earlier agent
     left in ``notify``'s store: they hold their groups until this agent does.
     """
 
@@ -50,14 +50,14 @@ class Agent(Closeable):
         platform: Platform,
         *,
         notify: Notify | None = None,
-        left_behind: Sequence[str] = (),
+        stored_sets: Sequence[str] = (),
         respond: bool = False,
         timings: Timings | None = None,
     ) -> None:
         self._config, self._overlay, self._platform = config, overlay, platform
         self._observers = list(observers)
         self._notify = notify or Notify()
-        self._left_behind = list(left_behind)
+        self._stored_sets = list(stored_sets)
         self._host: Host | None = None
         self._path_wanted = True
         self._ready = False
@@ -159,8 +159,8 @@ class Agent(Closeable):
     def _succeeded(self, status: Status, missed: Sequence[Trigger], started: float) -> None:
         ended = time.monotonic()
         self._scheduler.succeeded(ended)
-        while self._left_behind:
-            self._notify.discard(self._left_behind.pop())
+        while self._stored_sets:
+            self._notify.discard(self._stored_sets.pop())
         for trigger in missed:
             self._handle(trigger)
         self._notify_all(
@@ -188,7 +188,7 @@ class Agent(Closeable):
         self._notify_all(lambda observer: observer.failed(error, ended - started, streak))
 
     def _measure_path(self) -> None:
-        """Measure the path with one datagram; a reconcile only makes route look-ups."""
+        """Measure the path with one datagram; a reconcile only makes route lookups."""
         self._path_wanted = False
         groups, device = self._overlay.flood_groups, self._overlay.underlay.device
         if not groups:

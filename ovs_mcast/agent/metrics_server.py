@@ -56,7 +56,7 @@ class MetricsServer(Closeable):
             self._server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
         except OSError as error:
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            raise UnavailableError(f"{_FIELD} {where}: {_why(error)}") from None
+            raise UnavailableError(f"{_FIELD} {where}: {_bind_error(error)}") from None
         self._server.set_app(make_wsgi_app(registry))
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
@@ -85,7 +85,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     request_queue_size = 16
 
     def server_bind(self) -> None:
-        """Bind without HTTPServer's look-up of the address's name, which waits for DNS."""
+        """Bind without HTTPServer's lookup of the address's name, which waits for DNS."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         TCPServer.server_bind(self)
@@ -100,7 +100,7 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
-def _why(error: OSError) -> str:
+def _bind_error(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "another program listens there: choose another port"
     if error.errno == errno.EADDRNOTAVAIL:

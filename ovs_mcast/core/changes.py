@@ -16,9 +16,9 @@ _SIGNS = {"add": "+", "update": "~", "remove": "-"}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of a plan. ``item`` is what shall be, or for ``remove`` what shall not be.
+    """One step of a plan. ``item`` is the desired item, or for ``remove`` the one to remove.
 
-    ``action`` is add, update or remove; ``before`` is what an update finds. As text for people:
+    ``action`` is add, update or remove; ``before`` is the item before an update. As text:
 
     >>> from ovs_mcast.testing import Address, Link
     >>> seen = om.Observed(addresses=[Address("eth0", "10.0.0.1", 24)],

@@ -1,4 +1,4 @@
-"""The documents that the commands print with `--json`, as types. JSON Schemas are made of them.
+"""The documents that the commands print with `--json`, as types. JSON Schemas are built from them.
 
 Every `to_json` returns one of these. Readers accept more keys: later versions may add some.
 """

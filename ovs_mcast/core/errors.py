@@ -6,7 +6,7 @@ from __future__ import annotations
 class OvsMcastError(Exception):
     """Base of every error that ovs_mcast raises on purpose; its text is one sentence for a user.
 
-    ``exit_status`` is that of a command that ends with it.
+    ``exit_status`` is the exit status of a command that fails with it.
 
     >>> issubclass(om.UnavailableError, om.OvsMcastError)
     True
@@ -19,7 +19,7 @@ class ConfigurationError(OvsMcastError, ValueError):
     """The caller must change something: raised before anything is touched.
 
     ``field`` names what to change, in the words of the configuration file (``segments.0.vlan``),
-    ``reason`` says why. It is a ValueError too.
+    ``reason`` is the cause. Also a ValueError.
 
     >>> try:
     ...     om.Segment(vni=5050, vlan=4095)

@@ -1,6 +1,6 @@
 """Ethernet frames, UDP over IP, and VXLAN (RFC 7348), built and taken apart as bytes. No I/O.
 
-Building trusts its caller. Decoding never raises: what is not such a packet is None.
+Building trusts its caller. Decoding never raises: it returns None for anything else.
 """
 
 from __future__ import annotations
@@ -72,21 +72,21 @@ def mac_bytes(address: str) -> bytes:
 
 
 def mac_text(address: bytes) -> str:
-    """Six bytes as 01:00:5e:00:00:01."""
+    """Return six bytes as 01:00:5e:00:00:01."""
     return address.hex(":")
 
 
 def ethernet(
     destination: str, source: str, ethertype: int, payload: bytes, *, vlan: int | None = None
 ) -> bytes:
-    """A frame without its checksum, padded to the 60 bytes that Ethernet asks for."""
+    """Return a frame without its checksum, padded to the 60 bytes that Ethernet requires."""
     tag = b"" if vlan is None else struct.pack("!HH", ETHERTYPE_VLAN, vlan)
     head = mac_bytes(destination) + mac_bytes(source) + tag + struct.pack("!H", ethertype)
     return (head + payload).ljust(60, b"\0")
 
 
 def tagged(frame: bytes, tpid: int, tci: int) -> bytes:
-    """The frame with an 802.1Q tag put back, as the kernel hands frames over without theirs."""
+    """Return the frame with its 802.1Q tag put back: the kernel delivers frames without it."""
     return frame[:12] + struct.pack("!HH", tpid, tci) + frame[12:]
 
 
@@ -99,7 +99,7 @@ def udp(
     *,
     ttl: int = 8,
 ) -> bytes:
-    """A UDP datagram in its IP header, of the family of the two addresses, with its checksums."""
+    """Return a UDP datagram in an IP header of the addresses' family, with its checksums."""
     here, there = ip_address(source), ip_address(destination)
     length = _PORTS.size + len(payload)
     pseudo = here.packed + there.packed + struct.pack("!II", length, _UDP)
@@ -115,12 +115,12 @@ def udp(
 
 
 def vxlan(vni: int, inner: bytes) -> bytes:
-    """The payload of a VXLAN datagram: header and the frame that it carries."""
+    """Return the payload of a VXLAN datagram: the header and the frame that it carries."""
     return _VXLAN.pack(_VNI_VALID, vni << 8) + inner
 
 
 def internet_checksum(data: bytes) -> int:
-    """The ones' complement sum of 16-bit words, complemented (RFC 1071)."""
+    """Return the ones' complement sum of 16-bit words, complemented (RFC 1071)."""
     padded = data if len(data) % 2 == 0 else data + b"\0"
     total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     while total > 0xFFFF:
@@ -129,7 +129,7 @@ def internet_checksum(data: bytes) -> int:
 
 
 def decode_ethernet(frame: bytes) -> EthernetFrame | None:
-    """The frame's addresses, VLAN, ethertype and payload; None if it is cut short."""
+    """Return the frame's addresses, VLAN, ethertype and payload; None if it is truncated."""
     if len(frame) < 14:
         return None
     destination, source = mac_text(frame[:6]), mac_text(frame[6:12])

@@ -12,13 +12,13 @@ from netaddr import EUI, AddrFormatError, IPAddress, IPNetwork, mac_unix_expande
 
 MULTICAST = {4: IPNetwork("224.0.0.0/4"), 6: IPNetwork("ff00::/8")}
 
-# Multicast, and yet no overlay can use it.
+# Multicast, but not usable by an overlay.
 RESERVED_V4 = (
     (IPNetwork("224.0.0.0/24"), "224.0.0.0/24 is never routed and never snooped (RFC 5771)"),
     (IPNetwork("232.0.0.0/8"), "232.0.0.0/8 is for source-specific multicast (RFC 4607)"),
 )
-# RFC 4291, 2.7, and RFC 7346: 3 (realm) to e (global) are left. Of 1 and 2 the same address is
-# another group on each interface or link, and a route to it says nothing without one.
+# RFC 4291, 2.7, and RFC 7346: usable are 3 (realm) to e (global). In 1 and 2 the same address is
+# another group on each interface or link, so a route to it is ambiguous.
 RESERVED_SCOPES_V6 = {
     0x0: "IPv6 multicast scope 0 is reserved (RFC 4291)",
     0x1: "IPv6 multicast scope 1 never leaves the interface (RFC 4291)",
@@ -40,7 +40,7 @@ def parse_address(value: object) -> IPAddress:
 
 
 def parse_pool(value: object) -> IPNetwork:
-    """A pool of groups from text such as 239.1.0.0/20; ValueError if it cannot be one."""
+    """Return a pool of groups from text such as 239.1.0.0/20; ValueError if it is not valid."""
     if not isinstance(value, IPNetwork):
         if not isinstance(value, str) or "/" not in value:
             raise ValueError(f"{value!r} is not a network such as 239.1.0.0/20")
@@ -64,7 +64,7 @@ def parse_pool(value: object) -> IPNetwork:
 
 
 def check_group(group: IPAddress) -> IPAddress:
-    """The group itself; ValueError, with the reason, if an overlay cannot use it.
+    """Return the group; ValueError, with the reason, if an overlay cannot use it.
 
     An IPv6 group has its scope in the fourth hexadecimal digit, whatever its flags (RFC 4291, 2.7).
     """
@@ -85,12 +85,12 @@ def check_group(group: IPAddress) -> IPAddress:
 
 
 def group_of(vni: int, pool: IPNetwork) -> IPAddress:
-    """The group of a segment that names none: network + (VNI mod size of the pool)."""
+    """Return the default group of a segment: network + (VNI mod size of the pool)."""
     return IPAddress(pool.first + vni % pool.size, pool.version)
 
 
 def ethernet_of(group: IPAddress) -> str:
-    """The Ethernet address that frames to the group carry (RFC 1112, 6.4; RFC 2464, 7)."""
+    """Return the Ethernet address of frames to the group (RFC 1112, 6.4; RFC 2464, 7)."""
     if group.version == 4:
         value = 0x01005E000000 | (int(group) & 0x7FFFFF)
     else:
@@ -99,7 +99,7 @@ def ethernet_of(group: IPAddress) -> str:
 
 
 def ethernet_aliases(groups: Iterable[IPAddress]) -> list[tuple[str, list[IPAddress]]]:
-    """Ethernet addresses that stand for more than one of the groups, with those groups, sorted.
+    """Return Ethernet addresses that several of the groups share, with those groups, sorted.
 
     A switch that snoops by Ethernet address sends members of one of them the traffic of all.
     """
@@ -110,7 +110,7 @@ def ethernet_aliases(groups: Iterable[IPAddress]) -> list[tuple[str, list[IPAddr
 
 
 def shared_ethernet(groups: Iterable[IPAddress]) -> Iterator[tuple[str, str]]:
-    """Yield groups that share an Ethernet address, as text, each with a sentence that warns."""
+    """Yield groups that share an Ethernet address, as text, each with a warning."""
     for mac, aliases in ethernet_aliases(groups):
         members = ", ".join(map(str, aliases))
         yield (

@@ -53,7 +53,7 @@ def assess(
 
 
 def segments(target: Target, lookups: Lookups) -> dict[int, SegmentStatus]:
-    """Return how each segment is carried; ``joined_by`` is none where the device is no member."""
+    """Return how each segment is carried; ``joined_by`` is none if the device has not joined."""
     return {
         segment.vni: SegmentStatus(
             vlan=segment.vlan,
@@ -66,7 +66,7 @@ def segments(target: Target, lookups: Lookups) -> dict[int, SegmentStatus]:
 
 
 def warnings(target: Target) -> Iterator[Finding]:
-    """Yield what works and is worth a sentence: MTU, shared addresses, ports of others."""
+    """Yield the warnings: MTU, shared addresses, ports of others."""
     for members, sentence in shared_ethernet(target.overlay.flood_groups):
         yield warning("ethernet-shared", members, sentence)
     yield from _mtu(target)

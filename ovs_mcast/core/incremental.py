@@ -1,4 +1,4 @@
-"""An overlay that was applied, and the plan of one segment more or less.
+"""An applied overlay, and the plan that adds or removes one segment.
 
 The items of a segment are those of an overlay of that segment alone, less those of an overlay of
 another segment: so a group that segments share is left as it is.
@@ -47,26 +47,26 @@ class SegmentItems:
 class AppliedOverlay:
     """One overlay that was applied, by segment.
 
-    ``settled`` is whether the overlay was verified, and no error came since: else a change of one
+    ``in_sync`` is whether the overlay was verified, without an error since: if not, a change of one
     segment needs a reconcile of the whole.
     """
 
-    def __init__(self, target: Target, *, settled: bool) -> None:
-        self._target = target  # the same but for its segments
+    def __init__(self, target: Target, *, in_sync: bool) -> None:
+        self._target = target  # up to date except for its segments
         self._overlay: Overlay | None = target.overlay
-        self.settled = settled
+        self.in_sync = in_sync
         self._slots = sum(item.autojoin for item in target.observed.addresses)
         # The items of others are not kept: what one segment depends on is observed anew.
         self.observed = Observed(decision=target.observed.decision)
 
     @property
     def target(self) -> Target:
-        """The overlay as it was resolved when it was applied as a whole."""
+        """The overlay as resolved when it was last applied as a whole."""
         return self._target
 
     @property
     def overlay(self) -> Overlay:
-        """The desired overlay, with the segments that came and went since."""
+        """The desired overlay, with the segments added and removed since."""
         if self._overlay is None:
             self._overlay = self._with(*self._segments.values())
         return self._overlay
@@ -90,7 +90,7 @@ class AppliedOverlay:
         return self._target.overlay.replace(segments=segments)
 
     def admit(self, segment: Segment) -> Segment:
-        """Return a new segment with its group. ConfigurationError names the field that refuses."""
+        """Return a new segment with its group. ConfigurationError names the field at fault."""
         try:
             [resolved] = self._with(segment).segments
         except ConfigurationError as error:
@@ -111,17 +111,17 @@ class AppliedOverlay:
         return resolved
 
     def segment(self, vni: int) -> Segment:
-        """Return the segment of a VNI. ConfigurationError if there is none."""
+        """Return the segment of a VNI. ConfigurationError if it is missing."""
         if vni not in self._segments:
             raise ConfigurationError(f"there is no segment of VNI {vni}", field="vni")
         return self._segments[vni]
 
     def with_segment(self, segment: Segment) -> Overlay:
-        """Return the overlay with one segment more."""
+        """Return the overlay with one segment added."""
         return self._with(*self._segments.values(), segment)
 
     def without(self, vni: int) -> Overlay:
-        """Return the overlay with one segment less."""
+        """Return the overlay without one segment."""
         return self._with(*(one for one in self._segments.values() if one.vni != vni))
 
     def needs_whole(self, segment: Segment, limits: Limits) -> bool:
@@ -131,7 +131,7 @@ class AppliedOverlay:
             self._slots >= limits.igmp_max_memberships and self._autojoins
         )
         foreign = str(segment.flood_group) in self._target.foreign
-        return not self.settled or not others or foreign or full
+        return not self.in_sync or not others or foreign or full
 
     @property
     def _autojoins(self) -> bool:
@@ -167,12 +167,12 @@ class AppliedOverlay:
         return Plan(items.target.overlay.name, ordered(changes))
 
     @contextmanager
-    def unsettled_by_errors(self) -> Iterator[None]:
+    def out_of_sync_on_error(self) -> Iterator[None]:
         """Let any error within make the next change reconcile the whole."""
         try:
             yield
         except BaseException:
-            self.settled = False
+            self.in_sync = False
             raise
 
     def add(self, segment: Segment) -> None:
@@ -189,6 +189,6 @@ class AppliedOverlay:
         users = self._users[segment.flood_group]
         users.discard(segment.vni)
         self._slots -= self._autojoins and not users
-        # In this order: the first three are made of the segments when they are first asked for.
+        # In this order: the three above are derived from the segments at their first use.
         del self._vlans[segment.vlan], self._segments[segment.vni]
         self._overlay = None

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 Key = tuple[str, ...]
 Options = tuple[tuple[str, str], ...]
-JoinedBy = Literal["autojoin", "repaired", "peer", "socket"]  # the methods; `auto` chooses of them
+JoinedBy = Literal["autojoin", "repaired", "peer", "socket"]  # the methods; `auto` chooses one
 
 LOCAL = 65534  # OFPP_LOCAL: the port of a bridge that is its own Linux device
 
@@ -32,12 +32,12 @@ class Bridge:
 
     @property
     def key(self) -> Key:
-        """Name: it is unique in an Open vSwitch."""
+        """Return the name, which is unique in an Open vSwitch."""
         return (self.kind, self.name)
 
     @property
     def target(self) -> str:
-        """Return the name of it for people."""
+        """Return its name for people."""
         return self.name
 
 
@@ -61,12 +61,12 @@ class Port:
 
     @property
     def key(self) -> Key:
-        """Name: it is unique in an Open vSwitch."""
+        """Return the name, which is unique in an Open vSwitch."""
         return (self.kind, self.name)
 
     @property
     def target(self) -> str:
-        """Return the name of it for people."""
+        """Return its name for people."""
         return f"{self.name} on {self.bridge}"
 
     def option(self, name: str, default: str = "") -> str:
@@ -89,12 +89,12 @@ class Flow:
 
     @property
     def key(self) -> Key:
-        """Table, priority and match: OpenFlow has one flow of them."""
+        """Return table, priority and match: OpenFlow has one flow for each."""
         return (self.kind, self.bridge, str(self.table), str(self.priority), self.match)
 
     @property
     def target(self) -> str:
-        """Return the name of it for people."""
+        """Return its name for people."""
         return self.summary or f"{self.bridge} table {self.table} {self.match or 'any'}"
 
 
@@ -122,12 +122,12 @@ class Address:
 
     @property
     def key(self) -> Key:
-        """Device, address and prefix length: the kernel has one address of them."""
+        """Return device, address and prefix length: the kernel has one address for each."""
         return (self.kind, self.device, self.address, str(self.prefixlen))
 
     @property
     def target(self) -> str:
-        """Return the name of it for people, as `ip address` prints it."""
+        """Return its name for people, as `ip address` prints it."""
         joins = " autojoin" if self.autojoin else ""
         local = f"{self.local} peer " if self.local else ""
         return f"{local}{self.address}/{self.prefixlen} dev {self.device}{joins}"
@@ -151,13 +151,13 @@ class Route:
 
     @property
     def key(self) -> Key:
-        """Destination and metric: the kernel has one host route of them."""
+        """Return destination and metric: the kernel has one host route for each."""
         device = self.device if self.by_address else ""
         return (self.kind, self.table, self.destination, str(self.metric), device)
 
     @property
     def target(self) -> str:
-        """Return the name of it for people, as `ip route` prints it."""
+        """Return its name for people, as `ip route` prints it."""
         if self.by_address:
             return f"local {self.destination} dev {self.device} table local"
         source = f" src {self.source}" if self.source else ""
@@ -180,12 +180,12 @@ class GroupMembership:
 
     @property
     def key(self) -> Key:
-        """The kind alone: an overlay has one keeper."""
+        """Return the kind alone: an overlay has one keeper."""
         return (self.kind,)
 
     @property
     def target(self) -> str:
-        """Return the name of it for people."""
+        """Return its name for people."""
         groups = self.groups[0] if len(self.groups) == 1 else f"{len(self.groups)} groups"
         return f"{groups} dev {self.device} by sockets"
 

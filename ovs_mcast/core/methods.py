@@ -27,7 +27,7 @@ _KERNEL = 2  # RTPROT_KERNEL: the protocol of the routes that the kernel makes f
 
 
 def items(target: Target) -> Iterator[Address | Route | GroupMembership]:
-    """Yield what the method needs on this host."""
+    """Yield the items that the method needs on this host."""
     table: Literal["main", "local"] = "main" if target.vtep.version == 4 else "local"
     # From 3.2 on Open vSwitch takes no route whose source is of another subnet than its
     # destination (verify_prefsrc() in lib/ovs-router.c). Its tunnels name their source.

@@ -207,7 +207,7 @@ class Overlay(Value):
         return self.replace(segments=(*others, segment))
 
     def without(self, vni: int) -> Overlay:
-        """Return a copy less the segment of a VNI. ConfigurationError if there is none."""
+        """Return a copy without the segment of a VNI. ConfigurationError if it is missing."""
         if all(segment.vni != vni for segment in self.segments):
             raise ConfigurationError(f"there is no segment of VNI {vni}", field="vni")
         return self.replace(segments=tuple(one for one in self.segments if one.vni != vni))

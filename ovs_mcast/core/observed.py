@@ -1,7 +1,7 @@
 """The observed state of a host: its devices, its items, its limits. Frozen values.
 
-`Lookups` are apart from `Observed`: they are made after a change, to verify it. An empty look-up is
-therefore never confused with one that was not made.
+`Lookups` are separate from `Observed`: they are made after a change, to verify it. So an empty
+lookup is never confused with a missing one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class RoutePath:
-    """By which device the kernel would send, and from where; ``device`` is None without a route."""
+    """The device by which the kernel would send, None without a route, and the source address."""
 
     device: str | None
     source: str | None = None
@@ -61,7 +61,7 @@ class FibRoute:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds autojoin in this namespace: groups, octets; None where /proc/sys lacks it."""
+    """The limits of autojoin in this namespace: groups, octets; None where /proc/sys lacks them."""
 
     igmp_max_memberships: int | None = 20
     optmem_max: int | None = 131072
@@ -69,7 +69,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The method that `auto` chose for a device and address family, and on what evidence."""
+    """The method that `auto` chose for a device and address family, and the evidence."""
 
     method: Literal["autojoin", "socket"]
     device: str
@@ -105,7 +105,7 @@ class Decision:
 
     @classmethod
     def of(cls, overlay: str, bridges: Iterable[Bridge]) -> Decision | None:
-        """Return what `auto` chose for the overlay before, as its tunnel bridge keeps it."""
+        """Return the overlay's earlier decision, as its tunnel bridge keeps it."""
         noted = (bridge.notes for bridge in bridges if bridge.owner == overlay and bridge.notes)
         return next(map(cls.from_notes, noted), None)
 
@@ -115,8 +115,8 @@ class Observed:
     """One host as it was observed: every bridge, port, device and address, our flows and routes.
 
     ``flows`` are those of one overlay; ``routes`` are the host routes to groups in tables main and
-    local; ``held`` is what the overlay's keeper holds, as /proc confirms it; ``decision`` is what
-    `auto` chose before, or has just found.
+    local; ``held`` are the groups that the overlay's keeper holds, as /proc confirms;
+    ``decision`` is the last one of `auto`.
 
     >>> om.Observed().flows
     ()
@@ -144,11 +144,11 @@ def owners(rows: Iterable[Bridge | Port]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What only the kernel can answer: who is a member, and where packets would go.
+    """Answers of the kernel: the groups joined, and the paths of packets.
 
     ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
-    ``sends`` and ``tunnels`` are route look-ups by group, as an ordinary program and as the tunnel
-    would send (explicit source). A group that is not in them has no route.
+    ``sends`` and ``tunnels`` are route lookups by group, as an ordinary program and as the tunnel
+    would send (explicit source). A group missing there has no route.
     """
 
     joined: frozenset[str]

@@ -27,17 +27,17 @@ STATIC_MASK = OVERLAY_MASK | LEARNED
 
 @lru_cache(maxsize=64)
 def number(overlay: str) -> int:
-    """The 19-bit number of an overlay's name."""
+    """Return the 19-bit number of an overlay's name."""
     return int.from_bytes(hashlib.sha256(overlay.encode()).digest()[:4], "big") & 0x7FFFF
 
 
 def suffix(overlay: str) -> str:
-    """Five hexadecimal digits for the names of ports, which Linux keeps to 15 octets."""
+    """Return five hexadecimal digits for the names of ports, which Linux limits to 15 octets."""
     return f"{number(overlay):05x}"
 
 
 def metric(overlay: str) -> int:
-    """The metric of our addresses and routes."""
+    """Return the metric of our addresses and routes."""
     return _PREFIX << 24 | number(overlay)
 
 
@@ -47,7 +47,7 @@ def is_metric(value: int | None) -> bool:
 
 
 def cookie(overlay: str, *, vlan: int = 0, vni: int = 0, learned: bool = False) -> int:
-    """The cookie of a flow; VLAN and VNI 0 where the flow serves all segments."""
+    """Return the cookie of a flow; VLAN and VNI are 0 where the flow serves all segments."""
     base = _PREFIX << 56 | number(overlay) << 37 | vlan << 24 | vni
     return base | LEARNED if learned else base
 
@@ -63,7 +63,7 @@ def is_learned(value: int) -> bool:
 
 
 def segment_of(value: int) -> tuple[int, int]:
-    """(VNI, VLAN) that a cookie of ours names; zeros where the flow serves all segments."""
+    """Return (VNI, VLAN) of a cookie of ours; zeros where the flow serves all segments."""
     return value & 0xFFFFFF, value >> 24 & 0xFFF
 
 
@@ -84,5 +84,5 @@ def is_any_overlays(item: Address | Route) -> bool:
 
 
 def _has_protocol(item: Address | Route) -> bool:
-    """An address shows none on a kernel before 5.18, where the metric alone has to do."""
+    """Whether the item has our protocol. Before Linux 5.18 an address has none: metric suffices."""
     return item.protocol == PROTOCOL or (isinstance(item, Address) and item.protocol is None)

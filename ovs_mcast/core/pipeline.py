@@ -173,7 +173,7 @@ def _rewrite_source(vtep: IPAddress) -> str:
 _Row = tuple[int, str, str, str]
 
 
-def _own(overlay: Overlay) -> int:
+def _reg13(overlay: Overlay) -> int:
     """Return the overlay's value of reg13: it keeps the otherwise identical ARP flows distinct."""
     return 0x80000 | ownership.number(overlay.name)
 
@@ -182,7 +182,7 @@ def _answer_arp(overlay: Overlay, _vtep: IPAddress) -> Iterator[_Row]:
     for group in overlay.flood_groups:
         mac = ethernet_of(group)
         yield (
-            0, f"arp,reg13=0/{_own(overlay):#x},in_port=LOCAL,arp_tpa={group},arp_op=1",
+            0, f"arp,reg13=0/{_reg13(overlay):#x},in_port=LOCAL,arp_tpa={group},arp_op=1",
             "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:2->arp_op,"
             "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],"
             f"set_field:{mac}->arp_sha,set_field:{group}->arp_spa,IN_PORT",
@@ -191,12 +191,12 @@ def _answer_arp(overlay: Overlay, _vtep: IPAddress) -> Iterator[_Row]:
 
 
 def _answer_discovery(overlay: Overlay, vtep: IPAddress) -> Iterator[_Row]:
-    """A solicitation becomes the advertisement (RFC 4861, 4.3 and 4.4), in two steps.
+    """Turn a solicitation into the advertisement (RFC 4861, 4.3 and 4.4), in two steps.
 
     OpenFlow lets only an advertisement have a target link-layer address: 33:33 and the low 32 bits
     of the group (RFC 2464, 7).
     """
-    own = _own(overlay)
+    own = _reg13(overlay)
     for group in overlay.flood_groups:
         yield (
             0,

@@ -10,11 +10,11 @@ A plan is the difference between the desired items and those of ours:
 | – | item | remove; a bridge that holds others' ports is kept, unmarked |
 | – or item | not marked as ours | none, ever |
 
-The laws that tests hold it to, for every overlay and every host:
+Laws of a plan, tested for every overlay and every host:
 
 1. A plan made after a plan was applied is empty.
 2. With any one item taken away, the plan is exactly its repair.
-3. What is not marked as ours never appears in a plan (ownership.py).
+3. Items without our mark never appear in a plan (ownership.py).
 4. Make before break, removal in reverse; an address goes before its device. Addresses come in one
    run before all flows, since Open vSwitch revalidates its flows after each address.
 5. A plan can be interrupted after any change; the next plan converges.
@@ -42,11 +42,11 @@ _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
 def plan(overlay: Overlay, observed: Observed) -> Plan:
-    """Return what must change on the observed host so that the overlay is as desired.
+    """Return the changes that make the overlay on the observed host as desired.
 
     Empty when nothing differs. ConfigurationError for an overlay that this host cannot have without
-    touching what is not ours: the device or address is missing, a port is in the way. Pure:
-    ``observed`` is what Host.observe returned, or what a test makes.
+    touching items of others: the device or address is missing, a port conflicts. Pure:
+    ``observed`` comes from Host.observe, or from a test.
 
     >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
     >>> try:
@@ -59,7 +59,7 @@ def plan(overlay: Overlay, observed: Observed) -> Plan:
 
 
 def plan_for(target: Target) -> Plan:
-    """Return what must change on a target's host; preflight has passed."""
+    """Return the changes for a target; preflight has passed."""
     items = {item.key: item for item in desired(target)}
     changes = list(_difference(target.overlay.name, items, target.observed))
     changing = [
@@ -125,10 +125,10 @@ def _bridges(target: Target) -> Iterator[Bridge]:
 
 
 def _fail_mode(target: Target, existing: Bridge | None) -> str:
-    """Return the fail_mode that the bridge for workloads has: whatever an operator set.
+    """Return the fail_mode of the bridge for workloads: the one that an operator set.
 
-    To change it makes ovs-vswitchd delete the flows of the bridge, an operator's too. A bridge that
-    was the tunnel bridge before has ours, secure, which goes.
+    A change of it makes ovs-vswitchd delete the flows of the bridge, an operator's too. A former
+    tunnel bridge has our own fail_mode, secure, which is removed.
     """
     former = tunnel_bridge_of(target.overlay.name, target.observed)
     return existing.fail_mode if existing is not None and existing != former else ""

@@ -147,7 +147,7 @@ def _underlay(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
 
 
 def _unfit(overlay: Overlay, observed: Observed) -> str:
-    """Return why a device that is there cannot carry the tunnels; empty if it can."""
+    """Return why an existing device cannot carry the tunnels; empty if it can."""
     device = overlay.underlay.device
     bridge = observed.bridges.get(device)
     if bridge is not None and bridge.owner == overlay.name:
@@ -276,7 +276,7 @@ def _routes(target: Target) -> Iterator[Finding]:
 
 
 def _limits(target: Target, new: set[str]) -> Iterator[Finding]:
-    """Yield where autojoin has no room: all addresses share one socket (mc_autojoin_sk)."""
+    """Yield findings of autojoin without room: all addresses share one socket (mc_autojoin_sk)."""
     slots = [a for a in target.observed.addresses if a.autojoin and ":" not in a.address]
     need = len(slots) + len(new)
     field = "groups" if target.overlay.groups is not None else "segments"

@@ -1,7 +1,7 @@
 """Recovery: an overlay read back from its marks on a host, without its configuration.
 
-What bridges, ports, flows and addresses show is the overlay that `setup` or the agent applied last,
-as far as it is still in place: applying it again would change nothing.
+Bridges, ports, flows and addresses show the overlay that `setup` or the agent applied last, as far
+as it is still in place: applying it again would change nothing.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def _marked(name: str, observed: Observed) -> Iterator[Address | Route]:
 
 
 def _membership(name: str, device: str, observed: Observed, groups: Set[str]) -> str:
-    """Return the method, by what it leaves on the device: see the table in methods.py.
+    """Return the method, by its items on the device: see the table in methods.py.
 
-    Where others' autojoin addresses stand for all groups it leaves nothing, and nobody holds them.
+    Where others' autojoin addresses serve all groups, it has no items, and groups have no holder.
     """
     if observed.decision is not None and observed.decision.device == device:
         return "auto"

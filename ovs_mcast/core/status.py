@@ -10,7 +10,7 @@ from .changes import Change
 from .observed import Decision
 from .traffic import Traffic
 
-# Called while a plan is applied: how many changes are made, and of how many.
+# Called while a plan is applied: the number of changes made, and the total.
 Progress = Callable[[int, int], None]
 Who = Literal["kernel", "keeper", "agent", "hold", "nobody"]
 SendPath = Literal["wire", "loopback", "none"]
@@ -46,8 +46,8 @@ class SegmentStatus:
 class Status:
     """The result of a run. ``problems`` are findings as text: errors, then warnings.
 
-    ``verified`` is whether everything was seen to be as desired: warnings do not count.
-    ``segments`` are by VNI; ``decision`` is what `auto` has chosen, and on what evidence.
+    ``verified`` is whether everything was read back as desired: warnings do not count.
+    ``segments`` are by VNI; ``decision`` is the choice of `auto`, with the evidence.
 
     >>> seen = om.SegmentStatus(vlan=10, group="239.1.1.50", joined_by="socket", send_path="wire")
     >>> status = om.Status("tenants", verified=True, segments={5050: seen})
@@ -85,7 +85,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class SegmentDetail(SegmentStatus):
-    """How one segment is carried, and what its flows counted and learned."""
+    """How one segment is carried, with the counters of its flows and its learned MACs."""
 
     traffic: Traffic
 
@@ -96,13 +96,13 @@ class SegmentDetail(SegmentStatus):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the memberships: the kernel, or a process; nobody if none does."""
+    """The holder of the memberships: the kernel, a process, or nobody."""
 
     who: Who
     pid: int | None = None
 
     def to_json(self) -> dict[str, object]:
-        """Return the ``held_by`` of `status --json`; ``pid`` is null if no process does."""
+        """Return the ``held_by`` of `status --json`; ``pid`` is null unless it is a process."""
         return {"who": self.who, "pid": self.pid}
 
 

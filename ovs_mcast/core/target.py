@@ -1,7 +1,7 @@
 """An overlay resolved on one host: the VTEP address, the membership method, foreign addresses.
 
-A function that needs to know what an overlay means on a host takes a `Target`, and derives nothing
-from the overlay and the observed host anew.
+Functions that depend on both the overlay and the host take a `Target`, and do not resolve the
+overlay again.
 """
 
 from __future__ import annotations

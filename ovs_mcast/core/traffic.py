@@ -1,6 +1,6 @@
-"""What flows counted and learned, per segment, from the text that ovs-ofctl prints. Pure.
+"""Counters and learned MACs of flows, per segment, from the text that ovs-ofctl prints. Pure.
 
-| table | what its flow of a segment counts |
+| table | count of a segment's flow |
 |---|---|
 | 10 group | received from the group: BUM of every other VTEP |
 | 15 deliver | all that was received, unicast too |
@@ -52,17 +52,17 @@ class Count:
         return Count(self.packets - before.packets, self.bytes - before.bytes)
 
     def to_json(self) -> dict[str, int]:
-        """Both as whole numbers."""
+        """Return both as whole numbers."""
         return {"packets": self.packets, "bytes": self.bytes}
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What one segment's flows counted, and which MACs it learned behind which VTEP.
+    """The counters of one segment's flows, and the MACs learned behind each VTEP.
 
-    ``received`` is all, ``bum_received`` that part of it which came by the group.
-    ``unicast_sent`` is what the entries that are there now have sent: it falls when they age out.
-    ``complete`` is whether each of the segment's flows that do not come from learn() is there.
+    ``received`` counts all frames, ``bum_received`` those of them that came by the group.
+    ``unicast_sent`` is the sum over the present learned entries: it falls when they age out.
+    ``complete`` is whether all of the segment's flows exist, except those that learn() makes.
     """
 
     vlan: int
@@ -75,7 +75,7 @@ class Traffic:
 
     @property
     def unicast_received(self) -> Count:
-        """What came to this VTEP alone. Both counters were read at about the same moment."""
+        """Frames sent to this VTEP alone. Both counters were read at about the same moment."""
         packets = self.received.packets - self.bum_received.packets
         octets = self.received.bytes - self.bum_received.bytes
         return Count(max(packets, 0), max(octets, 0))
@@ -98,9 +98,9 @@ class Traffic:
 
 
 def traffic(overlay: str, lines: Iterable[str]) -> dict[int, Traffic]:
-    """VNI → what its flows counted, of the overlay's flows among the lines, in order of VNI.
+    """Return VNI → traffic of the overlay's flows among the lines, in order of VNI.
 
-    ``lines`` are printed with statistics. What is not a flow of the overlay's is passed over.
+    ``lines`` are printed with statistics. All other lines are skipped.
     """
     counts: defaultdict[int, dict[int, Count]] = defaultdict(dict)
     peers: defaultdict[int, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -123,7 +123,7 @@ def traffic(overlay: str, lines: Iterable[str]) -> dict[int, Traffic]:
 
 
 def learned_entry(line: str) -> tuple[str, str] | None:
-    """(MAC, VTEP) of a flow that learn() made; None for any other."""
+    """Return (MAC, VTEP) of a flow that learn() made; None for any other."""
     mac, vtep = _MAC.search(line), _vtep(line)
     return (mac[1], vtep) if mac and vtep else None
 

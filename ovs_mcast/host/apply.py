@@ -28,11 +28,11 @@ def apply(
     plan: Plan,
     progress: Progress | None = None,
     *,
-    beside_others: bool = False,
+    single_segment: bool = False,
 ) -> None:
     """Carry out a plan. ApplyError at the first batch that fails, with the changes made.
 
-    ``beside_others`` is for the plan of one segment: the keeper joins or leaves single groups, and
+    ``single_segment`` is for the plan of one segment: the keeper joins or leaves single groups, and
     an address or route that is there already is refused.
     """
     done: list[Change] = []
@@ -42,11 +42,11 @@ def apply(
     for batch in plan.batches():
         LOG.debug("%s: %d changes", batch, len(batch.changes))
         try:
-            _send(backend, plan.overlay, batch, beside_others=beside_others)
+            _send(backend, plan.overlay, batch, single_segment=single_segment)
         except RefusedError as error:
             failed = [batch.changes[position] for position, _code in error.errors]
             done += [change for change in batch.changes if change not in failed]
-            raise _apply_error(_why(failed[0], error), plan, done, failed) from None
+            raise _apply_error(_refusal_text(failed[0], error), plan, done, failed) from None
         except (OvsdbError, OpenFlowError, KeeperError) as error:
             raise _apply_error(str(error), plan, done, batch.changes) from None
         done += batch.changes
@@ -54,17 +54,17 @@ def apply(
             progress(len(done), len(plan))
 
 
-def _send(backend: Backend, overlay: str, batch: Batch, *, beside_others: bool) -> None:
+def _send(backend: Backend, overlay: str, batch: Batch, *, single_segment: bool) -> None:
     match batch.destination:
         case "ovsdb":
             _commit(backend, batch.changes)
         case "netlink":
-            with _held_meanwhile(backend, batch.changes):
-                backend.netlink.apply(batch.changes, exclusive=beside_others)
+            with _hold_replaced(backend, batch.changes):
+                backend.netlink.apply(batch.changes, exclusive=single_segment)
         case "keeper":
             keeper = backend.keeper(overlay)
             for change in batch.changes:
-                (_join_or_leave if beside_others else _keep)(keeper, change)
+                (_join_or_leave if single_segment else _replace_or_end)(keeper, change)
         case "openflow":
             bridge = backend.ovsdb.bridges().get(batch.bridge or "")
             if bridge is None:
@@ -81,7 +81,7 @@ def _commit(backend: Backend, batch: Sequence[Change]) -> None:
             raise
 
 
-def _keep(keeper: Keeper, change: Change) -> None:
+def _replace_or_end(keeper: Keeper, change: Change) -> None:
     if change.action == "remove":
         keeper.end()
     elif isinstance(change.item, GroupMembership):
@@ -95,7 +95,7 @@ def _join_or_leave(keeper: Keeper, change: Change) -> None:
 
 
 @contextmanager
-def _held_meanwhile(backend: Backend, batch: Sequence[Change]) -> Iterator[None]:
+def _hold_replaced(backend: Backend, batch: Sequence[Change]) -> Iterator[None]:
     """Hold with sockets the groups whose addresses are replaced: their own membership ends."""
     groups: defaultdict[str, list[IPAddress]] = defaultdict(list)
     for change in batch:
@@ -119,7 +119,7 @@ def _apply_error(
     return ApplyError(f"{message} ({counts})", done=done, failed=failed, pending=pending)
 
 
-def _why(change: Change, error: RefusedError) -> str:
+def _refusal_text(change: Change, error: RefusedError) -> str:
     code = error.errors[0][1]
     message = f"{change.action} {change.kind} {change.item.target}: {error}"
     if code == errno.ENOBUFS:

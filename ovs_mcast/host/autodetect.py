@@ -44,8 +44,8 @@ def decide(target: Target, backend: Backend) -> Decision:
 def _trial_group(target: Target) -> IPAddress:
     """Return a group that the device does not have as an address.
 
-    An address that is there may have been repaired, and would show what autojoin does not do. Where
-    all of the overlay's are there, the trial is of a group near them that no program sends to.
+    An existing address may have been repaired, and would hide the effect of autojoin. If the device
+    has all of the overlay's groups, the trial is of a group near them that no program sends to.
     """
     addresses = target.observed.addresses
     there = {item.address for item in addresses if item.device == target.device}
@@ -69,7 +69,7 @@ def _trial(target: Target, group: IPAddress) -> list[Change]:
 
 def _await_local_route(group: str, backend: Backend) -> None:
     """Wait for the route that the kernel makes a moment after an IPv6 address, if it comes."""
-    backend.patiently(
+    backend.poll(
         backend.netlink.group_routes,
         lambda routes: not any(map(_takes(group), routes)),
         _LATE,

@@ -23,27 +23,27 @@ from ..core.status import Holder
 from .events import FlowEvents, ProcessEnd
 
 _T = TypeVar("_T")
-Holding = Literal["keeper", "here"]  # who holds what sockets hold: a process left behind, or this
+Holding = Literal["keeper", "here"]  # the holder of the sockets: a process that outlives us, or us
 
 FOLLOW = 5.0  # seconds for Open vSwitch's route table to follow the kernel's addresses
 
 
 class Ovsdb(Protocol):
-    """Rows of bridges and ports, as adapters.ovsdb.Ovsdb has them; OvsdbError."""
+    """Rows of bridges and ports, as adapters.ovsdb.connection.Ovsdb; OvsdbError."""
 
     def bridges(self) -> dict[str, Bridge]:
-        """Every bridge by name."""
+        """Return every bridge by name."""
 
     def ports(self, on: str | None = None) -> dict[str, Port]:
-        """Every port by name, or those on one bridge, but for the bridges themselves."""
+        """Return every port by name, or those on one bridge; no bridge's own port."""
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """One transaction; returns once ovs-vswitchd has followed."""
+        """Commit one transaction; return once ovs-vswitchd has followed."""
 
     def exclusive(
         self, patience: float, on_wait: Callable[[], None]
     ) -> AbstractContextManager[None]:
-        """Alone among the runs of ovs_mcast; UnavailableError after ``patience`` seconds."""
+        """Exclude other runs of ovs_mcast; UnavailableError after ``patience`` seconds."""
 
     def watch(self, watcher: Callable[[RowEvent], None]) -> None:
         """Report every change of rows to ``watcher``, from any thread; a lost connection once."""
@@ -53,7 +53,7 @@ class Ovsdb(Protocol):
 
 
 class OpenFlow(Protocol):
-    """Flows of a bridge, as adapters.openflow.OpenFlow has them; OpenFlowError."""
+    """Flows of a bridge, as adapters.openflow.OpenFlow; OpenFlowError."""
 
     def dump(self, bridge: Bridge, cookie: int, mask: int, match: str = "") -> list[str]:
         """Return the flows whose cookie matches, as `ovs-ofctl dump-flows --no-stats` prints them.
@@ -62,14 +62,14 @@ class OpenFlow(Protocol):
         """
 
     def dump_counted(self, bridge: Bridge, cookie: int, mask: int) -> list[str]:
-        """Return the same with statistics: what each flow counted."""
+        """Return the same with statistics: the counters of each flow."""
 
     def apply(self, bridge: Bridge, changes: Sequence[Change]) -> None:
         """Send one bundle, all or nothing."""
 
 
 class Netlink(Protocol):
-    """Links, addresses, routes, as adapters.netlink.Netlink has them; RefusedError."""
+    """Links, addresses, routes, as adapters.rtnetlink.client.Netlink; RefusedError."""
 
     def links(self) -> dict[str, Link]:
         """Return every device by name."""
@@ -115,7 +115,7 @@ class Vswitchd(Protocol):
 
 
 class Keeper(Protocol):
-    """What holds the socket memberships of one overlay, as keeper.Keeper; KeeperError."""
+    """The holder of one overlay's socket memberships, as membership.keeper.Keeper; KeeperError."""
 
     def held(self, joined: Callable[[str], frozenset[str]]) -> GroupMembership | None:
         """Return the groups held, confirmed by ``joined`` of the device; None without a keeper."""
@@ -153,7 +153,7 @@ class Joining(Protocol):
 
 
 class PathProbe(Protocol):
-    """The path of an ordinary datagram, as probe.send_path."""
+    """The path of an ordinary datagram, as probe.path.send_path."""
 
     def __call__(self, device: str, group: str, *, detection: float = ...) -> probe.SendPath:
         """Send one; for IPv6 wait ``detection`` seconds for duplicate address detection."""
@@ -169,8 +169,8 @@ class Backend:
     - ``send_path`` sends an ordinary datagram from a device to a group and returns its path.
     - ``keeper`` returns the keeper of a named overlay.
     - ``flow_events`` opens the flow events of a bridge; OSError if ovs-vswitchd does not have it.
-    - ``hand_over`` starts a process for each overlay whose groups this process holds; ``let_go``
-      releases those groups.
+    - ``hand_over`` starts a process for each overlay whose groups this process holds;
+      ``release_groups`` releases those groups.
     - ``follow`` is how many seconds Open vSwitch and the kernel may need after a change.
     - ``sleep`` waits.
     """
@@ -187,11 +187,11 @@ class Backend:
     keeper: Callable[[str], Keeper]
     flow_events: Callable[[Bridge, Sequence[Watched]], FlowEvents]
     hand_over: Callable[[], None] = lambda: None
-    let_go: Callable[[], None] = lambda: None
+    release_groups: Callable[[], None] = lambda: None
     follow: float = FOLLOW
     sleep: Callable[[float], None] = time.sleep
 
-    def patiently(
+    def poll(
         self, ask: Callable[[], _T], again: Callable[[_T], bool], seconds: float, pause: float
     ) -> _T:
         """Poll with this backend's own ``sleep`` while ``again``; see adapters.polling."""
@@ -199,6 +199,6 @@ class Backend:
 
     def close(self) -> None:
         """End the connections; no thread is left."""
-        self.let_go()
+        self.release_groups()
         self.netlink.close()
         self.ovsdb.close()

@@ -48,7 +48,7 @@ _REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 
 def this_platform(db: str | None, store: in_process.Store | None = None) -> Platform:
-    """Return what an agent has of this machine; ``store`` keeps duplicates of its sockets."""
+    """Return the Platform of this machine; ``store`` keeps duplicates of its sockets."""
     rundir = rundir_of(db)
     keepers = in_process.InProcessKeepers(rundir, store)
     flows = openflow.OpenFlow(rundir)
@@ -93,7 +93,7 @@ def open_backend(
         flow_events=flow_events,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         hand_over=threads.hand_over,
-        let_go=threads.close,
+        release_groups=threads.close,
     )
 
 

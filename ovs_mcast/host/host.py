@@ -46,7 +46,7 @@ def _in_turn(method: Callable[Concatenate[Host, _P], _T]) -> Callable[Concatenat
     return turn
 
 
-def _part(status: Status, done: tuple[Change, ...], vnis: tuple[int, ...]) -> Status:
+def _restricted(status: Status, done: tuple[Change, ...], vnis: tuple[int, ...]) -> Status:
     segments = {vni: seen for vni, seen in status.segments.items() if vni in vnis}
     return replace(status, changes=(*done, *status.changes), segments=segments)
 
@@ -86,11 +86,11 @@ class Host(Closeable):
 
     @_in_turn
     def hand_over(self) -> None:
-        """Leave the groups that this process holds to keepers; none is left in between.
+        """Hand the groups that this process holds over to keepers, without leaving a group.
 
-        For an agent that ends and whose overlays are to live on. Nothing happens where a keeper
+        For an agent that ends while its overlays live on. Nothing happens where a keeper
         holds them already. The next `reconcile` takes them back. UnavailableError names the
-        overlays that no keeper could be started for: this process holds their groups on.
+        overlays for which no keeper could be started: this process continues to hold their groups.
         """
         self.backend.hand_over()
 
@@ -133,9 +133,9 @@ class Host(Closeable):
 
     def _reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
         if overlay.name in self._applied:
-            self._applied[overlay.name].settled = False
+            self._applied[overlay.name].in_sync = False
         status, target = reconcile.reconcile(self.backend, overlay, progress)
-        self._applied[overlay.name] = AppliedOverlay(target, settled=status.verified)
+        self._applied[overlay.name] = AppliedOverlay(target, in_sync=status.verified)
         if not status.verified:
             raise VerifyError(status.problems, status)
         return status
@@ -152,17 +152,17 @@ class Host(Closeable):
     def add(self, segment: Segment, *, name: str | None = None) -> Status:
         """Add one segment to an overlay that `reconcile` has applied.
 
-        Only what concerns the segment is observed, so that the cost does not grow with the number
+        Observes the state of the segment alone, so that the cost does not grow with the number
         of segments; where the host is not as expected, the whole is reconciled. The Status has the
         changes and the one segment. ConfigurationError, with nothing touched, for a VNI or VLAN
-        that is there already and for what `reconcile` refuses; the other errors as there. After an
+        in use and for whatever `reconcile` refuses; the other errors as there. After an
         error, except VerifyError, the segment is not desired: add it again, or reconcile.
         """
         applied = self._find(name)
         added = applied.admit(segment)
         with self._alone():
             try:
-                with applied.unsettled_by_errors():
+                with applied.out_of_sync_on_error():
                     status = incremental.add(self.backend, applied, added)
             except incremental.DriftError as drift:
                 return self._reconcile_whole(applied, applied.with_segment(added), drift, added.vni)
@@ -179,7 +179,7 @@ class Host(Closeable):
         removed = applied.segment(vni)
         with self._alone():
             try:
-                with applied.unsettled_by_errors():
+                with applied.out_of_sync_on_error():
                     status = incremental.remove(self.backend, applied, removed)
             except incremental.DriftError as drift:
                 return self._reconcile_whole(applied, applied.without(vni), drift)
@@ -211,8 +211,10 @@ class Host(Closeable):
         except VerifyError as failed:
             if failed.status is None:
                 raise
-            raise VerifyError(failed.problems, _part(failed.status, drift.done, vnis)) from None
-        return _part(status, drift.done, vnis)
+            raise VerifyError(
+                failed.problems, _restricted(failed.status, drift.done, vnis)
+            ) from None
+        return _restricted(status, drift.done, vnis)
 
     @_in_turn
     def teardown(self, name: str, progress: Progress | None = None) -> Status:

@@ -28,7 +28,7 @@ _ALL = (1 << 64) - 1
 
 
 class DriftError(Exception):
-    """The host is not as expected; ``done`` are the changes that were made all the same."""
+    """The host is not as expected; ``done`` are the changes already made."""
 
     def __init__(self, what: str, done: tuple[Change, ...] = ()) -> None:
         super().__init__(what)
@@ -65,7 +65,7 @@ def remove(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Statu
 
 
 def _observe(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Observed:
-    """Return what a segment's items depend on: the device, the bridges, what `auto` has chosen."""
+    """Return what a segment's items depend on: the device, the bridges, the choice of `auto`."""
     if applied.needs_whole(segment, backend.limits()):
         raise DriftError("the change concerns more than the segment")
     device = applied.target.device
@@ -92,7 +92,7 @@ def _expect_rows(items: SegmentItems) -> None:
 
 def _apply(backend: Backend, plan: Plan) -> None:
     try:
-        apply.apply(backend, plan, beside_others=True)
+        apply.apply(backend, plan, single_segment=True)
     except ApplyError as failed:
         raise DriftError(str(failed), failed.done) from None
 
@@ -122,7 +122,7 @@ def _tunnels(backend: Backend, items: SegmentItems) -> dict[str, RoutePath]:
 
 
 def _flow_findings(backend: Backend, items: SegmentItems) -> Iterator[Finding]:
-    """Yield flows that are missing, or that the segment's cookie marks and that are not desired.
+    """Yield missing flows, and undesired ones with the segment's cookie.
 
     The tunnel bridge's flows that serve all segments are included: without those the segment is
     not in place.

@@ -1,4 +1,4 @@
-"""Inspect what of ours is on a host, from its marks alone; changes nothing."""
+"""Inspect the overlays on a host, by their marks alone; changes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Dumped = Mapping[str, list[str]]  # the flows of each bridge as printed, with s
 
 
 class Inspector(Closeable):
-    """One host, as ovs_mcast.Host has it, but only read. Use it from one thread at a time."""
+    """A read-only ovs_mcast.Host. Use it from one thread at a time."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -64,7 +64,7 @@ class Inspector(Closeable):
         )
 
     def _recover(self, name: str) -> tuple[Target, Plan, _Dumped]:
-        """Return the overlay as it was applied, what would repair it, and its flows as printed."""
+        """Return the overlay as applied, the plan of its repair, and its flows as printed."""
         observed = observe_without_flows(self._backend, name)
         dumped = dict(dump_flows(name, observed.bridges.values(), self._dump(name)))
         printed = replace(observed, flows=_read(dumped, ()))

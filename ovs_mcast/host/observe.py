@@ -52,7 +52,7 @@ def compare(
 ) -> tuple[Target, Plan]:
     """Return the overlay resolved on the host as it is now, and what must change there.
 
-    ``decision`` is what `auto` has just chosen, where the tunnel bridge does not keep it yet.
+    ``decision`` is the choice of `auto`, where the tunnel bridge does not keep it yet.
     ConfigurationError if preflight refuses the overlay.
     """
     observed = observe_without_flows(backend, overlay.name)
@@ -74,7 +74,7 @@ def await_detection(backend: Backend, overlay: Overlay) -> None:
 
     if overlay.family == 4:
         return
-    if left := backend.patiently(tentative, bool, _DETECTION, 0.1):
+    if left := backend.poll(tentative, bool, _DETECTION, 0.1):
         raise UnavailableError(
             f"{left} on {overlay.underlay.device} is tentative: duplicate address detection does "
             "not end; is there a carrier?"
@@ -82,9 +82,9 @@ def await_detection(backend: Backend, overlay: Overlay) -> None:
 
 
 def verify(backend: Backend, overlay: Overlay, first: tuple[Target, Plan] | None = None) -> Status:
-    """Return what is in place, read back once Open vSwitch has had its time to follow.
+    """Return what is in place, read back once Open vSwitch has had time to follow.
 
-    ``first`` is a comparison made since the last change; it spares one.
+    ``first`` is a comparison made since the last change, to save one.
     """
     compared = [] if first is None else [first]
 
@@ -107,7 +107,7 @@ def await_verified(
     """
     # Open vSwitch's route table follows the kernel's; so does an IPv6 address's local route.
     follows = overlay.datapath == "netdev" or overlay.family == 6
-    status, _pending = backend.patiently(
+    status, _pending = backend.poll(
         inspect,
         lambda seen: not seen[0].verified and not seen[1],
         backend.follow if follows else 0,
@@ -117,7 +117,7 @@ def await_verified(
 
 
 def lookups(backend: Backend, target: Target) -> Lookups:
-    """Return who is a member, and where programs and the tunnels would send."""
+    """Return the groups joined, and the paths of programs' and the tunnels' packets."""
     groups = target.overlay.flood_groups
     if target.userspace:
         with backend.vswitchd() as control:

@@ -56,7 +56,7 @@ def remove(
 
 
 def _decide(backend: Backend, overlay: Overlay) -> Decision | None:
-    """Return what `auto` makes of this underlay: tried once, then kept in external_ids."""
+    """Return the decision of `auto` for this underlay: tried once, then kept in external_ids."""
     if overlay.membership != "auto" or not overlay.flood_groups:
         return None
     kept = Decision.of(overlay.name, backend.ovsdb.bridges().values())

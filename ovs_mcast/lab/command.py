@@ -121,7 +121,7 @@ def _run(
         raise ConfigurationError(f"at most {HOSTS_MAX} hosts, Linux ones too", field="hosts")
     groups = {FIRST_VNI + n: f"239.0.0.{n + 1}" for n in range(segments)}
     with Lab(kind=_KINDS[datapath]) as machine:
-        trial = try_out(machine, groups, hosts=hosts, linux=linux, set_up=set_up)
+        trial = run_trial(machine, groups, hosts=hosts, linux=linux, set_up=set_up)
         if as_json:
             output.write_json(trial.to_json())
         else:
@@ -131,7 +131,7 @@ def _run(
     return 0 if trial.reachability.ok else _UNREACHABLE_STATUS
 
 
-def try_out(
+def run_trial(
     machine: Lab,
     groups: dict[int, str],
     *,

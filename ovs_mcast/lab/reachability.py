@@ -164,7 +164,7 @@ class _Exchange:
         return not missing or bool(set.intersection(*missing))
 
     def listen_until_silent(self) -> None:
-        """Receive frames that are still under way: duplicates and leaks may come late."""
+        """Receive frames still in flight: duplicates and leaks may come late."""
         end = time.monotonic() + 10 * _SILENCE_SECONDS
         while self._listen(_SILENCE_SECONDS) and time.monotonic() < end:
             pass

@@ -67,11 +67,11 @@ class Lab(Closeable):
 
     def add_host(self, *, kind: Kind | None = None, addresses: Sequence[str] = ()) -> OvsHost:
         """Return a new host with Open vSwitch; ``addresses`` have a prefix length."""
-        return self._taken_into_use([self._new_host(kind, addresses)])[0]
+        return self._start_hosts([self._new_host(kind, addresses)])[0]
 
     def add_hosts(self, number: int, *, kind: Kind | None = None) -> list[OvsHost]:
         """Return several new hosts with Open vSwitch, started at the same time."""
-        return self._taken_into_use([self._new_host(kind) for _ in range(number)])
+        return self._start_hosts([self._new_host(kind) for _ in range(number)])
 
     def add_linux_host(self, *, addresses: Sequence[str] = ()) -> LinuxHost:
         """Return a new host without Open vSwitch; ``addresses`` as for `add_host`."""
@@ -108,7 +108,7 @@ class Lab(Closeable):
         self.hosts.append(self._started(host))
         return host
 
-    def _taken_into_use(self, hosts: list[OvsHost]) -> list[OvsHost]:
+    def _start_hosts(self, hosts: list[OvsHost]) -> list[OvsHost]:
         self.switch.plug(hosts)
         in_parallel(OvsHost.start, hosts)
         return hosts

@@ -41,7 +41,7 @@ class Store(Protocol):
         """Close all duplicates kept under a name."""
 
 
-def left_behind(handed: Mapping[str, Sequence[int]]) -> list[str]:
+def stored_sets(handed: Mapping[str, Sequence[int]]) -> list[str]:
     """Return the names of our sets among the descriptors that a store hands to this process.
 
     An earlier process stored them. The store keeps its own duplicates until they are discarded, so

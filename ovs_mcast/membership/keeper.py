@@ -37,11 +37,11 @@ _PROGRAM = (
 
 
 class KeeperError(Exception):
-    """The groups could not be joined, or the process that is to hold them did not start."""
+    """The groups could not be joined, or the process to hold them did not start."""
 
 
 Start = Callable[[str, socket.socket, GroupSockets, str], None]
-"""Start what holds the sockets of an overlay (its name) on a device, and listens at the socket."""
+"""Start a holder of the sockets of an overlay (its name) on a device; it listens at the socket."""
 
 
 class Keeper:
@@ -49,7 +49,7 @@ class Keeper:
 
     Trusts keepers run by root, by this user or by the owner of ``rundir``. The file
     <overlay>.keeper there is a hint: it lets inotify(7) watchers notice a new keeper, and lookup
-    works without it. ``start`` starts what is to hold the sockets; by default a process.
+    works without it. ``start`` starts the holder of the sockets, by default a process.
     """
 
     def __init__(self, rundir: Path, overlay: str, start: Start | None = None) -> None:
@@ -61,7 +61,7 @@ class Keeper:
         self._prefix = f"ovs-mcast-keeper-{place[:32]}-"
 
     def query(self) -> KeeperAnswer | None:
-        """Return what the running keeper reports to hold; None if no keeper runs."""
+        """Return the running keeper's report; None if no keeper runs."""
         return next((answer for _name, answer in self._answers()), None)
 
     def held(self, joined: Callable[[str], frozenset[str]]) -> GroupMembership | None:

@@ -1,4 +1,4 @@
-"""The device that a probe works on, as the kernel has it now."""
+"""The device of a probe, as the kernel has it now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import ConfigurationError
 
 
 def find_station(device: str) -> Station:
-    """The device as it is now; ConfigurationError if it is not there, or cannot carry a group."""
+    """Return the device as it is now; ConfigurationError if missing, or unable to carry a group."""
     with closing(Netlink()) as netlink:
         links, addresses = netlink.links(), netlink.addresses()
     link = links.get(device)
@@ -43,15 +43,15 @@ class Station:
 
     @property
     def device(self) -> str:
-        """Its name."""
+        """The name of the device."""
         return self.link.name
 
     def unicast(self, family: int) -> list[IPAddress]:
-        """Its addresses of a family (4 or 6) that other hosts can answer, in the kernel's order."""
+        """Return addresses of a family (4 or 6) that others can answer, in the kernel's order."""
         return [address for address, _ in self._networks() if address.version == family]
 
     def source(self, family: int, named: IPAddress | None = None) -> IPAddress:
-        """The first of those, or the named one; ConfigurationError if the device has it not."""
+        """Return the first of those, or the named one; ConfigurationError if it is missing."""
         usable = self.unicast(family)
         if named is not None:
             if named not in usable:
@@ -73,7 +73,7 @@ class Station:
     def frame(
         self, mac: str, source: str, destination: str, ports: Ports, payload: bytes, ttl: int
     ) -> bytes:
-        """A whole Ethernet frame, from this device, with a UDP datagram."""
+        """Return a whole Ethernet frame, from this device, with a UDP datagram."""
         datagram = udp(source, destination, *ports, payload, ttl=ttl)
         ethertype = ETHERTYPE_IPV6 if ":" in destination else ETHERTYPE_IPV4
         return ethernet(mac, self.link.mac, ethertype, datagram)
@@ -91,7 +91,7 @@ class Station:
 
 
 def find_group(value: object) -> IPAddress:
-    """A group from text; ConfigurationError, with the reason, if no overlay could use it."""
+    """Return a group from text; ConfigurationError, with the reason, if no overlay can use it."""
     try:
         return check_group(parse_address(value))
     except ValueError as error:
@@ -99,7 +99,7 @@ def find_group(value: object) -> IPAddress:
 
 
 def find_unicast(value: object, field: str, family: int) -> IPAddress:
-    """A unicast address of the family from text; ConfigurationError that names the field."""
+    """Return a unicast address of the family from text; else ConfigurationError for the field."""
     try:
         address = check_vtep(parse_address(value))
     except ValueError as error:
@@ -110,7 +110,7 @@ def find_unicast(value: object, field: str, family: int) -> IPAddress:
 
 
 def find_groups(values: Sequence[object]) -> tuple[IPAddress, ...]:
-    """At least one group, each once, in order."""
+    """Return at least one group, each once, in order."""
     groups = tuple(dict.fromkeys(find_group(value) for value in values))
     if not groups:
         raise ConfigurationError("name at least one", field="group")
@@ -118,6 +118,6 @@ def find_groups(values: Sequence[object]) -> tuple[IPAddress, ...]:
 
 
 def check_number(value: float, field: str, least: float, most: float) -> None:
-    """ConfigurationError that names the field unless the value is within; NaN never is."""
+    """Raise ConfigurationError for the field unless the value is within; NaN never is."""
     if not least <= value <= most:
         raise ConfigurationError(f"{value:g} is not between {least:g} and {most:g}", field=field)

@@ -40,7 +40,7 @@ class Kind(IntEnum):
 
 
 class Way(IntEnum):
-    """How a question was sent; its answer, by unicast always, names it."""
+    """How a question was sent; its answer, always by unicast, repeats it."""
 
     GROUP = 1
     UNICAST = 2
@@ -82,7 +82,7 @@ class Message:
     code: bytes | None = None
 
     def encode(self) -> bytes:
-        """The payload, SIZE octets; counters stop at 2**32 - 1."""
+        """Return the payload, SIZE octets; counters stop at 2**32 - 1."""
         flags = (_KEYED if self.code is not None else 0) | (_JOINED if self.joined else 0)
         counters = (min(n, _COUNTER_MAX) for n in (self.seen, self.repeats, self.withheld))
         fields = _FIELDS.pack(
@@ -92,17 +92,17 @@ class Message:
         return fields + (self.code if self.code is not None else bytes(_CODE_OCTETS))
 
     def signed(self, key: bytes, source: str, destination: str) -> Message:
-        """The same with the code that the key gives it between these two addresses."""
+        """Return the message with the code of the key and of these two addresses."""
         return replace(self, code=self._code(key, source, destination))
 
     def verified(self, key: bytes, source: str, destination: str) -> bool:
-        """Whether it has that code."""
+        """Whether the message has that code."""
         wanted = self._code(key, source, destination)
         return self.code is not None and hmac.compare_digest(self.code, wanted)
 
     def _code(self, key: bytes, source: str, destination: str) -> bytes:
         addresses = _packed(IPAddress(source)) + _packed(IPAddress(destination))
-        # With a code of zeros, the flag that says that there is one is under the code too.
+        # Computed with a code of zeros and with the flag set, so the code covers the flag too.
         fields = replace(self, code=bytes(_CODE_OCTETS)).encode()[: _FIELDS.size]
         return hmac.digest(key, addresses + fields, "sha256")
 

@@ -29,13 +29,13 @@ class RoundTrip:
     max: float
 
     def to_json(self) -> dict[str, float]:
-        """The shape of the contract, to the microsecond."""
+        """Return the fields of `rtt_ms`, to the microsecond."""
         return {"min": round(self.min, 3), "avg": round(self.avg, 3), "max": round(self.max, 3)}
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The fate of the questions sent to one host, to the group or by unicast.
+    """The outcome of the questions sent to one host, to the group or by unicast.
 
     ``received`` are questions that were answered, ``lost`` those that were not, and
     ``lost_after_first`` those of them that were sent after the first that was answered: the first
@@ -64,7 +64,7 @@ class Responder:
 
     ``seen``, ``repeats`` and ``withheld`` are the responder's own counts of questions to the group
     that reached it, that reached it again, and that its rate limit left without an answer; None
-    until it answered anything. ``complete`` is whether they were asked for after the last question.
+    before its first answer. ``complete`` is whether they were read after the last question.
     ``error`` is the errno with which unicast failed, or 0; ``keyed``: a key was in use.
     """
 
@@ -82,7 +82,7 @@ class Responder:
 
     @property
     def refusal(self) -> Reason:
-        """Why it refuses; none once it answered: anybody can make up a refusal, with a key too."""
+        """Why the host refuses; NONE once it answered: anyone can forge a refusal, key or not."""
         return Reason.NONE if self.group.received + self.unicast.received else self.refused
 
     @property
@@ -178,7 +178,7 @@ class Responder:
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """What came of a run. ``sent`` counts questions to the group; ``expected`` are addresses.
+    """The result of a run. ``sent`` counts questions to the group; ``expected`` are addresses.
 
     ``error`` is why an ordinary socket could not send to the group, an errno, or 0.
     """
@@ -200,7 +200,7 @@ class Reachability:
 
     @property
     def ok(self) -> bool:
-        """Whether all that were expected answered to the group, and anybody did."""
+        """Whether all expected hosts, and at least one host, answered to the group."""
         anybody = any(one.group.received for one in self.responders.values())
         return anybody and not self.missing
 
@@ -220,7 +220,7 @@ class Reachability:
         return tuple(said)
 
     def to_json(self) -> dict[str, object]:
-        """The shape of the contract for `probe send --json`."""
+        """Return the document of `probe send --json`."""
         return {
             "group": self.group,
             "device": self.device,

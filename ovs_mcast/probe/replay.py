@@ -1,4 +1,4 @@
-"""Decide which questions a responder admits: none twice, not too many. Pure: no clock.
+"""Decide which questions a responder admits: each once, at a limited rate. Pure: no clock.
 
 Sequence numbers identify the questions of a sender's run; those seen are remembered in a sliding
 window, as IPsec does against replay (RFC 4303, 3.4.3).
@@ -26,7 +26,7 @@ class TokenBucket:
         self._last = now
 
     def take(self, now: float) -> bool:
-        """Whether one more may go at this time (in seconds, of a clock that only goes forward)."""
+        """Return whether one more is allowed. ``now``: seconds of a monotonic clock."""
         passed = max(0.0, now - self._last)
         self._tokens = min(self._depth, self._tokens + passed * self._rate)
         self._last = max(now, self._last)
@@ -46,7 +46,7 @@ class Window:
     _bits: int = 0  # bit n: the highest minus n was seen
 
     def accept(self, sequence: int) -> bool:
-        """Take note of a number; whether it is the first time. Too old a number is no first."""
+        """Record a number; return True if it is new. Numbers older than the window are rejected."""
         ahead = sequence - self._highest
         if ahead > 0:
             kept = self._bits << ahead if ahead < WINDOW else 0
@@ -85,7 +85,7 @@ class Runs:
         return len(self._runs)
 
     def find(self, source: str, nonce: bytes, now: float) -> Run | None:
-        """The run of this sender, a new one if need be; None if there is no room for it."""
+        """Return the run of this sender, a new one if missing; None if there is no room for it."""
         name = (source, nonce)
         run = self._runs.get(name)
         if run is None:

@@ -45,7 +45,7 @@ class _Asked:
 
 @dataclass(slots=True)
 class Counts:
-    """How many questions were answered, refused, and neither for the rate limit's sake."""
+    """The numbers of questions answered, refused, and withheld by the rate limit."""
 
     answered: int = 0
     refused: int = 0
@@ -81,11 +81,11 @@ class Answerer:
         self._refusals = TokenBucket(self.rate / 10, self.started.steady)
 
     def answer(self, frame: bytes, now: Now) -> bytes | None:
-        """The frame to send in return, or None."""
+        """Return the frame to send in return, or None."""
         asked = self._question(frame)
         if asked is None:
             return None
-        reason = self._why_not(asked, now)
+        reason = self._refusal_reason(asked, now)
         if reason is not Reason.NONE:
             return self._refusal(asked, reason, now)
         message = asked.message
@@ -100,7 +100,7 @@ class Answerer:
         return self._answer(asked, run)
 
     def _question(self, frame: bytes) -> _Asked | None:
-        """A question that is to be answered or refused: well-formed, for us, from one host."""
+        """Return a question to answer or refuse: well-formed, for us, from one host; else None."""
         outer, datagram = decode_ethernet(frame), decode_udp(frame)
         if outer is None or datagram is None or not self._may_answer(outer, datagram):
             return None
@@ -128,7 +128,7 @@ class Answerer:
             return False
         return source not in self._mine and source not in self._broadcasts
 
-    def _why_not(self, asked: _Asked, now: Now) -> Reason:
+    def _refusal_reason(self, asked: _Asked, now: Now) -> Reason:
         message, datagram = asked.message, asked.datagram
         if self.key is None:
             return Reason.NONE if message.code is None else Reason.KEY_UNKNOWN
@@ -172,7 +172,7 @@ class Answerer:
             joined=message.group in self.joined,
             code=None,
         )
-        # A refusal for the key's sake has no code: the other could not check it.
+        # A refusal because of the key has no code: the sender could not check it.
         if self.key is not None and message.reason in {Reason.NONE, Reason.CLOCK}:
             message = message.signed(self.key, source, question.source)
         ports = (self.port, question.source_port)

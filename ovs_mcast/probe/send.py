@@ -204,9 +204,9 @@ class _Asking:
             frame = self._packets.receive(left) if left > 0 else None
             if frame is None:
                 return
-            self._take(frame, time.monotonic())
+            self._record_reply(frame, time.monotonic())
 
-    def _take(self, frame: bytes, at: float) -> None:
+    def _record_reply(self, frame: bytes, at: float) -> None:
         outer, datagram = decode_ethernet(frame), decode_udp(frame)
         if outer is None or outer.vlan is not None or datagram is None:
             return

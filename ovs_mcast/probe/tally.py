@@ -59,19 +59,19 @@ def _round_trip(milliseconds: list[float]) -> RoundTrip | None:
 class _Host:
     """All answers of one host; its own counters never fall."""
 
-    ways: dict[Way, _Heard] = field(default_factory=lambda: {way: _Heard() for way in Way})
-    said: Counter[str] = field(default_factory=Counter)
+    heard: dict[Way, _Heard] = field(default_factory=lambda: {way: _Heard() for way in Way})
+    own_counts: Counter[str] = field(default_factory=Counter)
     refused: Reason = Reason.NONE
     joined: bool | None = None
 
     def take(self, message: Message, seconds: float) -> None:
-        self.ways[message.way].take(message, seconds)
+        self.heard[message.way].take(message, seconds)
         if message.kind is Kind.REFUSAL:
             self.refused = message.reason
             return
         self.joined = message.joined
         for name in ("seen", "repeats", "withheld"):
-            self.said[name] = max(self.said[name], getattr(message, name))
+            self.own_counts[name] = max(self.own_counts[name], getattr(message, name))
 
 
 class Tally:
@@ -98,7 +98,7 @@ class Tally:
         self._asked.setdefault((way, _name(way, host)), {})[sequence] = at
 
     def heard(self, host: str, message: Message, at: float) -> bool:
-        """An answer or a refusal came; whether it is one to a question that was asked."""
+        """Count an answer or refusal; return False if it matches no question asked."""
         at_first = self._asked_of(message.way, host).get(message.sequence)
         if at_first is None or message.kind not in {Kind.ANSWER, Kind.REFUSAL}:
             return False
@@ -108,19 +108,19 @@ class Tally:
         return True
 
     def all_replied(self, way: Way, hosts: Iterable[str]) -> bool:
-        """Whether each host replied to each question sent this way."""
+        """Whether each host replied to each question sent by this ``way``."""
         return all(
-            len(self._hosts[host].ways[way].replied) >= len(self._asked_of(way, host))
+            len(self._hosts[host].heard[way].replied) >= len(self._asked_of(way, host))
             for host in hosts
         )
 
     def responders(self) -> dict[str, Responder]:
-        """The result, by address."""
+        """Return the result, by address."""
         return {address: self._responder(address, host) for address, host in self._hosts.items()}
 
     def _responder(self, address: str, host: _Host) -> Responder:
         group, unicast = (
-            host.ways[way].delivery(self._asked_of(way, address))
+            host.heard[way].delivery(self._asked_of(way, address))
             for way in (Way.GROUP, Way.UNICAST)
         )
         return Responder(
@@ -129,9 +129,9 @@ class Tally:
             unicast=unicast,
             refused=host.refused,
             joined=host.joined,
-            seen=host.said["seen"] if host.joined is not None else None,
-            repeats=host.said["repeats"],
-            withheld=host.said["withheld"],
+            seen=host.own_counts["seen"] if host.joined is not None else None,
+            repeats=host.own_counts["repeats"],
+            withheld=host.own_counts["withheld"],
             complete=unicast.received > 0,
             error=self.errors.get(address, 0),
             keyed=self._keyed,

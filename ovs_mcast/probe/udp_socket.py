@@ -1,4 +1,4 @@
-"""A UDP socket as any program has one, and the errors that its datagrams met."""
+"""An ordinary UDP socket, and the errors of its datagrams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # errno, origin, type, code, zero, 
 class OrdinarySocket(Closeable):
     """Sends; a context. ``bound`` is a device and a source address, or None for neither.
 
-    ``ttl`` is that of multicast. Nothing is to be received here: answers are heard on the device.
+    ``ttl`` is that of multicast. It receives nothing: answers are captured on the device.
     """
 
     def __init__(self, family: int, ttl: int, bound: tuple[str, str] | None = None) -> None:
@@ -96,5 +96,5 @@ class OrdinarySocket(Closeable):
         return found
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()

@@ -1,6 +1,6 @@
 """Judge what was captured of an ordinary datagram: verdict, cause and cure. Pure.
 
-Packets alone decide the verdict; the look-up and the routes explain it.
+Packets alone decide the verdict; the lookup and the routes explain it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Evidence:
     """All evidence about one datagram to a group.
 
     ``seen`` are the devices by which the datagram left; ``watched`` are all captured devices.
-    ``sends`` and ``tunnels`` are the look-ups as an ordinary program and as the tunnel would send,
-    ``taken`` is the route that the first one met. ``holders`` are the addresses, on any device,
+    ``sends`` and ``tunnels`` are the lookups as an ordinary program and as the tunnel would send,
+    ``taken`` is the route that the first one matched. ``holders`` are the addresses, on any device,
     that equal the group. ``error`` is the errno of sendto, 0 if it succeeded.
     ``tentative`` are addresses of the device still under duplicate address detection.
     """
@@ -73,11 +73,11 @@ class SendPath:
 
     @property
     def ok(self) -> bool:
-        """Whether it reaches the wire, and nothing is about to change that."""
+        """Whether the datagram reaches the wire, and nothing is about to change that."""
         return self.verdict == "wire" and not self.evidence.tentative
 
     def to_json(self) -> dict[str, object]:
-        """The shape of the contract for `probe path --json`."""
+        """Return the document of `probe path --json`."""
         seen = self.evidence
         return {
             "group": str(seen.group),
@@ -115,7 +115,7 @@ def _on_the_wire(seen: Evidence) -> tuple[str, str]:
 def _on_loopback(seen: Evidence) -> tuple[str, str]:
     route = seen.taken
     if route is None or not route.local:
-        return f"{_the_route(seen)} sends it to lo, where nobody listens", _way_by_route(seen)
+        return f"{_the_route(seen)} sends it to lo, where nobody listens", _cure_by_route(seen)
     holder = next((item for item in seen.holders if item.device == route.device), None)
     made = ""
     if holder is not None:
@@ -138,7 +138,7 @@ def _nowhere(seen: Evidence) -> tuple[str, str]:
     elsewhere = sorted(seen.seen)
     if elsewhere:
         cause = f"{_the_route(seen)} takes it out of another device, {', '.join(elsewhere)}"
-        return cause, _way_by_route(seen)
+        return cause, _cure_by_route(seen)
     device = seen.sends.device or seen.device
     return (
         f"{_the_route(seen)} takes it out of {device}, and it was not seen there: "
@@ -150,7 +150,7 @@ def _nowhere(seen: Evidence) -> tuple[str, str]:
 def _refused(seen: Evidence) -> tuple[str, str]:
     family = _ip(seen)
     if seen.error == errno.ENETUNREACH:
-        return f"no route to the group: no table has one for {seen.group}", _way_by_route(seen)
+        return f"no route to the group: no table has one for {seen.group}", _cure_by_route(seen)
     if seen.error in _FORBIDDING:
         kind = _FORBIDDING[seen.error]
         return (
@@ -178,12 +178,12 @@ def _the_route(seen: Evidence) -> str:
     return f"the look-up (dev {seen.sends.device})" if seen.sends.device else "no route known"
 
 
-def _way_by_route(seen: Evidence) -> str:
+def _cure_by_route(seen: Evidence) -> str:
     return f"`{_route_command(seen)}`"
 
 
 def _route_command(seen: Evidence) -> str:
-    """A host route, where it is looked up before the one that took the packet.
+    """Return the command for a host route that precedes the route that took the packet.
 
     IPv6 has ff00::/8 of every device in table local, so that no route in main is ever asked for.
     """

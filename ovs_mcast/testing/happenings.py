@@ -47,7 +47,7 @@ class Underlay:
         self.switch: OpenVSwitch = system.switch
 
     def readdress(self) -> None:
-        """Add the missing ones of its own addresses, as the operator does."""
+        """Add the missing own addresses, as the operator does."""
         for item in self.own:
             with suppress(FileExistsError):
                 self.linux.add_address(item)

@@ -30,7 +30,7 @@ _NIC_MAC = "02:00:00:00:00:01"
 class FakeHost(Host):
     """A Host whose Linux and Open vSwitch are in memory, with faults by name.
 
-    All of `Host` is the very code that runs on real machines; the same contract tests pass on
+    All of `Host` is the code that runs on real machines; the same contract tests pass on
     both. ``device`` is the underlay's, by default eth0; on the userspace datapath (``netdev``) it
     is the bridge that holds the NIC eth0, by default br-phy. ``addresses`` are its own, with their
     prefix lengths. The machine has no clock: `elapse` lets time pass.
@@ -75,12 +75,12 @@ class FakeHost(Host):
         network = IPNetwork(text)
         return Address(self.device, str(network.ip), network.prefixlen)
 
-    # What goes wrong
+    # Faults and events
 
     def fault(self, name: Fault, *, times: int | None = None) -> AbstractContextManager[object]:
         """Let operations fail from now on, so many times or until `repair`; `faults` has the names.
 
-        As a `with` block the fault ends with the block. ValueError for a name that is none.
+        As a `with` block the fault ends with the block. ValueError for an unknown name.
 
         >>> import ovs_mcast as om
         >>> overlay = om.Overlay(underlay={"device": "eth0"}, membership="socket")
@@ -97,11 +97,11 @@ class FakeHost(Host):
         return Lasting(self._system.faults, name)
 
     def repair(self, *names: Fault) -> None:
-        """Lift these faults, or all of them, and what `interrupt_after` has set."""
+        """Lift these faults, or all of them, and a pending `interrupt_after`."""
         self._system.faults.lift(*names)
 
     def interrupt_after(self, changes: int) -> None:
-        """Let a run make so many changes more, then end it as kill -9 would: raise Interrupted.
+        """Let a run make this many more changes, then end it as kill -9 would: raise Interrupted.
 
         Of one transaction or bundle all is made or nothing.
 
@@ -119,7 +119,7 @@ class FakeHost(Host):
         self._system.faults.interrupt_after(changes)
 
     def happens(self, name: Happening) -> None:
-        """Something happens to the machine; `happenings` has the names. ValueError for no name.
+        """Let an external event happen; `happenings` has the names. ValueError for an unknown one.
 
         >>> import ovs_mcast as om
         >>> overlay = om.Overlay(underlay={"device": "eth0"}, membership="socket", segments=[
@@ -136,12 +136,12 @@ class FakeHost(Host):
             self._system.feed.publish()
 
     def elapse(self, seconds: float) -> None:
-        """Time passes on the machine: duplicate address detection ends after 2 seconds."""
+        """Let time pass on the machine: duplicate address detection ends after 2 seconds."""
         with self._system.lock:
             self._system.linux.elapse(seconds)
             self._system.feed.publish()
 
-    # What others have on the machine
+    # Items of others
 
     def put(self, *items: Item | Link, detect: bool = False) -> None:
         """Put items in place as another program does: those of ovs_mcast.testing.
@@ -189,7 +189,7 @@ class FakeHost(Host):
             switch.commit([Change("add", item, "theirs")])
 
     def platform(self) -> Platform:
-        """Return the machine as an agent's loop asks for it; with it come the machine's events."""
+        """Return the machine for an agent's loop, with its events."""
         return fake_platform(self._system)
 
     @property
@@ -201,7 +201,7 @@ class FakeHost(Host):
     def limits(self, limits: Limits) -> None:
         self._system.linux.limits = limits
 
-    # What a test may read
+    # For assertions
 
     @property
     def made(self) -> tuple[Change, ...]:
@@ -221,7 +221,7 @@ class FakeHost(Host):
 
 
 def fake_backend(system: FakeSystem) -> Backend:
-    """As a Host asks for it."""
+    """Return the machine for a Host."""
     linux = system.linux
     return Backend(
         ovsdb=FakeOvsdb(system),
@@ -248,7 +248,7 @@ def _counted_flows(
 
 
 def fake_platform(system: FakeSystem) -> Platform:
-    """Return the machine as an agent's loop asks for it."""
+    """Return the machine for an agent's loop."""
     keepers = FakeKeepers(system)
     return Platform(
         rundir=RUNDIR,

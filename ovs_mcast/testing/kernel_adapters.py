@@ -153,27 +153,27 @@ class FakeKeeper:
         if self._system.faults.strikes("join-refused"):
             raise KeeperError(f"cannot join on {membership.device}: No buffer space available")
         change = Change("update", membership, "kept")
-        self._system.make([change], lambda _batch: self._take(membership))
+        self._system.make([change], lambda _batch: self._replace_sockets(membership))
 
     def join(self, device: str, group: str) -> None:
         """Hold one more group."""
         there = self._serving(device)
         if self._system.faults.strikes("join-refused"):
             raise KeeperError(f"cannot join {group} on {device}: No buffer space available")
-        self._become("add", device, group, (*there.groups, group))
+        self._change_groups("add", device, group, (*there.groups, group))
 
     def leave(self, device: str, group: str) -> None:
         """Release one group."""
         there = self._serving(device)
-        self._become("remove", device, group, [one for one in there.groups if one != group])
+        self._change_groups("remove", device, group, [one for one in there.groups if one != group])
 
     def hold(self, membership: GroupMembership, ready: Callable[[], None]) -> None:
         """Hold the groups until another thread replaces or ends this keeper."""
         self.replace(membership)
         mine = self._system.keepers[self._overlay]
         ready()
-        with self._system.let_go:
-            self._system.let_go.wait_for(
+        with self._system.keeper_changed:
+            self._system.keeper_changed.wait_for(
                 lambda: self._system.keepers.get(self._overlay) is not mine
             )
 
@@ -209,25 +209,25 @@ class FakeKeeper:
             raise KeeperError(f"no keeper holds groups of {device}")
         return there
 
-    def _become(
+    def _change_groups(
         self, action: Literal["add", "remove"], device: str, group: str, groups: Iterable[str]
     ) -> None:
         change = Change(action, GroupMembership(device, (group,)), "one of several")
         held = GroupMembership(device, tuple(sorted(set(groups), key=IPAddress)))
-        self._system.make([change], lambda _batch: self._take(held))
+        self._system.make([change], lambda _batch: self._replace_sockets(held))
 
-    def _take(self, membership: GroupMembership) -> None:
+    def _replace_sockets(self, membership: GroupMembership) -> None:
         system = self._system
         try:
             system.linux.join((self._overlay, "new"), membership.device, membership.groups)
         except OSError as error:
             raise KeeperError(f"cannot join on {membership.device}: {error.strerror}") from None
-        with system.let_go:
+        with system.keeper_changed:
             held = system.linux.sockets.pop((self._overlay, "new"))
             system.linux.sockets[self._overlay] = held
             system.keepers[self._overlay] = membership
             system.indexes[self._overlay] = system.linux.indexes[membership.device]
-            system.let_go.notify_all()
+            system.keeper_changed.notify_all()
             if self._in_process:
                 system.in_process.add(self._overlay)
             else:

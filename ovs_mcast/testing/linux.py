@@ -42,7 +42,7 @@ class Linux:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The host routes to groups of tables main and local."""
+        """The host routes to groups in tables main and local."""
         return tuple(self.host_routes)
 
     # Links
@@ -224,7 +224,7 @@ class Linux:
         return self.links[name]
 
     def _autojoin(self, item: Address) -> None:
-        """One socket of the namespace joins: ENOBUFS beyond igmp_max_memberships of IPv4."""
+        """Join by the namespace's one socket: ENOBUFS beyond igmp_max_memberships of IPv4."""
         member = (self.indexes[item.device], item.address)
         if member in self._autojoined:
             raise refused(errno.EADDRINUSE)

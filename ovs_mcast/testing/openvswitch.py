@@ -61,12 +61,12 @@ class OpenVSwitch:
     def follow(self) -> None:
         """Follow the rows as ovs-vswitchd does: devices, OpenFlow ports, errors."""
         for name in [name for name in self._followed if name not in self.bridges]:
-            self._unmade(name)
+            self._unmake(name)
             if name in self.linux.links:
                 self.linux.remove_link(name)
         for name, bridge in self.bridges.items():
             if self._followed.get(name, bridge.datapath) != bridge.datapath:
-                self._unmade(name)
+                self._unmake(name)
             self._followed[name] = bridge.datapath
             if name not in self.linux.links:
                 self.linux.add_link(Link(name, 1500, _mac_of(name), False, "openvswitch"))
@@ -171,7 +171,7 @@ class OpenVSwitch:
     def _flows_of(self, bridge: str) -> Iterator[Flow]:
         return (flow for flow in self.flows.values() if flow.bridge == bridge)
 
-    def _unmade(self, bridge: str) -> None:
+    def _unmake(self, bridge: str) -> None:
         for key in [flow.key for flow in self._flows_of(bridge)]:
             del self.flows[key]
         self._followed.pop(bridge, None)

@@ -28,7 +28,7 @@ class FakeSystem:
         self.in_process: set[str] = set()  # overlays whose keeper is a thread of an agent
         self.indexes: dict[str, int | None] = {}
         self.lock = threading.RLock()
-        self.let_go = threading.Condition(self.lock)
+        self.keeper_changed = threading.Condition(self.lock)
         self.feed = Feed(linux, switch)
 
     def make(self, changes: Sequence[Change], make: Callable[[Sequence[Change]], None]) -> None:
@@ -42,11 +42,11 @@ class FakeSystem:
 
     def kill_keeper(self, overlay: str) -> None:
         """End the process that holds the overlay's sockets."""
-        with self.let_go:
+        with self.keeper_changed:
             self.keepers.pop(overlay, None)
             self.in_process.discard(overlay)
             self.linux.leave(overlay)
-            self.let_go.notify_all()
+            self.keeper_changed.notify_all()
             self.feed.publish()
             self.feed.keeper_ended(overlay)
 

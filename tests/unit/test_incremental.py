@@ -39,7 +39,7 @@ def target(overlay: om.Overlay) -> Target:
 
 
 def applied(overlay: om.Overlay) -> AppliedOverlay:
-    return AppliedOverlay(target(overlay), settled=True)
+    return AppliedOverlay(target(overlay), in_sync=True)
 
 
 def groups(overlay: om.Overlay) -> set[str]:
@@ -95,18 +95,18 @@ def test_segments_come_and_go(steps: list[tuple[bool, int]]) -> None:
 
 
 def test_what_needs_whole() -> None:
-    """The first segment and the last, an unsettled overlay, a full kernel, an address of others."""
+    """The first segment and the last, an unsynced overlay, a full kernel, an address of others."""
     place = applied(overlay({1, 2}, membership="autojoin"))
     assert not place.needs_whole(segment(3), Limits(igmp_max_memberships=1))
     assert place.needs_whole(segment(3), Limits(igmp_max_memberships=0))
-    place.settled = False
+    place.in_sync = False
     assert place.needs_whole(segment(3), Limits())
     assert applied(overlay(set())).needs_whole(segment(3), Limits())
     assert applied(overlay({3})).needs_whole(segment(3), Limits())
     theirs = Observed(
         addresses=(*SEEN.addresses, Address("eth0", "239.1.0.4", 32)), links=SEEN.links
     )
-    on_theirs = AppliedOverlay(resolve(overlay({1, 2}), theirs), settled=True)
+    on_theirs = AppliedOverlay(resolve(overlay({1, 2}), theirs), in_sync=True)
     assert on_theirs.needs_whole(segment(3), Limits())
 
 

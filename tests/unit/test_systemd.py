@@ -118,11 +118,11 @@ for descriptor in range(3, 3 + int(sys.argv[1])):
 for name, value in json.loads(sys.argv[2]).items():
     os.environ["LISTEN_" + name.upper()] = str(os.getpid()) if value == "ours" else value
 from ovs_mcast.adapters.systemd import handed_over
-from ovs_mcast.membership.in_process import left_behind
+from ovs_mcast.membership.in_process import stored_sets
 handed = handed_over()
 inheritable = [one for some in handed.values() for one in some if os.get_inheritable(one)]
 left = [name for name in os.environ if name.startswith("LISTEN_")]
-ours = left_behind(handed)
+ours = stored_sets(handed)
 closed = [one for some in handed.values() for one in some if not os.path.exists(f"/dev/fd/{one}")]
 print(json.dumps([handed, inheritable, left, ours, closed]))
 """

@@ -62,7 +62,7 @@ class _Api(OvsdbIdl):  # type: ignore[misc]
     ovsdb_connection = None
 
     def create_transaction(self, *flags: bool, **named: Any) -> _Transaction:
-        """A transaction, for `transaction`."""
+        """Return a transaction, for `transaction`."""
         return _Transaction(self, self.ovsdb_connection, None, *flags, **named)
 
 
@@ -79,7 +79,7 @@ class Ovsdb:
     """A connection to one ovsdb-server, with its own thread until ``close``.
 
     ``timeout`` in seconds bounds the connection and how long ovs-vswitchd may take to follow a
-    change. UnavailableError if nobody answers.
+    change. UnavailableError without an answer.
     """
 
     def __init__(self, remote: str, timeout: float = 30) -> None:
@@ -107,11 +107,11 @@ class Ovsdb:
         ovsdb = self._connection
         if ovsdb.is_running:
             ovsdb.is_running = False
-            with suppress(queue.Full):  # what fills it has woken the thread
+            with suppress(queue.Full):  # a full queue has woken the thread already
                 ovsdb.txns.put_nowait(None)
             ovsdb.thread.join(_PATIENCE)  # a server that hangs is not waited for
             ovsdb.thread = None
-        ovsdb.txns.close()  # its pipe, which else stays for the garbage collector
+        ovsdb.txns.close()  # otherwise its pipe stays open until garbage collection
 
     def watch(self, watcher: Callable[[RowEvent], None]) -> None:
         """Report every change of rows to ``watcher``, in the connection's own thread.
@@ -122,12 +122,12 @@ class Ovsdb:
         self._connection.idl.watcher = watcher
 
     def bridges(self) -> dict[str, Bridge]:
-        """Every bridge by name."""
+        """Return every bridge by name."""
         with self._connection.lock:
             return {row.name: rows.read_bridge(row) for row in self._rows("Bridge")}
 
     def ports(self, on: str | None = None) -> dict[str, Port]:
-        """Every port by name, or those on one bridge.
+        """Return every port by name, or those on one bridge.
 
         Without the LOCAL ports, which are the bridges themselves.
         """
@@ -199,7 +199,7 @@ class Ovsdb:
     def _set_lock(self, name: str | None) -> None:
         with self._connection.lock:
             if self._connection.idl.lost:
-                return  # and the lock is too
+                return  # the lock is lost with the connection
             self._connection.idl.set_lock(name)
         with suppress(queue.Full):  # wakes the connection's thread, which sends the request
             self._connection.txns.put_nowait(None)

@@ -19,7 +19,7 @@ _NOTE = f"{EXTERNAL_ID}-"
 
 
 def read_bridge(row: Any) -> Bridge:
-    """A row of table Bridge."""
+    """Return the item of a row of table Bridge."""
     return Bridge(
         name=row.name,
         datapath=row.datapath_type or "system",
@@ -31,7 +31,7 @@ def read_bridge(row: Any) -> Bridge:
 
 
 def read_port(bridge: str, row: Any) -> Port:
-    """A row of table Port, with that of its first interface."""
+    """Return the item of a row of table Port, with that of its first interface."""
     interface = row.interfaces[0]
     return Port(
         bridge=bridge,
@@ -94,5 +94,5 @@ def _write_owner(row: Any, owner: str | None) -> None:
 
 
 def _optional(column: Any) -> Any:
-    """An optional column: the IDL hands it over as a list of none or one."""
+    """Return the value of an optional column, which the IDL has as a list of at most one."""
     return column[0] if column else None

@@ -22,7 +22,7 @@ class LostError(Exception):
 
 
 class _Transaction(OvsVsctlTransaction):  # type: ignore[misc]
-    """ovsdbapp's, which would log and forget that ovs-vswitchd did not follow."""
+    """ovsdbapp's transaction, but raise if ovs-vswitchd does not follow: ovsdbapp only logs it."""
 
     def post_commit(self, txn: Any) -> None:
         """Wait for ovs-vswitchd. TimeoutException and LostError."""

@@ -1,4 +1,4 @@
-"""Links, addresses, routes and route look-ups of this network namespace.
+"""Links, addresses, routes and route lookups of this network namespace.
 
 Returns what the kernel answers, and sends changes in one batch. Decides nothing.
 """
@@ -220,7 +220,7 @@ class Netlink:
                     continue
                 if not answer.ends:
                     found.append(answer)
-                if answer.ends or not answer.multi:  # a look-up has one answer
+                if answer.ends or not answer.multi:  # a lookup has one answer
                     waiting.discard(answer.sequence)
                 if answer.code and not tolerate(answer.sequence - first, answer.code):
                     errors.append((answer.sequence - first, answer.code))

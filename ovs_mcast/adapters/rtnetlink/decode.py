@@ -148,14 +148,14 @@ def decode_address(answer: Answer, name: Callable[[int], str]) -> Address:
 
 
 def decode_path(answer: Answer, name: Callable[[int], str]) -> tuple[str, RoutePath]:
-    """Decode the answer to a look-up: the destination, and the path to it."""
+    """Decode the answer to a lookup: the destination, and the path to it."""
     values = attributes(answer.body, 12)
     device, source = number(values.get(_RTA_OIF)), address(values.get(_RTA_PREFSRC))
     return address(values.get(_RTA_DST)) or "", RoutePath(name(device) if device else None, source)
 
 
 def decode_fib_match(answer: Answer) -> Route | None:
-    """Decode the host route that a look-up matched; None for any other route.
+    """Decode the host route that a lookup matched; None for any other route.
 
     The route's type is unknown: the kernel answers "multicast" for all types.
     """
@@ -174,7 +174,7 @@ def decode_fib_match(answer: Answer) -> Route | None:
 
 
 def decode_fib_route(answer: Answer) -> FibRoute:
-    """Decode the route that a look-up matched, of whatever length.
+    """Decode the route that a lookup matched, of whatever length.
 
     Unless a rule was added, the kernel keeps IPv4's tables local and main in one trie, and names it
     main; a local route is then known by its scope, host.

@@ -122,7 +122,7 @@ def _address_template(
         # Not global: a group must not become the preferred source of on-link routes.
         "scope": _SCOPE_HOST if version == 4 and not local else 0,
     }
-    return _encoded(ifaddrmsg(), RTM_NEWADDR if new else RTM_DELADDR, _how(new), header, values)
+    return _encoded(ifaddrmsg(), RTM_NEWADDR if new else RTM_DELADDR, _flags(new), header, values)
 
 
 @lru_cache(maxsize=32)
@@ -145,10 +145,10 @@ def _route_template(
         "scope": scope if version == 4 else 0,
         "type": LOCAL if table == "local" and metric is None else UNICAST,
     }
-    return _encoded(rtmsg(), RTM_NEWROUTE if new else RTM_DELROUTE, _how(new), header, values)
+    return _encoded(rtmsg(), RTM_NEWROUTE if new else RTM_DELROUTE, _flags(new), header, values)
 
 
-def _how(new: bool) -> int:
+def _flags(new: bool) -> int:
     return int(NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if new else 0))
 
 
