@@ -45,14 +45,19 @@ class EventFilter:
         self._link: Link | None = None
         self._index = 0
         self._addresses: dict[tuple[str, ...], Address] = {}
+        self.watched: dict[str, tuple[Watched, ...]] = {}
+        self.watch_underlay(self._device if overlay.datapath == "netdev" else "")
+
+    def watch_underlay(self, bridge: str) -> None:
+        """Watch the flows of the bridge that has the underlay device; empty for no such bridge."""
         self.watched = {
-            overlay.tunnel_bridge: (
+            self._tunnel_bridge: (
                 *(Watched(table) for table in (CLASSIFY, GROUP, DELIVER, FLOOD)),
                 Watched(UNICAST, added=False),  # learn() adds flows there all the time
             )
         }
-        if overlay.datapath == "netdev":
-            self.watched[self._device] = (Watched(0),)
+        if bridge:
+            self.watched[bridge] = (Watched(0),)
 
     def row(self, event: RowEvent) -> Trigger | None:
         """Filter a row of Open vSwitch's database."""
@@ -62,7 +67,8 @@ class EventFilter:
             return None  # a port that is added to a bridge has rows of its own
         ours = event.owner == self._name or event.name in self._ports | self._bridges
         rival = event.table == "Interface" and event.type == "vxlan"
-        return Trigger("ovsdb") if ours or rival else None
+        bond = "bond_mode" in event.columns
+        return Trigger("ovsdb") if ours or rival or bond else None
 
     def flow(self, event: FlowEvent) -> Trigger | None:
         """Filter a flow: ours anywhere, any on the tunnel bridge; learned flows are ignored."""

@@ -39,7 +39,7 @@ class EventSources(Closeable):
         self, platform: Platform, config: ConfigSource, signals: Signals, overlay: Overlay
     ) -> None:
         self._rundir, self._config, self._signals = platform.rundir, config, signals
-        self._overlay, self._filter = overlay.name, EventFilter(overlay)
+        self._overlay, self._filter = overlay, EventFilter(overlay)
         self._selector = DefaultSelector()
         self._kernel = platform.kernel_events()
         self._files = platform.directory_events()
@@ -59,7 +59,7 @@ class EventSources(Closeable):
 
     def serve(self, overlay: Overlay) -> None:
         """Report the events that affect this overlay from now on."""
-        self._overlay, self._filter = overlay.name, EventFilter(overlay)
+        self._overlay, self._filter = overlay, EventFilter(overlay)
         for bridge in list(self._flows):
             self._drop_flows(bridge)
 
@@ -73,6 +73,7 @@ class EventSources(Closeable):
     def open(self, backend: Backend) -> list[Trigger]:
         """Open the sources that the backend has by now; return what may have been missed before."""
         backend.ovsdb.watch(self._rows.put)
+        self._follow_underlay(backend)
         opened = [bridge for bridge in self._filter.watched if self._open_flows(bridge, backend)]
         found = [Trigger("flow")] if opened else []
         if self._open_keeper(backend):
@@ -109,6 +110,16 @@ class EventSources(Closeable):
                 self._unable.clear()
                 yield trigger
 
+    def _follow_underlay(self, backend: Backend) -> None:
+        """Watch the flows of the bridge that the underlay device is a port of by now."""
+        if self._overlay.datapath != "netdev":
+            return
+        device = self._overlay.underlay.device
+        port = backend.ovsdb.ports().get(device)
+        self._filter.watch_underlay(device if port is None else port.bridge)
+        for bridge in self._flows.keys() - self._filter.watched.keys():
+            self._drop_flows(bridge)
+
     def _open_flows(self, bridge: str, backend: Backend) -> bool:
         if bridge in self._flows or bridge in self._unable:
             return False
@@ -139,7 +150,7 @@ class EventSources(Closeable):
         events.close()
 
     def _open_keeper(self, backend: Backend) -> bool:
-        found = backend.keeper(self._overlay).process_end()
+        found = backend.keeper(self._overlay.name).process_end()
         if found is None:
             return False
         if self._keeper is not None and self._keeper.pid == found.pid:

@@ -43,9 +43,11 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port with one interface; ``ofport`` and ``error`` are written by ovs-vswitchd.
+    """A port with its first interface; ``ofport`` and ``error`` are written by ovs-vswitchd.
 
-    ``vlans`` are its tag, trunks and vlan_mode as text, empty for a port of ours.
+    ``vlans`` are its tag, trunks and vlan_mode as text, empty for a port of ours. ``bond_mode`` is
+    that of a port with several interfaces, empty with one. ``snooping`` are those of its
+    other_config whose names begin with mcast-snooping-.
     """
 
     kind: ClassVar[str] = "port"
@@ -55,9 +57,11 @@ class Port:
     options: Options = ()
     ofport_request: int | None = None
     vlans: tuple[str, ...] = ()
+    snooping: Options = ()
     owner: str | None = None
     ofport: int | None = field(default=None, compare=False)
     error: str | None = field(default=None, compare=False)
+    bond_mode: str = field(default="", compare=False)
 
     @property
     def key(self) -> Key:

@@ -79,8 +79,9 @@ class Segment(Value):
 class Underlay(Value):
     """The device that carries the tunnels, and the outer source, UDP port and TTL.
 
-    ``device`` with the userspace datapath is the bridge that holds the NIC. ``vtep`` left out is
-    the device's first address of the groups' family. ``ttl`` is the outer TTL or hop limit.
+    ``device`` with the userspace datapath is the bridge that holds the NIC, or an internal port of
+    it. ``vtep`` left out is the device's first address of the groups' family. ``ttl`` is the outer
+    TTL or hop limit.
 
     >>> om.Underlay(device="eth0", vtep="10.0.0.1").udp_port
     4789

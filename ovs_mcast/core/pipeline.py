@@ -120,33 +120,34 @@ def _learn(overlay: Overlay, segment: Segment) -> str:
 def underlay_flows(target: Target) -> Iterator[Flow]:
     """Yield the flows of the bridge that holds the NIC, which the userspace datapath needs.
 
-    Its tunnels listen on the LOCAL port's own Ethernet address, and resolve the outer destination
-    by ARP or neighbour discovery. So group frames are copied to LOCAL with its Ethernet address;
-    reg13 marks the frame itself as seen, and the bridge's other flows forward it. Requests for a
-    group are answered here.
+    Its tunnels listen on the underlay device's own Ethernet address, and resolve the outer
+    destination by ARP or neighbour discovery. So a copy of each group frame goes to that Ethernet
+    address, the way of any unicast frame: the bridge's other flows and its VLANs and bonds decide
+    whether it arrives. reg13 marks copy and frame as seen. Requests for a group are answered here.
     """
     overlay, vtep, local_mac = target.overlay, target.vtep, target.link.mac
     if not overlay.flood_groups:
         return
-    bridge, port = target.device, overlay.underlay.udp_port
+    bridge, local, port = target.underlay_bridge, target.underlay_port, overlay.underlay.udp_port
     cookie = ownership.cookie(overlay.name)
     answers = _answer_arp if overlay.family == 4 else _answer_discovery
     udp, field = ("udp", "nw_dst") if overlay.family == 4 else ("udp6", "ipv6_dst")
     rows = [
-        (1, f"{udp},{_SEEN},in_port=LOCAL,tp_dst={port}", _MARK_SEEN,
+        (1, f"{udp},{_SEEN},in_port={local},tp_dst={port}", _MARK_SEEN,
          "VXLAN from this host → its usual way"),
     ]  # fmt: skip
     if overlay.family == 6:
         rows.append((
-            2, f"udp6,{_SEEN},in_port=LOCAL,ipv6_src={vtep},tp_dst={port}",
+            2, f"udp6,{_SEEN},in_port={local},ipv6_src={vtep},tp_dst={port}",
             f"{_rewrite_source(vtep)},{_MARK_SEEN}", f"VXLAN from this host → truly from {vtep}",
         ))  # fmt: skip
     for group in overlay.flood_groups:
         rows.append((
             0, f"{udp},{_SEEN},{field}={group},tp_dst={port}",
-            f"clone(set_field:{local_mac}->eth_dst,LOCAL),{_MARK_SEEN}", f"{group} → the tunnel",
+            f"load:0x1->NXM_NX_REG13[0],clone(set_field:{local_mac}->eth_dst,resubmit(,0)),"
+            "resubmit(,0)", f"{group} → the tunnel",
         ))  # fmt: skip
-    for above, match, actions, summary in [*rows, *answers(overlay, vtep)]:
+    for above, match, actions, summary in [*rows, *answers(target)]:
         yield Flow(bridge, 0, UNDERLAY_PRIORITY + above, match, actions, cookie, summary)
 
 
@@ -178,11 +179,12 @@ def _reg13(overlay: Overlay) -> int:
     return 0x80000 | ownership.number(overlay.name)
 
 
-def _answer_arp(overlay: Overlay, _vtep: IPAddress) -> Iterator[_Row]:
+def _answer_arp(target: Target) -> Iterator[_Row]:
+    overlay, local = target.overlay, target.underlay_port
     for group in overlay.flood_groups:
         mac = ethernet_of(group)
         yield (
-            0, f"arp,reg13=0/{_reg13(overlay):#x},in_port=LOCAL,arp_tpa={group},arp_op=1",
+            0, f"arp,reg13=0/{_reg13(overlay):#x},in_port={local},arp_tpa={group},arp_op=1",
             "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:2->arp_op,"
             "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],"
             f"set_field:{mac}->arp_sha,set_field:{group}->arp_spa,IN_PORT",
@@ -190,25 +192,25 @@ def _answer_arp(overlay: Overlay, _vtep: IPAddress) -> Iterator[_Row]:
         )  # fmt: skip
 
 
-def _answer_discovery(overlay: Overlay, vtep: IPAddress) -> Iterator[_Row]:
+def _answer_discovery(target: Target) -> Iterator[_Row]:
     """Turn a solicitation into the advertisement (RFC 4861, 4.3 and 4.4), in two steps.
 
     OpenFlow lets only an advertisement have a target link-layer address: 33:33 and the low 32 bits
     of the group (RFC 2464, 7).
     """
-    own = _reg13(overlay)
+    overlay, local, own = target.overlay, target.underlay_port, _reg13(target.overlay)
     for group in overlay.flood_groups:
         yield (
             0,
-            f"icmp6,reg13=0/{own:#x},in_port=LOCAL,icmp_type=135,icmp_code=0,nd_target={group}",
+            f"icmp6,reg13=0/{own:#x},in_port={local},icmp_type=135,icmp_code=0,nd_target={group}",
             "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],"
-            f"set_field:{group}->ipv6_src,set_field:{vtep}->ipv6_dst,"
+            f"set_field:{group}->ipv6_src,set_field:{target.vtep}->ipv6_dst,"
             "set_field:136->icmpv6_type,set_field:2->nd_options_type,"
             f"load:{own:#x}->NXM_NX_REG13[],resubmit(,0)",
             f"neighbour solicitation for {group} → advertisement",
         )
     yield (
-        0, f"icmp6,reg13={own:#x},in_port=LOCAL,icmp_type=136,icmp_code=0",
+        0, f"icmp6,reg13={own:#x},in_port={local},icmp_type=136,icmp_code=0",
         "move:NXM_NX_ND_TARGET[0..31]->NXM_NX_ND_TLL[0..31],load:0x3333->NXM_NX_ND_TLL[32..47],"
         "IN_PORT", "advertisement → the group's Ethernet address",
     )  # fmt: skip

@@ -36,6 +36,10 @@ from .target import Target, decides, tunnel_bridge_of
 
 DIVERTED = "it takes what programs send to lo"  # why a local route is removed
 
+# A bridge that snoops (mcast_snooping_enable) sends multicast and reports only to ports where it
+# has heard a member or a router. Members on other hosts are behind this one.
+_FLOOD: Options = (("mcast-snooping-flood", "true"), ("mcast-snooping-flood-reports", "true"))
+
 # Sockets join before an address of the same group is changed, which ends its own membership.
 _ORDER = ("bridge", "port", "membership", "address", "route", "flow")
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
@@ -88,7 +92,7 @@ def expected_flows(overlay: Overlay, observed: Observed) -> tuple[Flow, ...]:
 
 def neighbours(target: Target, changes: Iterable[Change]) -> tuple[Neighbour, ...]:
     """Return the groups' Ethernet addresses, if flows that answer ARP for them are changed."""
-    bridge = target.device
+    bridge = target.underlay_bridge
     if not target.userspace or not any(
         isinstance(change.item, Flow) and change.item.bridge == bridge for change in changes
     ):
@@ -142,7 +146,10 @@ def _ports(target: Target) -> Iterator[Port]:
         overlay.tunnel_bridge, to_bridge, "patch", (("peer", to_tunnel),),
         ofport_request=pipeline.PATCH, owner=overlay.name,
     )  # fmt: skip
-    yield Port(overlay.bridge, to_tunnel, "patch", (("peer", to_bridge),), owner=overlay.name)
+    yield Port(
+        overlay.bridge, to_tunnel, "patch", (("peer", to_bridge),), snooping=_FLOOD,
+        owner=overlay.name,
+    )  # fmt: skip
     options = {
         "remote_ip": "flow", "local_ip": "flow", "key": "flow",
         "dst_port": str(overlay.underlay.udp_port), "ttl": str(overlay.underlay.ttl),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from . import ownership
+from . import ownership, underlay
 from .errors import ConfigurationError
 from .fields import VXLAN_UDP_PORT
 from .findings import Finding, error
@@ -51,7 +51,7 @@ def _unresolved(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
     yield from _method(overlay, observed)
     yield from _bridges(overlay, observed)
     yield from _names(overlay, observed)
-    yield from _underlay(overlay, observed)
+    yield from underlay.findings(overlay, observed)
 
 
 def _resolved(target: Target) -> Iterator[Finding]:
@@ -134,57 +134,6 @@ def _names(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
                 "port-taken", name,
                 f"port {port.target} has the name of a port of ours and is not ours", field="name",
             )  # fmt: skip
-
-
-def _underlay(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
-    device = overlay.underlay.device
-    if device not in observed.links:
-        yield error(
-            "underlay-missing", device, f"there is no device {device}", field="underlay.device"
-        )
-    elif evidence := _unfit(overlay, observed):
-        yield error("underlay-unfit", device, evidence, field="underlay.device")
-
-
-def _unfit(overlay: Overlay, observed: Observed) -> str:
-    """Return why an existing device cannot carry the tunnels; empty if it can."""
-    device = overlay.underlay.device
-    bridge = observed.bridges.get(device)
-    if bridge is not None and bridge.owner == overlay.name:
-        return f"bridge {device} is this overlay's own: it is removed with the overlay"
-    if overlay.datapath != "netdev":
-        holder = _holder(device, observed)
-        return (
-            f"{device} is a port of {holder}, which takes its frames: name {holder}"
-            if holder
-            else ""
-        )
-    if bridge is None:
-        port = observed.ports.get(device)
-        hint = f"; {device} is a port of {port.bridge}: name that" if port else ""
-        return (
-            f"{device} is not a bridge: the userspace datapath's underlay is the bridge that holds "
-            f"the NIC{hint}"
-        )
-    if bridge.datapath != "netdev":
-        return f"bridge {device} is on the {bridge.datapath} datapath, not on netdev"
-    return ""
-
-
-# Devices whose ports hand all frames to them, whatever addresses a port has (rx_handler). A VRF is
-# a master too, and leaves a device its frames and addresses.
-_TAKE_FRAMES = {"bridge", "bond", "team"}
-
-
-def _holder(device: str, observed: Observed) -> str:
-    """Return the bridge or bond that has the device as a port; empty without one."""
-    port = observed.ports.get(device)
-    if port is not None and port.type in {"", "system"}:
-        bridge = observed.bridges.get(port.bridge)
-        if bridge is not None and bridge.datapath == "system":
-            return bridge.name
-    master = observed.links.get(observed.links[device].master)
-    return master.name if master is not None and master.kind in _TAKE_FRAMES else ""
 
 
 def vxlan_rivals(target: Target) -> Iterator[Port]:

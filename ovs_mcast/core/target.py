@@ -12,7 +12,7 @@ from typing import Final
 
 from netaddr import IPAddress
 
-from . import ownership
+from . import ownership, underlay
 from .errors import ConfigurationError
 from .items import Address, Bridge, JoinedBy
 from .model import Overlay
@@ -55,6 +55,16 @@ class Target:
     def userspace(self) -> bool:
         """Whether the overlay is on the userspace datapath."""
         return self.overlay.datapath == "netdev"
+
+    @property
+    def underlay_bridge(self) -> str:
+        """The bridge that has the underlay device, with the userspace datapath."""
+        return underlay.bridge_of(self.device, self.observed)
+
+    @property
+    def underlay_port(self) -> str:
+        """The underlay device's OpenFlow port there, as a match names it: LOCAL or a number."""
+        return underlay.port_of(self.device, self.observed)
 
     @property
     def metric(self) -> int:

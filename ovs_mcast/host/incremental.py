@@ -20,6 +20,7 @@ from ..core.model import Segment
 from ..core.observed import Lookups, Observed, RoutePath
 from ..core.plan import desired, desired_flows
 from ..core.status import Status
+from ..core.target import Target
 from ..errors import ApplyError
 from . import apply, observe
 from .backend import Backend
@@ -75,9 +76,17 @@ def _observe(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Obs
     return replace(
         applied.observed,
         bridges=backend.ovsdb.bridges(),
-        ports=backend.ovsdb.ports(applied.target.overlay.tunnel_bridge),
+        ports=_ports(backend, applied.target),
         links={link.name: link},
     )
+
+
+def _ports(backend: Backend, target: Target) -> dict[str, Port]:
+    """Return the ports of the tunnel bridge, and of the bridge that has the underlay device."""
+    ports = backend.ovsdb.ports(target.overlay.tunnel_bridge)
+    if target.userspace and target.underlay_bridge != target.device:
+        ports |= backend.ovsdb.ports(target.underlay_bridge)
+    return ports
 
 
 def _expect_rows(items: SegmentItems) -> None:
@@ -100,8 +109,7 @@ def _apply(backend: Backend, plan: Plan) -> None:
 def _added(backend: Backend, items: SegmentItems) -> Status:
     """Return the status of the overlay of this segment alone."""
     before, group = items.target, items.segment.flood_group
-    ports = backend.ovsdb.ports(before.overlay.tunnel_bridge)
-    target = replace(before, observed=replace(before.observed, ports=ports))
+    target = replace(before, observed=replace(before.observed, ports=_ports(backend, before)))
     joined = backend.is_member(target.device, items.group)
     lookups = Lookups(
         joined=frozenset({items.group} if joined else ()),
@@ -145,7 +153,7 @@ def _flow_findings(backend: Backend, items: SegmentItems) -> Iterator[Finding]:
 def _underlay_flows(backend: Backend, items: SegmentItems) -> Iterator[Flow]:
     """Yield the group's flows on the underlay's bridge, with the userspace datapath."""
     target = items.target
-    bridge = target.observed.bridges.get(target.device)
+    bridge = target.observed.bridges.get(target.underlay_bridge)
     if not target.userspace or items.shares or bridge is None:
         return
     cookie = ownership.cookie(target.overlay.name)

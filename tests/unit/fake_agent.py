@@ -87,15 +87,16 @@ class Driver(Observer):
 class Machine:
     """A host in memory, and the configuration of its agent."""
 
-    def __init__(self, host: FakeHost, path: Path, datapath: str) -> None:
+    def __init__(self, host: FakeHost, path: Path, datapath: str, device: str = "") -> None:
         self.host, self._path, self._datapath = host, path, datapath
+        self._device = device or host.device
         self.configure(ONE, TWO)
 
     def configure(self, *groups: str) -> None:
         """Write the configuration as an editor does: another file, renamed."""
         segments = [{"vni": 100 + n, "group": group} for n, group in enumerate(groups)]
         wanted = {
-            "underlay": {"device": self.host.device},
+            "underlay": {"device": self._device},
             "datapath": self._datapath,
             "membership": "socket",
             "segments": segments,

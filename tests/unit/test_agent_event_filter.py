@@ -48,6 +48,7 @@ cookies = st.integers(0, (1 << 64) - 1)
         (RowEvent("Bridge", "br-mcast", None, columns=frozenset({"external_ids"})), True),
         (RowEvent("Bridge", "br-int"), True),
         (RowEvent("Bridge", "br-int", columns=frozenset({"ports"})), False),  # a VM's port
+        (RowEvent("Port", "bond0", columns=frozenset({"bond_mode"})), True),  # may deliver copies
         (RowEvent("Port", "tap7"), False),
         (RowEvent("Interface", "tap7", None, "", frozenset({"ofport"})), False),
         (RowEvent("Port", "vxlan-other", "another"), False),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ovs_mcast.agent.observer import Kind
-from ovs_mcast.core.items import Address
+from ovs_mcast.core.items import Address, Port
 from ovs_mcast.testing import FakeHost, Happening, Link
 from tests.unit.fake_agent import ONE, THREE, TWO, Machine
 
@@ -61,6 +61,28 @@ def test_an_event_brings_the_repair(machine: Machine, happening: Happening, kind
     assert len(driver.repairs) >= 3
     assert not machine.host.plan(machine.wanted())
     assert machine.host.members == {ONE, TWO}
+
+
+@pytest.mark.parametrize("lost", ["group", "arp"])
+def test_the_bridge_of_an_internal_port_is_watched(tmp_path: Path, lost: str) -> None:
+    """The underlay is a port of br-phy: a flow that is removed there is put back."""
+    host = FakeHost(datapath="netdev")
+    host.put(
+        Link("vtep0", 1600, "02:00:00:00:00:07", True),
+        Port("br-phy", "vtep0", "internal"),
+        Address("vtep0", "10.1.0.1", 24),
+    )
+    machine = Machine(host, tmp_path / "overlay.json", "netdev", "vtep0")
+
+    def remove() -> None:
+        flows = host.observe("default").flows
+        match = f"nw_dst={ONE}" if lost == "group" else f"arp_tpa={ONE}"
+        [flow] = [one for one in flows if one.bridge == "br-phy" and match in one.match.split(",")]
+        host.take(flow)
+
+    driver = machine.run(remove)
+    assert driver.repairs[1:] == [("add flow",)]
+    assert not host.plan(machine.wanted())
 
 
 def test_a_link_that_comes_up_is_measured(machine: Machine) -> None:

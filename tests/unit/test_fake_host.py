@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import ovs_mcast as om
 from ovs_mcast.core.fields import Datapath
-from ovs_mcast.core.items import Address
+from ovs_mcast.core.items import Address, Flow, Port
+from ovs_mcast.core.observed import Link
 from ovs_mcast.testing import FAULTS, HAPPENINGS, FakeHost, Fault, Happening, Interrupted
 
 KINDS: list[tuple[Datapath, int, str]] = [
@@ -113,6 +114,27 @@ def test_a_fault_is_its_error_until_it_is_repaired(fault: Fault) -> None:
     with host.fault(fault), pytest.raises(ERRORS[fault]):
         host.reconcile(wanted)
     assert host.reconcile(wanted).verified
+
+
+def test_a_segment_on_an_internal_port_of_the_underlays_bridge() -> None:
+    """A segment added alone has its flows on the bridge that has the underlay device as a port."""
+    host = fake("netdev")
+    host.put(
+        Link("vtep0", 1600, "02:00:00:00:00:07", True),
+        Port("br-phy", "vtep0", "internal"),
+        Address("vtep0", "10.1.0.1", 24),
+    )
+    wanted = overlay("netdev").replace(underlay={"device": "vtep0"})
+    assert host.reconcile(wanted).verified
+    added = host.add(om.Segment(vni=3, group="239.0.0.3"))
+    assert added.verified
+    flows = [one.item for one in added.changes if isinstance(one.item, Flow)]
+    assert {flow.bridge for flow in flows} == {"br-mcast", "br-phy"}
+    assert any("in_port=" in flow.match for flow in flows if flow.bridge == "br-phy")
+    assert not any("LOCAL" in flow.match for flow in flows)
+    assert not host.plan(host.overlay())
+    assert host.remove(3).verified
+    assert not host.plan(wanted)
 
 
 def test_names_that_are_none_are_refused() -> None:

@@ -10,7 +10,10 @@ from hypothesis import given
 from netaddr import IPAddress
 
 from ovs_mcast.core import flow_text, ownership, pipeline
+from ovs_mcast.core.items import Address, Bridge, Port
 from ovs_mcast.core.model import Overlay, Segment, Underlay
+from ovs_mcast.core.observed import Link, Observed
+from ovs_mcast.core.target import resolve
 
 from .pipeline_flows import MAC, V4, V6, everything, lines, on, overlay_of
 from .strategies import RIVAL, overlays
@@ -50,7 +53,7 @@ def test_the_pipeline_of_one_ipv6_segment() -> None:
 
 
 def test_the_underlay_bridge_of_the_userspace_datapath() -> None:
-    """Group frames to LOCAL under its address, ARP answered, our own frames left to go."""
+    """Group frames go to LOCAL's Ethernet address too, ARP is answered, our own frames go on."""
     overlay = overlay_of(
         Segment(vni=1, group="239.0.0.1"), Segment(vni=2, group="239.0.0.1"), datapath="netdev"
     )
@@ -60,7 +63,7 @@ def test_the_underlay_bridge_of_the_userspace_datapath() -> None:
     assert own.match == "udp,reg13=0/0x1,in_port=LOCAL,tp_dst=4789"
     assert group.match == "udp,reg13=0/0x1,nw_dst=239.0.0.1,tp_dst=4789"
     assert group.actions == (
-        f"clone(set_field:{MAC}->eth_dst,LOCAL),load:0x1->NXM_NX_REG13[0],resubmit(,0)"
+        f"load:0x1->NXM_NX_REG13[0],clone(set_field:{MAC}->eth_dst,resubmit(,0)),resubmit(,0)"
     )
     assert arp.match.startswith("arp,")
     assert arp.match.endswith("in_port=LOCAL,arp_tpa=239.0.0.1,arp_op=1")
@@ -81,7 +84,9 @@ def test_the_underlay_bridge_of_the_userspace_datapath_with_ipv6() -> None:
         f"set_field:fd00::1->ipv6_src,{own.actions}"
     )
     assert group.match == "udp6,reg13=0/0x1,ipv6_dst=ff05::a:1,tp_dst=4789"
-    assert group.actions == f"clone(set_field:{MAC}->eth_dst,LOCAL),{own.actions}"
+    assert group.actions == (
+        f"load:0x1->NXM_NX_REG13[0],clone(set_field:{MAC}->eth_dst,resubmit(,0)),resubmit(,0)"
+    )
     assert solicited.match == (
         f"icmp6,reg13=0/{number},in_port=LOCAL,icmp_type=135,icmp_code=0,nd_target=ff05::a:1"
     )
@@ -95,6 +100,29 @@ def test_the_underlay_bridge_of_the_userspace_datapath_with_ipv6() -> None:
         "move:NXM_NX_ND_TARGET[0..31]->NXM_NX_ND_TLL[0..31],"
         "load:0x3333->NXM_NX_ND_TLL[32..47],IN_PORT"
     )
+
+
+@pytest.mark.parametrize("group", ["239.0.0.1", "ff05::a:1"])
+def test_an_internal_port_as_the_underlay(group: str) -> None:
+    """The flows are on the bridge that has the port, and match its number in place of LOCAL."""
+    vtep = "fd00::1" if ":" in group else "10.0.0.1"
+    overlay = Overlay(
+        datapath="netdev",
+        underlay=Underlay(device="vtep0"),
+        segments=[Segment(vni=1, group=group)],
+    )
+    observed = Observed(
+        bridges={"br-ex": Bridge("br-ex", "netdev")},
+        ports={"vtep0": Port("br-ex", "vtep0", "internal", ofport=7)},
+        links={"vtep0": Link("vtep0", 1600, MAC, True)},
+        addresses=(Address("vtep0", vtep, 24),),
+    )
+    flows = list(pipeline.underlay_flows(resolve(overlay, observed)))
+    assert {flow.bridge for flow in flows} == {"br-ex"}
+    assert not any("LOCAL" in flow.match + flow.actions for flow in flows)
+    [classify] = [flow for flow in flows if f"{group}," in f"{flow.match}," and "udp" in flow.match]
+    assert "in_port" not in classify.match
+    assert all("in_port=7" in flow.match for flow in flows if flow != classify)
 
 
 def test_no_group_needs_no_flow_on_the_underlay_bridge() -> None:

@@ -30,6 +30,10 @@ def test_a_machine_without_anything() -> None:
     assert not changes.neighbours
 
 
+# An integration bridge that snoops would else keep multicast from the members on other hosts.
+FLOOD = (("mcast-snooping-flood", "true"), ("mcast-snooping-flood-reports", "true"))
+
+
 def test_what_is_made() -> None:
     """Names, options, marks, and the memo's address and route, on a machine without anything."""
     machine = built(TWO, bare_machine())
@@ -40,7 +44,7 @@ def test_what_is_made() -> None:
         "br-mcast", to_bridge, "patch", (("peer", to_tunnel),), 1, owner="default"
     )
     assert machine.ports[to_tunnel] == Port(
-        "br-int", to_tunnel, "patch", (("peer", to_bridge),), None, owner="default"
+        "br-int", to_tunnel, "patch", (("peer", to_bridge),), None, snooping=FLOOD, owner="default"
     )
     vxlan = machine.ports[f"vxlan-{SUFFIX}"]
     assert (vxlan.bridge, vxlan.type, vxlan.ofport_request) == ("br-mcast", "vxlan", 2)

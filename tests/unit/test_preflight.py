@@ -41,6 +41,17 @@ def enslaved(kind: str) -> Observed:
     )
 
 
+def internal(datapath: str, ofport: int) -> Observed:
+    """An internal port vtep0, with an address, on a bridge br-sys of this datapath."""
+    rows = on(Bridge("br-sys", datapath))
+    return replace(
+        rows,
+        ports={**rows.ports, "vtep0": Port("br-sys", "vtep0", "internal", ofport=ofport)},
+        links={**rows.links, "vtep0": Link("vtep0", 1600, "02:00:00:00:00:0b", True)},
+        addresses=(*rows.addresses, Address("vtep0", "10.1.0.1", 24)),
+    )
+
+
 REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
     ("IPv6 groups", overlay_of("ff05::1"), on(), "membership", "IPv6"),
     ("IPv6 pool", Overlay(underlay=Underlay(device="eth0"), groups="ff05::/64",
@@ -57,6 +68,14 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
      "eth0 is not a bridge"),
     ("NIC and not its bridge", overlay_of(G1, device="nic-br-phy", datapath="netdev"), on(),
      "underlay.device", "br-phy"),
+    ("internal port of the other datapath", overlay_of(G1, device="vtep0", datapath="netdev"),
+     internal("system", 1),
+     "underlay.device", "br-sys is on the system datapath"),
+    ("internal port that failed", overlay_of(G1, device="vtep0", datapath="netdev"),
+     internal("netdev", -1), "underlay.device", "vtep0 on br-sys has no OpenFlow port"),
+    ("a bond that delivers copies", USERSPACE,
+     on(Port("br-phy", "bond0", "", bond_mode="balance-slb")), "underlay.device",
+     "bond0, a port of br-phy, is a bond in mode balance-slb"),
     ("bridge of the other datapath", overlay_of(G1, device="br-sys", datapath="netdev"),
      on(Bridge("br-sys", "system")), "underlay.device", "system"),
     ("br-int of the other datapath", ONE, on(Bridge("br-int", "netdev")), "datapath", "br-int"),
@@ -127,6 +146,14 @@ def test_a_machine_refuses_what_it_cannot_have(
 ACCEPTED: list[tuple[str, Overlay, Observed]] = [
     ("nothing there", ONE, on()),
     ("userspace", USERSPACE, on()),
+    ("userspace, an internal port", overlay_of(G1, device="vtep0", datapath="netdev"),
+     internal("netdev", 1)),
+    ("userspace, other bonds", USERSPACE,
+     on(Port("br-phy", "bond0", "", bond_mode="active-backup"),
+        Port("br-phy", "bond1", "", bond_mode="balance-tcp"),
+        Bridge("br-x", "netdev"), Port("br-x", "bond2", "", bond_mode="balance-slb"))),
+    ("the kernel's datapath, any bond", ONE,
+     on(Port("br-phy", "bond0", "", bond_mode="balance-slb"))),
     ("autojoin named", overlay_of(G1, membership="autojoin"), on()),
     ("br-int of others", ONE, on(Bridge("br-int", "system"))),
     ("br-int of another overlay", ONE, on(Bridge("br-int", "system", "", RIVAL))),

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...core.events import RowEvent
-from ...core.items import Bridge, Port
+from ...core.items import Bridge, Options, Port
 from ...core.ownership import EXTERNAL_ID
 
 COLUMNS = {
     "Open_vSwitch": ["bridges", "next_cfg", "cur_cfg"],
     "Bridge": ["name", "datapath_type", "fail_mode", "protocols", "external_ids", "ports"],
-    "Port": ["name", "external_ids", "interfaces", "tag", "trunks", "vlan_mode"],
+    "Port": [
+        *("name", "external_ids", "interfaces", "tag", "trunks", "vlan_mode", "bond_mode"),
+        "other_config",
+    ],
     "Interface": ["name", "type", "options", "ofport", "ofport_request", "error"],
 }
 _NOTE = f"{EXTERNAL_ID}-"
+_SNOOPING = "mcast-snooping-"
 
 
 def read_bridge(row: Any) -> Bridge:
@@ -25,7 +29,7 @@ def read_bridge(row: Any) -> Bridge:
         datapath=row.datapath_type or "system",
         fail_mode=_optional(row.fail_mode) or "",
         owner=row.external_ids.get(EXTERNAL_ID),
-        notes=tuple(sorted(item for item in row.external_ids.items() if item[0].startswith(_NOTE))),
+        notes=_beginning(_NOTE, row.external_ids),
         protocols=tuple(row.protocols),
     )
 
@@ -40,10 +44,17 @@ def read_port(bridge: str, row: Any) -> Port:
         options=tuple(sorted(interface.options.items())),
         ofport_request=_optional(interface.ofport_request),
         vlans=tuple(str(part) for part in (*row.tag, *row.trunks, *row.vlan_mode)),
+        snooping=_beginning(_SNOOPING, row.other_config),
         owner=row.external_ids.get(EXTERNAL_ID),
         ofport=_optional(interface.ofport),
         error=_optional(interface.error),
+        bond_mode=_bond_mode(row),
     )
+
+
+def _bond_mode(row: Any) -> str:
+    """Return the mode of a bond, active-backup by default; empty for a port of one interface."""
+    return _optional(row.bond_mode) or "active-backup" if len(row.interfaces) > 1 else ""
 
 
 def read_event(row: Any, columns: frozenset[str]) -> RowEvent:
@@ -65,7 +76,7 @@ def write_bridge(row: Any, item: Bridge) -> None:
     row.datapath_type = item.datapath
     row.fail_mode = item.fail_mode or []
     _write_owner(row, item.owner)
-    _write_notes(row, dict(item.notes))
+    _write_beginning(_NOTE, row, "external_ids", dict(item.notes))
 
 
 def write_port(row: Any, item: Port) -> None:
@@ -75,15 +86,22 @@ def write_port(row: Any, item: Port) -> None:
     interface.options = dict(item.options)
     interface.ofport_request = [] if item.ofport_request is None else item.ofport_request
     row.tag, row.trunks, row.vlan_mode = [], [], []
+    _write_beginning(_SNOOPING, row, "other_config", dict(item.snooping))
     _write_owner(row, item.owner)
 
 
-def _write_notes(row: Any, notes: Mapping[str, str]) -> None:
-    for key in row.external_ids:
-        if key.startswith(_NOTE) and key not in notes:
-            row.delkey("external_ids", key)
-    for key, value in notes.items():
-        row.setkey("external_ids", key, value)
+def _beginning(prefix: str, column: Mapping[str, str]) -> Options:
+    """Return the entries of a map whose keys begin with the prefix."""
+    return tuple(sorted(entry for entry in column.items() if entry[0].startswith(prefix)))
+
+
+def _write_beginning(prefix: str, row: Any, column: str, entries: Mapping[str, str]) -> None:
+    """Write the entries of a map whose keys begin with the prefix; leave all others as they are."""
+    for key in getattr(row, column):
+        if key.startswith(prefix) and key not in entries:
+            row.delkey(column, key)
+    for key, value in entries.items():
+        row.setkey(column, key, value)
 
 
 def _write_owner(row: Any, owner: str | None) -> None:

@@ -94,4 +94,5 @@ class _Changes(command.BaseCommand):  # type: ignore[misc]
         port = txn.insert(self.api.tables["Port"])
         port.name = name
         port.interfaces = [interface]
+        port.other_config = {}  # a new row's column cannot be read before it is written
         return port
