@@ -34,8 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """In the background, where SIGINT is ignored, let it end the programs that tests start."""
+    """End a run whose worker crashed, and let SIGINT end the programs that tests start.
+
+    pytest-timeout ends a worker that is stuck (method thread). xdist's LoadScopeScheduling then
+    gives the same test to the next one, or waits without end (seen with xdist 3.8).
+    """
+    if getattr(config.option, "maxworkerrestart", "") is None:
+        config.option.maxworkerrestart = "0"
     if interrupts.are_ignored() or getattr(config, "workerinput", {}).get("survives_sigint"):
         interrupts.survive()
 

@@ -84,8 +84,15 @@ def test_thousands_of_events_leave_no_trace(
 
 
 def _at_rest(agent: Agent) -> Cost:
-    assert eventually(lambda: rests(agent.pid), seconds=DEADLINE)
-    return cost(agent.pid)
+    """The cost before and after a rest: the agent had no file open for a moment only."""
+    seen: list[Cost] = []
+
+    def resting() -> bool:
+        seen[:] = [cost(agent.pid)]
+        return rests(agent.pid) and cost(agent.pid) == seen[0]
+
+    assert eventually(resting, seconds=DEADLINE)
+    return seen[0]
 
 
 def _round(site: Site, agent: Agent, number: int, rng: Random) -> int:

@@ -87,15 +87,11 @@ class Run:
     def wait(self, timeout: float = 60.0) -> Result:
         """Wait for the end and return the result; fail if stderr has a traceback."""
         self._connection.settimeout(patient(timeout))
-        try:
+        files = (self._stdout, self._stderr)
+        with self._connection, self._stdout, self._stderr:
             status = int(self._connection.recv(64))
-        finally:
-            self._connection.close()
-        seconds = time.monotonic() - self._started
-        texts = []
-        for file in (self._stdout, self._stderr):
-            texts.append(os.pread(file.fileno(), 1 << 24, 0).decode())
-            file.close()
+            seconds = time.monotonic() - self._started
+            texts = [os.pread(file.fileno(), 1 << 24, 0).decode() for file in files]
         assert "Traceback" not in texts[1], texts[1]
         return Result(status, texts[0], texts[1], seconds)
 
@@ -146,7 +142,8 @@ class Warm:
             "program": program,
         }
         stdout, stderr = _unnamed_file(), _unnamed_file()
-        ours, theirs = socket.socketpair()
+        # Of datagrams: a run that ends at once must not have its status read with its process id.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             descriptors = [theirs.fileno(), stdout.fileno(), stderr.fileno()]
             socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
