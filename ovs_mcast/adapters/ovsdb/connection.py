@@ -19,7 +19,7 @@ from ...core.changes import Change
 from ...core.events import RowEvent
 from ...core.items import Bridge, Port
 from ...errors import UnavailableError
-from . import rows
+from . import rows, schema
 from .transaction import LostError, OvsdbError, _Changes, _Transaction
 
 _LOCK = "ovs_mcast"
@@ -86,7 +86,7 @@ class Ovsdb:
         self.remote = remote
         self._timeout = timeout
         try:
-            helper = idlutils.get_schema_helper(remote, "Open_vSwitch")
+            helper = idlutils.create_schema_helper(schema.fetch(remote, timeout))
             for table, columns in rows.COLUMNS.items():
                 helper.register_columns(table, columns)
             self._connection = connection.Connection(_Idl(remote, helper), timeout=timeout)
@@ -94,8 +94,9 @@ class Ovsdb:
         except PermissionError:
             raise UnavailableError(f"opening {remote} needs privileges: run as root") from None
         except Exception as error:
+            reason = getattr(error, "strerror", None) or error
             raise UnavailableError(
-                f"no ovsdb-server answers at {remote} ({error}): {_cure(remote)}"
+                f"no ovsdb-server answers at {remote} ({reason}): {_cure(remote)}"
             ) from None
 
     def close(self) -> None:
