@@ -7,7 +7,7 @@ import socket
 import struct
 from pathlib import Path
 
-from ..core.observed import Limits
+from ..core.observed import ArpSettings, Limits
 
 _IGMP = Path("/proc/net/igmp")
 _IGMP6 = Path("/proc/net/igmp6")
@@ -35,12 +35,28 @@ def is_member(device: str, group: str) -> bool:
     return text.find(f"\t{packed:08X} ", found.end(), end) >= 0
 
 
+def igmp_version(device: str) -> int:
+    """Return the version of IGMP that the device speaks, as its querier does; 3 if unknown."""
+    found = re.search(rf"^\d+\t{re.escape(device)} *:.*\bV([123])$", _read(_IGMP), re.MULTILINE)
+    return int(found[1]) if found else 3
+
+
 def limits() -> Limits:
     """Return the two sysctls that limit autojoin; None where this namespace lacks them."""
     return Limits(
         igmp_max_memberships=_number(_SYSCTL / "ipv4" / "igmp_max_memberships"),
         optmem_max=_number(_SYSCTL / "core" / "optmem_max"),
     )
+
+
+def arp_settings(device: str) -> ArpSettings:
+    """Return the sysctls that decide whether a device answers ARP; 0 where they are missing."""
+
+    def larger(name: str) -> int:
+        values = (_number(_SYSCTL / "ipv4" / "conf" / one / name) for one in ("all", device))
+        return max(value or 0 for value in values)
+
+    return ArpSettings(larger("arp_ignore"), larger("rp_filter"))
 
 
 def _read(path: Path) -> str:

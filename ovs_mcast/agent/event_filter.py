@@ -6,8 +6,10 @@ resync every minute corrects misjudgements.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ..core import ownership
 from ..core.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Rule, Watched
@@ -15,6 +17,7 @@ from ..core.items import Address, Route
 from ..core.model import Overlay
 from ..core.observed import Link
 from ..core.pipeline import CLASSIFY, DELIVER, FLOOD, GROUP, UNICAST
+from ..core.uplinks import Carriers
 from .observer import Kind
 
 
@@ -23,12 +26,14 @@ class Trigger:
     """An event that affects the overlay.
 
     ``wakes``: it is not caused by our own changes, and may end a failure. ``came_up``: the underlay
-    can send again, because its link or one of its addresses came into use.
+    can send again, because its link or one of its addresses came into use. ``moved`` is a device
+    or port whose carrier or active link changed; the kind "failover" needs no reconcile.
     """
 
-    kind: Kind
+    kind: Kind | Literal["failover"]
     wakes: bool = False
     came_up: bool = False
+    moved: str = ""
 
 
 class EventFilter:
@@ -45,6 +50,7 @@ class EventFilter:
         self._link: Link | None = None
         self._index = 0
         self._addresses: dict[tuple[str, ...], Address] = {}
+        self._carriers = Carriers()
         self.watched: dict[str, tuple[Watched, ...]] = {}
         self.watch_underlay(self._device if overlay.datapath == "netdev" else "")
 
@@ -59,10 +65,21 @@ class EventFilter:
         if bridge:
             self.watched[bridge] = (Watched(0),)
 
+    @property
+    def seeded(self) -> bool:
+        """Whether `seed` is not needed: before the first events, and after some were lost."""
+        return self._carriers.seeded
+
+    def seed(self, links: Mapping[str, Link]) -> None:
+        """Take the devices that are there; later events show which carrier changed."""
+        self._carriers.seed(links)
+
     def row(self, event: RowEvent) -> Trigger | None:
         """Filter a row of Open vSwitch's database."""
         if not event.table:
             return Trigger("ovsdb", wakes=True)
+        if event.table == "Port" and "bond_active_slave" in event.columns:
+            return Trigger("failover", moved=event.name)
         if event.columns == {"ports"} or event.table == "Open_vSwitch":
             return None  # a port that is added to a bridge has rows of its own
         ours = event.owner == self._name or event.name in self._ports | self._bridges
@@ -83,10 +100,14 @@ class EventFilter:
         if item is None:
             self._link = None
             self._addresses.clear()
-            return Trigger("overflow", wakes=True)
+            self._carriers.clear()
+            return Trigger("overflow", wakes=True, moved=self._device)
         match item:
             case Link():
-                return self._on_link(item, event.gone, event.index)
+                trigger = self._on_link(item, event.gone, event.index)
+                if self._carriers.changed(item, gone=event.gone):
+                    return replace(trigger or Trigger("failover"), moved=item.name)
+                return trigger
             case Address():
                 return self._on_address(item, event.gone)
             case Route():
@@ -108,7 +129,7 @@ class EventFilter:
         self._index = 0 if gone else index
         before, self._link = self._link, None if gone else link
         if before == self._link:
-            return None  # statistics, a carrier: nothing to repair
+            return None  # statistics: nothing to repair
         came_up = not gone and link.up and (before is None or not before.up)
         return Trigger("link", wakes=True, came_up=came_up)
 

@@ -73,6 +73,8 @@ class EventSources(Closeable):
     def open(self, backend: Backend) -> list[Trigger]:
         """Open the sources that the backend has by now; return what may have been missed before."""
         backend.ovsdb.watch(self._rows.put)
+        if not self._filter.seeded:
+            self._filter.seed(backend.netlink.links())
         self._follow_underlay(backend)
         opened = [bridge for bridge in self._filter.watched if self._open_flows(bridge, backend)]
         found = [Trigger("flow")] if opened else []

@@ -4,13 +4,14 @@
 |---|---|
 | `ovs_mcast_open_vswitch_up` | 1 if ovs-vswitchd listed its flows |
 | `ovs_mcast_segments_in_place` | wanted segments with all their flows and a joined group |
+| `ovs_mcast_own_vtep_packets_total` | received from this host's own VTEP address, and dropped |
 | `ovs_mcast_segment_info` | 1; labels `vlan`, `group`, `joined_by`, `send_path` of the last reconcile |
 | `ovs_mcast_bum_packets_total`, `ovs_mcast_bum_bytes_total` | to and from the group, by `direction` |
 | `ovs_mcast_received_packets_total`, `…_bytes_total` | everything received from other VTEPs |
 | `ovs_mcast_learned_macs` | MACs learned behind other VTEPs |
 | `ovs_mcast_peers` | VTEPs with learned MACs |
 
-All but the first two have the label `vni`, one per segment: at most 4,094. Bytes are those of the
+All but the first three have the label `vni`, one per segment: at most 4,094. Bytes are those of the
 workloads' frames. Counters start from 0 with ovs-vswitchd. There is no counter of unicast sent: it
 would be lost with each learned entry.
 """  # noqa: E501
@@ -26,11 +27,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ..adapters import proc
-from ..core import ownership
-from ..core import traffic as traffic_module
+from ..core import ownership, traffic
 from ..core.model import Overlay
 from ..core.status import SegmentStatus
-from ..core.traffic import Traffic
+from ..core.traffic import Count, Counters, Traffic
 from ..host.platform import CountedFlows
 
 _FRESH = 2.0  # seconds for which one dump answers all scrapes
@@ -57,7 +57,7 @@ class FlowMetrics(Collector):
         self.seen: Mapping[int, SegmentStatus] = {}
         self._dump, self._joined = dump, joined
         self._lock = threading.Lock()
-        self._read: dict[int, Traffic] | None = None
+        self._counters: Counters | None = None
         self._read_at = -_FRESH
         self._read_for: Overlay | None = None
 
@@ -70,32 +70,43 @@ class FlowMetrics(Collector):
         overlay = self.wanted
         if overlay is None:
             return
-        traffic = self._traffic(overlay)
-        yield from _overlay_metrics(overlay, traffic, self._joined(overlay.underlay.device))
+        counters = self._read(overlay)
+        yield from _overlay_metrics(overlay, counters, self._joined(overlay.underlay.device))
         yield _info(overlay, self.seen)
-        if traffic is not None:
-            yield from _per_segment(overlay, traffic)
+        if counters is not None:
+            yield _own(overlay, counters.from_ourselves)
+            yield from _per_segment(overlay, counters.segments)
 
-    def _traffic(self, overlay: Overlay) -> dict[int, Traffic] | None:
+    def _read(self, overlay: Overlay) -> Counters | None:
         """Share one dump among scrapes at about the same time; None where a dump fails."""
         with self._lock:
             now = time.monotonic()
             if self._read_for is not overlay or now - self._read_at >= _FRESH:
                 lines = self._dump(overlay)
-                self._read = None if lines is None else traffic_module.traffic(overlay.name, lines)
+                self._counters = None if lines is None else traffic.read(overlay.name, lines)
                 self._read_at, self._read_for = time.monotonic(), overlay
-            return self._read
+            return self._counters
+
+
+def _own(overlay: Overlay, own: Count) -> Metric:
+    family = CounterMetricFamily(
+        "ovs_mcast_own_vtep_packets", "Packets from this host's own VTEP address.",
+        labels=["overlay"],
+    )  # fmt: skip
+    family.add_metric([overlay.name], own.packets)
+    return family
 
 
 def _overlay_metrics(
-    overlay: Overlay, traffic: Mapping[int, Traffic] | None, joined: frozenset[str]
+    overlay: Overlay, counters: Counters | None, joined: frozenset[str]
 ) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         "ovs_mcast_open_vswitch_up", "1 if ovs-vswitchd listed its flows.", labels=["overlay"]
     )
-    up.add_metric([overlay.name], float(traffic is not None))
+    up.add_metric([overlay.name], float(counters is not None))
     yield up
-    there = {vni for vni, one in (traffic or {}).items() if one.complete}
+    segments = counters.segments if counters is not None else {}
+    there = {vni for vni, one in segments.items() if one.complete}
     in_place = sum(
         segment.vni in there and str(segment.flood_group) in joined for segment in overlay.segments
     )
@@ -118,13 +129,13 @@ def _info(overlay: Overlay, seen: Mapping[int, SegmentStatus]) -> Metric:
     return info
 
 
-def _per_segment(overlay: Overlay, traffic: Mapping[int, Traffic]) -> Iterator[Metric]:
+def _per_segment(overlay: Overlay, segments: Mapping[int, Traffic]) -> Iterator[Metric]:
     labels = ["overlay", "vni"]
     macs = GaugeMetricFamily(
         "ovs_mcast_learned_macs", "MACs learned behind other VTEPs.", labels=labels
     )
     peers = GaugeMetricFamily("ovs_mcast_peers", "VTEPs with learned MACs.", labels=labels)
-    for vni, one in traffic.items():
+    for vni, one in segments.items():
         macs.add_metric([overlay.name, str(vni)], one.learned)
         peers.add_metric([overlay.name, str(vni)], len(one.peers))
     yield from (macs, peers)
@@ -136,7 +147,7 @@ def _per_segment(overlay: Overlay, traffic: Mapping[int, Traffic]) -> Iterator[M
         received = CounterMetricFamily(
             f"ovs_mcast_received_{unit}", f"{unit.capitalize()} from other VTEPs.", labels=labels
         )
-        for vni, one in traffic.items():
+        for vni, one in segments.items():
             of = [overlay.name, str(vni)]
             bum.add_metric([*of, "sent"], getattr(one.bum_sent, unit))
             bum.add_metric([*of, "received"], getattr(one.bum_received, unit))

@@ -9,6 +9,7 @@
 | changed | debug | action, kind, target, reason |
 | problem | warning | message |
 | failed | error | error, message, tries, seconds, pause; each message once in a failure streak |
+| failover | info; warning if it failed | devices, groups, message: the groups were reported again |
 | path | info; warning if not wire | group, verdict, cause |
 | ended | info | |
 
@@ -28,6 +29,7 @@ from ..core.model import Overlay
 from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
 from ..probe.verdict import SendPath
+from .announcer import Announcement
 from .observer import FailureStreak, Kind, Observer
 
 Level = Literal["error", "warning", "info", "debug"]
@@ -170,6 +172,19 @@ class Log(Observer):
             group=group,
             verdict=verdict,
             cause=result.cause,
+        )
+
+    def announced(self, announcement: Announcement) -> None:
+        """Log the devices that failed over, and that the groups were reported again."""
+        devices, number = ", ".join(announcement.moved), announcement.groups
+        done = announcement.error or f"{number} group{'s' * (number > 1)} reported again"
+        self._log(
+            "warning" if announcement.error else "info",
+            "failover",
+            self._named(f"{announcement.device}: link change of {devices}: {done}"),
+            devices=devices,
+            groups=number,
+            message=announcement.error,
         )
 
     def ended(self) -> None:

@@ -15,6 +15,7 @@ from ..core.status import Status
 from ..errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError
 from ..host.host import Host
 from ..host.platform import Platform
+from .announcer import Announcer
 from .config_source import ConfigSource
 from .event_filter import Trigger
 from .event_sources import CONFIGURATION, HANGUP, EventSources
@@ -63,6 +64,7 @@ class Agent(Closeable):
         self._ready = False
         self._alive_at = 0.0
         self._scheduler = Scheduler(time.monotonic(), timings or Timings(), random.random)
+        self._announcer = Announcer(platform.report, platform.joined, platform.igmp_version)
         with ExitStack() as stack:
             self._signals = stack.enter_context(Signals())
             # Not the Host's: the groups are held while Open vSwitch is away.
@@ -88,10 +90,8 @@ class Agent(Closeable):
             LOG.info("a reconcile was cut short: the next run converges")
         finally:
             self._notify.stopping()
-            try:
-                self._platform.keepers.hand_over()
-            finally:
-                self._notify_all(lambda observer: observer.ended())
+            self._platform.keepers.hand_over()
+            self._notify_all(lambda observer: observer.ended())
 
     def _turn(self) -> None:
         """Wait for an event or the time of the next reconcile, whichever comes first."""
@@ -99,19 +99,27 @@ class Agent(Closeable):
         due = self._scheduler.due()
         if due > time.monotonic():
             self._notify_all(lambda observer: observer.waiting(due))
-        for trigger in self._sources.wait(min(due, self._next_alive()) - time.monotonic()):
+        until = min(due, self._next_alive(), self._next_announcement())
+        for trigger in self._sources.wait(until - time.monotonic()):
             self._handle(trigger)
+        if time.monotonic() >= self._next_announcement():
+            self._announce()
         if not self._signals.ended and time.monotonic() >= self._scheduler.due():
             self._reconcile()
 
     def _handle(self, trigger: Trigger) -> None:
+        if trigger.moved:
+            self._announcer.moved(trigger.moved, time.monotonic())
+        kind = trigger.kind
+        if kind == "failover":
+            return
         if trigger in {CONFIGURATION, HANGUP}:
             self._reload(hangup=trigger == HANGUP)
-        if trigger.kind == "ovsdb" and trigger.wakes:
+        if kind == "ovsdb" and trigger.wakes:
             self._disconnect()
         self._path_wanted |= trigger.came_up
         self._scheduler.event(time.monotonic(), wakes=trigger.wakes)
-        self._notify_all(lambda observer: observer.event(trigger.kind))
+        self._notify_all(lambda observer: observer.event(kind))
 
     def _reload(self, *, hangup: bool) -> None:
         if hangup:
@@ -201,6 +209,18 @@ class Agent(Closeable):
             self._path_wanted = True  # the device is gone; the reconcile of its event reports that
             return
         self._notify_all(lambda observer: observer.path(result))
+
+    def _next_announcement(self) -> float:
+        return self._announcer.due() if self._host is not None else float("inf")
+
+    def _announce(self) -> None:
+        """Report the groups again after a failover."""
+        try:
+            result = self._announcer.run(self._overlay, self._connected().backend, time.monotonic())
+        except OvsMcastError:
+            return  # due again; the event of what is gone brings a reconcile, which reports it
+        if result is not None:
+            self._notify_all(lambda observer: observer.announced(result))
 
     def _connected(self) -> Host:
         if self._host is None:

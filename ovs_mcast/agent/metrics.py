@@ -10,6 +10,7 @@
 | `ovs_mcast_changes_total` | changes made, by `kind` and `action` |
 | `ovs_mcast_failures_total` | failed reconciles, by `error`, the class of the error |
 | `ovs_mcast_events_total` | events that affect the overlay, by `kind` |
+| `ovs_mcast_failovers_total` | failovers below the underlay device: groups were reported again |
 | `ovs_mcast_configurations_refused_total` | new configurations that were refused |
 | `ovs_mcast_segments` | segments at the last successful reconcile, by `joined_by` and `send_path` |
 | `ovs_mcast_path_checks_total` | datagrams sent to measure their path, by `verdict` |
@@ -37,6 +38,7 @@ from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
 from ..probe.reachability import Reachability
 from ..probe.verdict import SendPath
+from .announcer import Announcement
 from .flow_metrics import FlowMetrics
 from .metrics_server import MetricsServer
 from .observer import FailureStreak, Kind, Observer
@@ -70,6 +72,9 @@ class Metrics(Observer, Closeable):
         self._events = self._counter("events", "Events that affect the overlay.", "kind")
         self._refused = self._counter(
             "configurations_refused", "New configurations that were refused."
+        )
+        self._failovers = self._counter(
+            "failovers", "Failovers below the underlay device: the groups were reported again."
         )
         self._paths = self._counter(
             "path_checks", "Datagrams sent to measure their path.", "verdict"
@@ -150,6 +155,10 @@ class Metrics(Observer, Closeable):
     def path(self, result: SendPath) -> None:
         """Count the verdict."""
         self._paths.labels(self._overlay, result.verdict).inc()
+
+    def announced(self, announcement: Announcement) -> None:
+        """Count the failover."""
+        self._failovers.labels(self._overlay).inc()
 
     def probed(self, result: Reachability) -> None:
         """Count the outcome of probes; anyone may answer, so the responders are bounded."""

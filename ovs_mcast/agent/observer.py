@@ -16,6 +16,7 @@ from ..core.model import Overlay
 from ..core.status import Status
 from ..errors import ConfigurationError, OvsMcastError
 from ..probe.verdict import SendPath
+from .announcer import Announcement
 
 # Reasons for a reconcile. "minute" is the periodic resync, without an event; "retry" is the
 # reconcile after a failed one.
@@ -57,6 +58,9 @@ class Observer:
 
     def path(self, result: SendPath) -> None:
         """The path of one datagram to a group was measured, after the link came up."""
+
+    def announced(self, announcement: Announcement) -> None:
+        """The groups were reported again, after a failover below the underlay device."""
 
     def ended(self) -> None:
         """The agent ends without an error; the overlay runs on."""

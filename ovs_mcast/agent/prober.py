@@ -1,7 +1,8 @@
 """Probes the groups of the overlay, one after the other, in a thread of its own.
 
-For metrics alone: the results change nothing. Hosts answer that run `agent --respond` or `probe
-respond`; a host that has stopped answering counts as loss until it is forgotten.
+For metrics alone: the results change nothing. Questions have the overlay's TTL, to reach whom its
+packets reach. Hosts answer that run `agent --respond` or `probe respond`; a host that has stopped
+answering counts as loss until it is forgotten.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Prober(Observer, Closeable):
         silent = self._silent.pop(group, {})  # stored again below, unless the probe fails
         found = send(
             overlay.underlay.device, group, source=overlay.underlay.vtep, expect=tuple(silent),
-            count=_COUNT, interval=_INTERVAL, timeout=_TIMEOUT, key=key.encode() if key else None,
+            count=_COUNT, interval=_INTERVAL, timeout=_TIMEOUT, ttl=overlay.underlay.ttl,
+            key=key.encode() if key else None,
         )  # fmt: skip
         self._report(found)
         rounds = {

@@ -21,11 +21,15 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | tunnel-path | error | health | a group: the tunnels' packets do not leave by the underlay |
 | address-tentative | error | health | an IPv6 address |
 | not-a-member | error | health | a group |
+| arp-answered | error | health | a NIC of the bridge that answers ARP for the VTEP beside it |
+| peer-diverted | error | health | a port of others that takes some peers' packets |
 | keeper-missing | error | health | the overlay |
 | flows-missing | error | health | the overlay |
 | mtu-small | warning | health | the underlay device |
 | ethernet-shared | warning | health | groups that share an Ethernet address |
-| peer-diverted | warning | health | a port of others that takes some peers' packets |
+| vtep-duplicate | warning | health | the VTEP address: packets came from it |
+| learned-full | warning | health | a segment that has learned as many MACs as it may |
+| udp-port-shared | warning | health | a port or device of others on the overlay's UDP port |
 | port-unserved | warning | health | a port of others on the tunnel bridge |
 """
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from . import ownership
+from . import ownership, udp_port, underlay
 from .changes import Plan
 from .findings import Finding, error, errors, warning
 from .groups import shared_ethernet
 from .items import Port
-from .observed import Lookups, Observed, RoutePath
-from .preflight import vxlan_rivals
+from .observed import ArpSettings, Lookups, Observed, RoutePath
 from .status import SegmentStatus
 from .target import Target, tentative_vtep
+from .traffic import Counters
 
+# Values of arp_ignore with which a device does not answer for the addresses of others.
+_ARP_IGNORED = {1, 2, 8}
 # Outer IP 20 or 40, UDP 8, VXLAN 8 octets (RFC 7348, 5), and the inner frame's Ethernet 14.
 OVERHEAD = {4: 50, 6: 70}
 
@@ -45,11 +47,12 @@ def assess(
 ) -> Assessment:
     """Return the state of an overlay; ``pending`` are the changes that a run would still make.
 
-    ``more`` are errors that only the caller can know, such as a keeper that is missing.
+    ``more`` are findings that only the caller can know, such as a keeper that is missing.
     """
     found = [error("change-pending", change.item.target, str(change)) for change in pending]
-    found += faults(target, lookups)
-    return Assessment(segments(target, lookups), (*found, *more, *warnings(target)))
+    found += (*faults(target, lookups), *more, *warnings(target))
+    found.sort(key=lambda finding: finding.severity)  # errors first
+    return Assessment(segments(target, lookups), tuple(found))
 
 
 def segments(target: Target, lookups: Lookups) -> dict[int, SegmentStatus]:
@@ -70,19 +73,33 @@ def warnings(target: Target) -> Iterator[Finding]:
     for members, sentence in shared_ethernet(target.overlay.flood_groups):
         yield warning("ethernet-shared", members, sentence)
     yield from _mtu(target)
-    for port in vxlan_rivals(target):
-        remote = port.option("remote_ip")
-        if remote != "flow":
-            yield warning(
-                "peer-diverted", port.target,
-                f"port {port.target} takes what {remote} sends: it does not reach us",
-            )  # fmt: skip
+    yield from udp_port.warnings(target)
     tunnel_bridge, name = target.overlay.tunnel_bridge, target.overlay.name
     for port in target.observed.ports.values():
         if port.bridge == tunnel_bridge and port.owner != name:
             yield warning(
                 "port-unserved", port.target,
                 f"port {port.target} is not ours: nothing of the pipeline serves it",
+            )  # fmt: skip
+
+
+def traffic_warnings(target: Target, counters: Counters) -> Iterator[Finding]:
+    """Yield the warnings that counters show."""
+    own = counters.from_ourselves
+    if own.packets:
+        yield warning(
+            "vtep-duplicate", str(target.vtep),
+            f"packets came from {target.vtep}, this host's own VTEP, and were dropped: "
+            f"{own.packets} so far",
+            "another host has the address, or the underlay returns what it is sent",
+        )  # fmt: skip
+    limit = target.overlay.learned_limit
+    for vni, one in counters.segments.items():
+        if one.learned >= limit:
+            yield warning(
+                "learned-full", str(vni),
+                f"segment {vni} has learned {one.learned} MACs, its limit: frames to any other go "
+                "to the whole group", "raise learned_limit",
             )  # fmt: skip
 
 
@@ -104,6 +121,8 @@ def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
     yield from _send_paths(target, lookups)
     yield from _tentative(target)
     yield from _membership(target, lookups)
+    yield from _arp(target, lookups)
+    yield from udp_port.faults(target)
 
 
 def _ports(target: Target) -> Iterator[Finding]:
@@ -112,7 +131,7 @@ def _ports(target: Target) -> Iterator[Finding]:
             continue
         evidence = ""
         if port.error and not _peer_is_there(port, target.observed):
-            evidence = f"port {port.target}: {port.error}"
+            evidence = f"port {port.target}: {port.error}{udp_port.held_by(port, target)}"
         elif port.ofport is None or port.ofport < 1:
             evidence = f"port {port.target} has no OpenFlow port"
         elif port.ofport_request is not None and port.ofport != port.ofport_request:
@@ -180,3 +199,36 @@ def _membership(target: Target, lookups: Lookups) -> Iterator[Finding]:
                 "tunnel-path", group,
                 f"the tunnels' packets to {group} leave by {by or 'no device'}",
             )  # fmt: skip
+
+
+def _arp(target: Target, lookups: Lookups) -> Iterator[Finding]:
+    """Yield NICs of the underlay's bridge that answer ARP for the VTEP beside the bridge.
+
+    Linux answers for every address of the host on every device (arp_ignore in ip-sysctl.rst). What
+    peers then send to the NIC's own Ethernet address the tunnel does not take.
+    """
+    for nic in underlay.nics(target.device, target.observed):
+        settings = lookups.arp.get(nic.name)
+        if (
+            settings is None
+            or nic.mac == target.link.mac
+            or not _answers(nic.name, target, settings)
+        ):
+            continue
+        yield error(
+            "arp-answered", nic.name,
+            f"{nic.name} answers ARP for {target.vtep} too, with its own Ethernet address "
+            f"{nic.mac}: what peers send to that is lost",
+            f"set net.ipv4.conf.{nic.name}.arp_ignore=1",
+        )  # fmt: skip
+
+
+def _answers(device: str, target: Target, settings: ArpSettings) -> bool:
+    """Return whether a device answers requests for another device's address."""
+    if settings.arp_ignore in _ARP_IGNORED:
+        return False
+    # A request is routed like a packet (fib_validate_source()): the way back is another device.
+    addressed = any(
+        item.device == device and ":" not in item.address for item in target.observed.addresses
+    )
+    return settings.rp_filter == 0 or (settings.rp_filter == 2 and addressed)

@@ -46,8 +46,8 @@ class Port:
     """A port with its first interface; ``ofport`` and ``error`` are written by ovs-vswitchd.
 
     ``vlans`` are its tag, trunks and vlan_mode as text, empty for a port of ours. ``bond_mode`` is
-    that of a port with several interfaces, empty with one. ``snooping`` are those of its
-    other_config whose names begin with mcast-snooping-.
+    that of a port with several interfaces, empty with one, and ``members`` are their names.
+    ``snooping`` are those of its other_config whose names begin with mcast-snooping-.
     """
 
     kind: ClassVar[str] = "port"
@@ -62,6 +62,7 @@ class Port:
     ofport: int | None = field(default=None, compare=False)
     error: str | None = field(default=None, compare=False)
     bond_mode: str = field(default="", compare=False)
+    members: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def key(self) -> Key:

@@ -17,8 +17,11 @@ from .items import Address, Bridge, Flow, GroupMembership, Options, Port, Route
 class Link:
     """A network device of this namespace. ``udp_port`` is that of a Linux vxlan device.
 
+    ``kind`` is what `ip -details link` shows, loopback for lo; of ipvlan with its mode: ipvlan l3s.
     ``master`` is the device that takes its frames or holds it: a bridge, a bond, a VRF; ovs-system
-    for a port of Open vSwitch's kernel datapath; empty without one.
+    for a port of Open vSwitch's kernel datapath; empty without one. ``lower`` is the device that
+    it is on, as a VLAN is. ``carrier``: it can send, as far as its driver knows. ``active`` is the
+    index of a bond's active link, 0 without one.
     """
 
     name: str
@@ -28,6 +31,9 @@ class Link:
     kind: str = ""
     udp_port: int | None = None
     master: str = ""
+    lower: str = field(default="", compare=False)
+    carrier: bool = field(default=True, compare=False)
+    active: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,14 @@ class Limits:
 
     igmp_max_memberships: int | None = 20
     optmem_max: int | None = 131072
+
+
+@dataclass(frozen=True, slots=True)
+class ArpSettings:
+    """Sysctls of net.ipv4.conf for a device: the larger of the device's and that of all."""
+
+    arp_ignore: int
+    rp_filter: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +130,8 @@ class Observed:
 
     ``flows`` are those of one overlay; ``routes`` are the host routes to groups in tables main and
     local; ``held`` are the groups that the overlay's keeper holds, as /proc confirms;
-    ``decision`` is the last one of `auto`.
+    ``decision`` is the last one of `auto`; ``udp_holders`` says who holds the overlay's UDP port,
+    looked for only where a holder would be in the way (udp_port.may_be_held()).
 
     >>> om.Observed().flows
     ()
@@ -131,6 +146,7 @@ class Observed:
     limits: Limits = Limits()
     held: GroupMembership | None = None
     decision: Decision | None = None
+    udp_holders: tuple[str, ...] = ()
 
     def overlays(self) -> set[str]:
         """Return the names of the overlays that have rows in this OVSDB."""
@@ -148,12 +164,14 @@ class Lookups:
 
     ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
     ``sends`` and ``tunnels`` are route lookups by group, as an ordinary program and as the tunnel
-    would send (explicit source). A group missing there has no route.
+    would send (explicit source). A group missing there has no route. ``arp`` has the NICs that the
+    userspace datapath's underlay bridge holds.
     """
 
     joined: frozenset[str]
     sends: Mapping[str, RoutePath]
     tunnels: Mapping[str, RoutePath]
+    arp: Mapping[str, ArpSettings] = field(default_factory=dict)
 
     def send_path(self, group: str, device: str) -> Literal["wire", "loopback", "none"]:
         """Return where an ordinary program's datagram to the group goes; wire is ``device``."""

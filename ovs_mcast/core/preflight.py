@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from . import ownership, underlay
+from . import ownership, udp_port, underlay
 from .errors import ConfigurationError
-from .fields import VXLAN_UDP_PORT
 from .findings import Finding, error
-from .items import Address, Port
+from .items import Address
 from .model import Overlay
 from .observed import Observed
 from .target import Target, method_of, resolve, tunnel_bridge_of
@@ -56,7 +55,7 @@ def _unresolved(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
 
 def _resolved(target: Target) -> Iterator[Finding]:
     """Yield findings of a resolved overlay: UDP port, groups, routes."""
-    yield from _udp_port(target)
+    yield from udp_port.refusals(target)
     yield from _groups(target)
     yield from _routes(target)
 
@@ -133,40 +132,6 @@ def _names(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
             yield error(
                 "port-taken", name,
                 f"port {port.target} has the name of a port of ours and is not ours", field="name",
-            )  # fmt: skip
-
-
-def vxlan_rivals(target: Target) -> Iterator[Port]:
-    """Yield ports of others that take VXLAN packets of ours: all, or those of some peers."""
-    keys = {"flow", *(str(segment.vni) for segment in target.overlay.segments)}
-    for port in target.observed.ports.values():
-        if (
-            port.type == "vxlan"
-            and port.owner != target.overlay.name
-            and (port.option("dst_port") or str(VXLAN_UDP_PORT))
-            == str(target.overlay.underlay.udp_port)
-            and (port.option("in_key") or port.option("key") or "0") in keys
-        ):
-            yield port
-
-
-def _udp_port(target: Target) -> Iterator[Finding]:
-    udp_port = target.overlay.underlay.udp_port
-    for port in vxlan_rivals(target):
-        if port.option("remote_ip") == "flow":
-            whose = f", overlay {port.owner}'s," if port.owner else ""
-            yield error(
-                "udp-port-taken", port.target,
-                f"port {port.target}{whose} takes all VXLAN on UDP port {udp_port}: "
-                "one flow-based port can", field="underlay.udp_port",
-            )  # fmt: skip
-    for link in target.observed.links.values():
-        # vxlan_sys_4789 is how the kernel datapath carries any VXLAN port of Open vSwitch.
-        if link.udp_port == udp_port and not link.name.startswith("vxlan_sys_"):
-            yield error(
-                "udp-port-taken", link.name,
-                f"the Linux vxlan device {link.name} holds UDP port {udp_port}",
-                field="underlay.udp_port",
             )  # fmt: skip
 
 

@@ -140,6 +140,7 @@ def vtep_of(overlay: Overlay, addresses: Iterable[Address]) -> IPAddress:
     ConfigurationError if the device has no such address.
     """
     device, named = overlay.underlay.device, overlay.underlay.vtep
+    addresses = tuple(addresses)
     usable = _usable(overlay, addresses)
     if named is None:
         found = [address for address, item in usable.items() if not item.duplicate]
@@ -151,7 +152,12 @@ def vtep_of(overlay: Overlay, addresses: Iterable[Address]) -> IPAddress:
             )
         return min(found, key=lambda address: usable[address].passing)
     if named not in usable:
-        raise ConfigurationError(f"{device} does not have {named}", field="underlay.vtep")
+        other = next((one.device for one in addresses if one.address == str(named)), "")
+        elsewhere = f": {other} has it, and a VTEP is an address of the underlay device"
+        raise ConfigurationError(
+            f"{device} does not have {named}{elsewhere if other not in {'', device} else ''}",
+            field="underlay.vtep",
+        )
     if usable[named].duplicate:
         raise ConfigurationError(
             f"another host has {named} too: duplicate address detection on {device} found it",

@@ -23,10 +23,11 @@ from netaddr import IPAddress
 
 from . import ownership
 from .flow_text import outer_destination
-from .pipeline import DELIVER, FLOOD, GROUP, UNICAST
+from .pipeline import CLASSIFY, DELIVER, FLOOD, GROUP, UNICAST
 
 _COUNTED = re.compile(r"\s*cookie=(0x[0-9a-f]+), .*?table=(\d+), n_packets=(\d+), n_bytes=(\d+), ")
 _MAC = re.compile(r"dl_dst=([0-9a-f:]{17}) actions=")
+_FROM_US = re.compile(r"\btun_(?:ipv6_)?src=\S+ actions=drop")
 # `load` up to OpenFlow 1.4, IPv6 in two halves; `set_field` from 1.5 on.
 _LOADED_V4 = re.compile(r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV4_DST\[\]")
 _LOADED_V6 = re.compile(
@@ -97,11 +98,24 @@ class Traffic:
         }
 
 
-def traffic(overlay: str, lines: Iterable[str]) -> dict[int, Traffic]:
-    """Return VNI → traffic of the overlay's flows among the lines, in order of VNI.
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The traffic of each segment by VNI, in order, and what came from the overlay's own VTEP.
 
-    ``lines`` are printed with statistics. All other lines are skipped.
+    Linux drops packets from ourselves before its datapath sees them: they count on the userspace
+    datapath.
     """
+
+    segments: Mapping[int, Traffic]
+    from_ourselves: Count
+
+
+def read(overlay: str, lines: Iterable[str]) -> Counters:
+    """Return the counters of the overlay's flows among the lines; all other lines are skipped.
+
+    ``lines`` are printed with statistics.
+    """
+    own = Count()
     counts: defaultdict[int, dict[int, Count]] = defaultdict(dict)
     peers: defaultdict[int, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     vlans: dict[int, int] = {}
@@ -110,16 +124,21 @@ def traffic(overlay: str, lines: Iterable[str]) -> dict[int, Traffic]:
         if printed is None:
             continue
         cookie, table = int(printed[1], 16), int(printed[2])
+        if not ownership.is_cookie(cookie, overlay):
+            continue
+        count = Count(int(printed[3]), int(printed[4]))
         vni, vlan = ownership.segment_of(cookie)
-        if not vni or not ownership.is_cookie(cookie, overlay):
+        if not vni:
+            if table == CLASSIFY and _FROM_US.search(line):
+                own += count
             continue
         vlans[vni] = vlan
-        before = counts[vni].get(table, Count())
-        counts[vni][table] = before + Count(int(printed[3]), int(printed[4]))
+        counts[vni][table] = counts[vni].get(table, Count()) + count
         if table == UNICAST and (entry := learned_entry(line)) is not None:
             mac, vtep = entry
             peers[vni][vtep].append(mac)
-    return {vni: _traffic(vlans[vni], counts[vni], peers[vni]) for vni in sorted(vlans)}
+    segments = {vni: _traffic(vlans[vni], counts[vni], peers[vni]) for vni in sorted(vlans)}
+    return Counters(segments, own)
 
 
 def learned_entry(line: str) -> tuple[str, str] | None:

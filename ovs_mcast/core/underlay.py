@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from .findings import Finding, error
 from .items import Port
 from .model import Overlay
-from .observed import Observed
+from .observed import Link, Observed
 
 # Devices whose ports hand all frames to them, whatever addresses a port has (rx_handler). A VRF is
 # a master too, and leaves a device its frames and addresses.
 _TAKE_FRAMES = {"bridge", "bond", "team"}
+# Kinds that carry no multicast to other hosts: without a wire, or without Ethernet (ipvlan.rst).
+_WITHOUT_MULTICAST = {"loopback", "dummy", "vrf", "ipvlan l3", "ipvlan l3s"}
 
 
 def findings(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
@@ -23,7 +25,8 @@ def findings(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
         )
         return
     reason = _unfit_userspace if overlay.datapath == "netdev" else _unfit_kernel
-    if evidence := _own_bridge(overlay, observed) or reason(device, observed):
+    evidence = _own_bridge(overlay, observed) or _without_multicast(device, observed)
+    if evidence := evidence or reason(device, observed) or _in_vrf(device, observed):
         yield error("underlay-unfit", device, evidence, field="underlay.device")
 
 
@@ -39,11 +42,48 @@ def port_of(device: str, observed: Observed) -> str:
     return "LOCAL" if port is None else str(port.ofport)
 
 
+def nics(device: str, observed: Observed) -> Iterator[Link]:
+    """Yield the Linux devices that are ports of the underlay device's bridge, or links of a bond.
+
+    They have an IP stack of their own (userspace datapath). A tap is not a NIC: behind it is a
+    guest.
+    """
+    name = bridge_of(device, observed)
+    for port in observed.ports.values():
+        if port.bridge == name and port.type in {"", "system"}:
+            for member in port.members or (port.name,):
+                link = observed.links.get(member)
+                if link is not None and link.kind != "tun":
+                    yield link
+
+
 def _own_bridge(overlay: Overlay, observed: Observed) -> str:
     bridge = observed.bridges.get(overlay.underlay.device)
     if bridge is None or bridge.owner != overlay.name:
         return ""
     return f"bridge {bridge.name} is this overlay's own: it is removed with the overlay"
+
+
+def _without_multicast(device: str, observed: Observed) -> str:
+    kind = observed.links[device].kind
+    if kind not in _WITHOUT_MULTICAST:
+        return ""
+    shown = f"{device} is a device of kind {kind}, which" if kind != "loopback" else device
+    return f"{shown} carries no multicast to other hosts: name the device that leads to them"
+
+
+def _in_vrf(device: str, observed: Observed) -> str:
+    """Return why a device of a VRF cannot serve: its groups are routed in the VRF's table.
+
+    And an Open vSwitch tunnel hears a VRF's packets with net.ipv4.udp_l3mdev_accept=1 alone.
+    """
+    master = observed.links.get(observed.links[device].master)
+    if master is None or master.kind != "vrf":
+        return ""
+    return (
+        f"{device} is in VRF {master.name}, whose table no route of ours is in: take it out "
+        f"(ip link set {device} nomaster), or run Open vSwitch in a network namespace of its own"
+    )
 
 
 def _unfit_kernel(device: str, observed: Observed) -> str:

@@ -11,6 +11,7 @@ from netaddr import IPAddress
 from ..adapters.rtnetlink.client import RefusedError
 from ..core import methods
 from ..core.changes import Change
+from ..core.findings import Finding, error
 from ..core.items import Route
 from ..core.model import Segment
 from ..core.observed import Decision
@@ -20,11 +21,12 @@ from .backend import Backend, Netlink
 _LATE = 1.0  # seconds that the kernel may take to make an IPv6 address's own route
 
 
-def decide(target: Target, backend: Backend) -> Decision:
+def decide(target: Target, backend: Backend) -> Decision | Finding:
     """Return the method that fits this underlay, on the evidence of an ordinary program's packets.
 
     Autojoin is tried with one group, and its address is removed again. Where ordinary datagrams to
-    it do not reach the wire, sockets shall hold the groups.
+    it go to loopback, sockets shall hold the groups. Where the datagrams leave by no device nothing
+    is decided: a packet filter or a route is in the way, whatever the method.
     """
     device, family = target.device, target.overlay.family
     group = _trial_group(target)
@@ -33,8 +35,11 @@ def decide(target: Target, backend: Backend) -> Decision:
             if family == 6:
                 _await_local_route(str(group), backend)
             path = backend.send_path(device, str(group))
-    except RefusedError as error:
-        return Decision("socket", device, family, f"autojoin of {group}: {error}")
+    except RefusedError as refused:
+        return Decision("socket", device, family, f"autojoin of {group}: {refused}")
+    if path.verdict == "none":
+        evidence = f"an ordinary datagram to {group} does not leave by {device}: {path.cause}"
+        return error("send-path", str(group), evidence, path.cure)
     # With IPv6, autojoin is never the answer: the tunnels' packets take the local route too.
     fits = path.verdict == "wire" and family == 4
     evidence = f"autojoin of {group}: an ordinary datagram reaches {path.verdict}: {path.cause}"

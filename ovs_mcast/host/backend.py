@@ -18,7 +18,7 @@ from ..adapters.polling import poll_until
 from ..core.changes import Change, Neighbour
 from ..core.events import RowEvent, Watched
 from ..core.items import Address, Bridge, GroupMembership, Port, Route
-from ..core.observed import Limits, Link, RoutePath
+from ..core.observed import ArpSettings, Limits, Link, RoutePath
 from ..core.status import Holder
 from .events import FlowEvents, ProcessEnd
 
@@ -164,10 +164,12 @@ class Backend:
     """One Open vSwitch and one network namespace.
 
     - ``vswitchd`` opens the control socket of ovs-vswitchd.
+    - ``arp_settings`` returns the sysctls that decide whether a device answers ARP.
     - ``joined`` returns the groups of a device in /proc; ``is_member`` tests one group.
     - ``memberships`` holds groups of a device within a `with` block.
     - ``send_path`` sends an ordinary datagram from a device to a group and returns its path.
     - ``keeper`` returns the keeper of a named overlay.
+    - ``udp_holders`` says who has sockets that are bound to a UDP port in this network namespace.
     - ``flow_events`` opens the flow events of a bridge; OSError if ovs-vswitchd does not have it.
     - ``hand_over`` starts a process for each overlay whose groups this process holds;
       ``release_groups`` releases those groups.
@@ -180,12 +182,14 @@ class Backend:
     netlink: Netlink
     vswitchd: Callable[[], AbstractContextManager[Vswitchd]]
     limits: Callable[[], Limits]
+    arp_settings: Callable[[str], ArpSettings]
     joined: Callable[[str], frozenset[str]]
     is_member: Callable[[str, str], bool]
     memberships: Callable[[str], AbstractContextManager[Joining]]
     send_path: PathProbe
     keeper: Callable[[str], Keeper]
     flow_events: Callable[[Bridge, Sequence[Watched]], FlowEvents]
+    udp_holders: Callable[[int], tuple[str, ...]] = lambda _port: ()
     hand_over: Callable[[], None] = lambda: None
     release_groups: Callable[[], None] = lambda: None
     follow: float = FOLLOW

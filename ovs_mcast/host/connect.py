@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from .. import probe
-from ..adapters import openflow, proc, vswitchd
+from ..adapters import openflow, proc, processes, report_socket, vswitchd
 from ..adapters.flow_monitor import FlowEvents
 from ..adapters.inotify import Inotify
 from ..adapters.ovsdb import connection
@@ -62,7 +62,17 @@ def this_platform(db: str | None, store: in_process.Store | None = None) -> Plat
         except (openflow.OpenFlowError, UnavailableError):
             return None
 
-    return Platform(rundir, keepers, connected, NetlinkEvents, Inotify, counted_flows, proc.joined)
+    return Platform(
+        rundir=rundir,
+        keepers=keepers,
+        connect=connected,
+        kernel_events=NetlinkEvents,
+        directory_events=Inotify,
+        counted_flows=counted_flows,
+        joined=proc.joined,
+        report=report_socket.send,
+        igmp_version=proc.igmp_version,
+    )
 
 
 def open_backend(
@@ -86,11 +96,13 @@ def open_backend(
         netlink=client.Netlink(),
         vswitchd=partial(vswitchd.Vswitchd, sockets),
         limits=proc.limits,
+        arp_settings=proc.arp_settings,
         joined=proc.joined,
         is_member=proc.is_member,
         memberships=device_groups.DeviceGroups,
         send_path=probe.send_path,
         flow_events=flow_events,
+        udp_holders=processes.udp_holders,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         hand_over=threads.hand_over,
         release_groups=threads.close,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 
-from ..core import flow_text, ownership
+from ..core import flow_text, ownership, traffic
 from ..core.changes import Plan
 from ..core.closeable import Closeable
 from ..core.findings import Finding, error
-from ..core.health import Assessment, assess
+from ..core.health import Assessment, assess, traffic_warnings
 from ..core.items import Bridge, Flow
 from ..core.observed import owners
 from ..core.plan import desired_flows, plan_for
@@ -17,10 +18,10 @@ from ..core.preflight import check
 from ..core.recovery import recover
 from ..core.status import Holder, OverlayStatus, SegmentDetail
 from ..core.target import Target
-from ..core.traffic import Traffic, traffic
+from ..core.traffic import Traffic
 from ..errors import ConfigurationError
 from .backend import Backend
-from .observe import dump_flows, lookups, observe_without_flows
+from .observe import dump_flows, lookups, observe_without_flows, with_udp_holders
 
 _Dumped = Mapping[str, list[str]]  # the flows of each bridge as printed, with statistics
 
@@ -47,9 +48,9 @@ class Inspector(Closeable):
             target, pending, dumped = self._recover(name)
         except ConfigurationError as refused:
             return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(refused),))
-        more = list(_missing(target, holder))
+        counters = traffic.read(name, chain.from_iterable(dumped.values()))
+        more = [*_missing(target, holder), *traffic_warnings(target, counters)]
         found = assess(target, lookups(self._backend, target), pending, more)
-        counted = traffic(name, (line for lines in dumped.values() for line in lines))
         return OverlayStatus(
             overlay=name,
             healthy=found.healthy,
@@ -59,7 +60,7 @@ class Inspector(Closeable):
             bridge=target.overlay.bridge,
             tunnel_bridge=target.overlay.tunnel_bridge,
             held_by=holder if target.method == "socket" else Holder("kernel"),
-            segments=_details(found, counted),
+            segments=_details(found, counters.segments),
             problems=found.problems,
         )
 
@@ -68,9 +69,11 @@ class Inspector(Closeable):
         observed = observe_without_flows(self._backend, name)
         dumped = dict(dump_flows(name, observed.bridges.values(), self._dump(name)))
         printed = replace(observed, flows=_read(dumped, ()))
-        target = check(recover(name, printed), printed)
+        overlay = recover(name, printed)
+        target = check(overlay, with_udp_holders(self._backend, overlay, printed))
         # Parse again, given the expected flows: versions print the same flow differently.
-        observed = replace(observed, flows=_read(dumped, tuple(desired_flows(target))))
+        flows = _read(dumped, tuple(desired_flows(target)))
+        observed = replace(target.observed, flows=flows)
         target = replace(target, observed=observed)
         return target, plan_for(target), dumped
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from netaddr import IPAddress
 
 from ..adapters.openflow import OpenFlowError
-from ..core import flow_text, ownership
+from ..core import flow_text, ownership, udp_port, underlay
 from ..core.changes import Plan
 from ..core.health import assess
 from ..core.items import Bridge, Flow
@@ -47,6 +47,18 @@ def observe_without_flows(backend: Backend, name: str) -> Observed:
     )
 
 
+def observe_for(backend: Backend, overlay: Overlay) -> Observed:
+    """Return the host as it is now but for its flows, with what `check` needs."""
+    return with_udp_holders(backend, overlay, observe_without_flows(backend, overlay.name))
+
+
+def with_udp_holders(backend: Backend, overlay: Overlay, observed: Observed) -> Observed:
+    """Return the host with who holds the overlay's UDP port, if that can be in the way."""
+    if not udp_port.may_be_held(overlay, observed):
+        return observed
+    return replace(observed, udp_holders=backend.udp_holders(overlay.underlay.udp_port))
+
+
 def compare(
     backend: Backend, overlay: Overlay, decision: Decision | None = None
 ) -> tuple[Target, Plan]:
@@ -55,7 +67,7 @@ def compare(
     ``decision`` is the choice of `auto`, where the tunnel bridge does not keep it yet.
     ConfigurationError if preflight refuses the overlay.
     """
-    observed = observe_without_flows(backend, overlay.name)
+    observed = observe_for(backend, overlay)
     target = check(overlay, replace(observed, decision=decision) if decision else observed)
     flows = _flows(backend, overlay.name, observed, desired_flows(target))
     target = replace(target, observed=replace(target.observed, flows=flows))
@@ -124,7 +136,11 @@ def lookups(backend: Backend, target: Target) -> Lookups:
             tunnels = control.routes()
     else:
         tunnels = backend.netlink.look_up(groups, target.vtep)
-    return Lookups(backend.joined(target.device), backend.netlink.look_up(groups), tunnels)
+    arp = {}
+    if target.userspace and target.overlay.family == 4:
+        nics = underlay.nics(target.device, target.observed)
+        arp = {nic.name: backend.arp_settings(nic.name) for nic in nics}
+    return Lookups(backend.joined(target.device), backend.netlink.look_up(groups), tunnels, arp)
 
 
 def dump_flows(

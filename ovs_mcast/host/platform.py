@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ..core.closeable import Closeable
+from ..core.reports import Report
 from .backend import Backend, Keeper
 from .events import DirectoryEvents, KernelEvents
 
@@ -37,7 +38,8 @@ class Platform(Closeable):
     ``directory_events`` open sources of events; ``rundir`` is Open vSwitch's run directory.
     ``counted_flows`` returns the flows of a bridge by name, cookie and mask with their counters,
     within so many seconds; None where that fails. ``joined`` are the groups of a device in /proc.
-    Any thread may call these two.
+    Any thread may call these two. ``report`` sends membership reports from a device:
+    UnavailableError; ``igmp_version`` is what a device speaks.
     """
 
     rundir: Path
@@ -47,6 +49,8 @@ class Platform(Closeable):
     directory_events: Callable[[], DirectoryEvents]
     counted_flows: CountedFlows
     joined: Callable[[str], frozenset[str]]
+    report: Callable[[str, Iterable[Report]], None]
+    igmp_version: Callable[[str], int]
 
     def close(self) -> None:
         """Release all groups that are held here."""

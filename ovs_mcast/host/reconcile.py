@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ..core.changes import Change, Plan
+from ..core.findings import Finding
 from ..core.model import Overlay
 from ..core.observed import Decision
 from ..core.plan import plan_removal
@@ -16,7 +17,7 @@ from ..core.status import Progress, Status
 from ..core.target import Target, decides
 from . import apply, autodetect
 from .backend import Backend
-from .observe import await_detection, compare, observe, observe_without_flows, verify
+from .observe import await_detection, compare, observe, observe_for, verify
 
 LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -30,7 +31,7 @@ def reconcile(
     """Return the status, verified or not, and the overlay as last resolved."""
     backend.keeper(overlay.name).drop_duplicates()
     await_detection(backend, overlay)
-    decision = _decide(backend, overlay)
+    decision, undecided = _decide(backend, overlay)
     done: tuple[Change, ...] = ()
     for _round in range(_ROUNDS):
         changes, target, pending = _converge(
@@ -40,6 +41,9 @@ def reconcile(
         status = replace(verify(backend, overlay, (target, pending)), changes=done)
         if status.verified or not compare(backend, overlay)[1]:
             break
+    if undecided is not None:
+        problems = (str(undecided), *status.problems)
+        status = replace(status, verified=False, problems=problems)
     return status, target
 
 
@@ -55,17 +59,23 @@ def remove(
     return done, tuple(str(change) for change in left)
 
 
-def _decide(backend: Backend, overlay: Overlay) -> Decision | None:
-    """Return the decision of `auto` for this underlay: tried once, then kept in external_ids."""
+def _decide(backend: Backend, overlay: Overlay) -> tuple[Decision | None, Finding | None]:
+    """Return the decision of `auto` for this underlay: tried once, then kept in external_ids.
+
+    Or the finding that kept it from a decision: then the next run tries again.
+    """
     if overlay.membership != "auto" or not overlay.flood_groups:
-        return None
+        return None, None
     kept = Decision.of(overlay.name, backend.ovsdb.bridges().values())
     if decides(kept, overlay):
-        return kept
-    target = check(overlay, observe_without_flows(backend, overlay.name))
-    decision = autodetect.decide(target, backend)
-    LOG.info("auto: %s: %s", decision.method, decision.evidence)
-    return decision
+        return kept, None
+    target = check(overlay, observe_for(backend, overlay))
+    found = autodetect.decide(target, backend)
+    if isinstance(found, Finding):
+        LOG.info("auto: undecided: %s", found)
+        return None, found
+    LOG.info("auto: %s: %s", found.method, found.evidence)
+    return found, None
 
 
 def _converge(

@@ -29,7 +29,6 @@ _START_OVSDB = (
     " -vconsole:err"
 )
 _HOST_SCRIPT = f"""
-echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore
 ovsdb-tool create
 {_START_OVSDB}
 ovs-vsctl --no-wait --timeout={_TIMEOUT:.0f} init
@@ -71,6 +70,8 @@ class OvsHost(Namespace):
         """Configure the NIC: on br-phy if the datapath is in userspace, else as it is."""
         self.run("sh", "-ec", f"ethtool -K {NIC} tx off >/dev/null; ip link set {NIC} up")
         if self.kind == "netdev":
+            # The NIC's own stack must not answer ARP for br-phy's address: see README.
+            self.run("sh", "-ec", f"echo 1 >/proc/sys/net/ipv4/conf/{NIC}/arp_ignore")
             mtu = self.path(f"/sys/class/net/{NIC}/mtu").read_text().strip()
             self.vsctl(
                 *f"add-br {UNDERLAY_BRIDGE} -- set bridge {UNDERLAY_BRIDGE} datapath_type=netdev"

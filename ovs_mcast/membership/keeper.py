@@ -235,7 +235,15 @@ class Keeper:
 def _start_process(
     _overlay: str, listener: socket.socket, sockets: GroupSockets, device: str
 ) -> None:
-    """Start a process in a session of its own, which inherits the sockets and outlives us."""
+    """Start a process in a session of its own, which inherits the sockets and outlives us.
+
+    Not as process 1: with that all processes of a PID namespace end (pid_namespaces(7)).
+    """
+    if os.getpid() == 1:
+        raise KeeperError(
+            "it would end with this process, the first of its PID namespace: use --membership "
+            "repaired or peer, or the host's PID namespace"
+        )
     descriptors = [listener.fileno(), *sockets.descriptors]
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _PROGRAM, *map(str, descriptors)],

@@ -4,7 +4,7 @@ No root, no Open vSwitch and no test framework is needed.
 """
 
 from ..core.items import Address, Bridge, Flow, GroupMembership, Port, Route
-from ..core.observed import Link
+from ..core.observed import ArpSettings, Link
 from .faults import FAULTS, Fault, Interrupted
 from .happenings import HAPPENINGS, Happening
 from .host import FakeHost
@@ -13,6 +13,7 @@ __all__ = [
     "FAULTS",
     "HAPPENINGS",
     "Address",
+    "ArpSettings",
     "Bridge",
     "FakeHost",
     "Fault",

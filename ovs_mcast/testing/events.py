@@ -222,7 +222,7 @@ def _differences(
 
 def _uncompared(item: object) -> tuple[object, ...]:
     """Return the fields that equality ignores: those that ovs-vswitchd or the kernel sets."""
-    if not isinstance(item, Address | Bridge | Port):
+    if not isinstance(item, Address | Bridge | Link | Port):
         return ()
     return tuple(getattr(item, one.name) for one in fields(item) if not one.compare)
 

@@ -13,7 +13,7 @@ from ..core.changes import Change
 from ..core.fields import Datapath
 from ..core.flow_text import segments_of
 from ..core.items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
-from ..core.observed import Limits, Link
+from ..core.observed import ArpSettings, Limits, Link
 from ..host.backend import Backend
 from ..host.host import Host
 from ..host.platform import Platform
@@ -146,6 +146,7 @@ class FakeHost(Host):
     def put(self, *items: Item | Link, detect: bool = False) -> None:
         """Put items in place as another program does: those of ovs_mcast.testing.
 
+        A Link that is there takes the carrier and the active link of this one.
         OSError where the kernel refuses one. ``detect`` leaves IPv6 addresses under duplicate
         address detection, until time has passed.
         """
@@ -175,7 +176,9 @@ class FakeHost(Host):
 
     def _put(self, item: Item | Link, detect: bool) -> None:
         linux, switch = self._system.linux, self._system.switch
-        if isinstance(item, Link):
+        if isinstance(item, Link) and linux.links.get(item.name) == item:
+            linux.set_carrier(item)
+        elif isinstance(item, Link):
             linux.add_link(item)
         elif isinstance(item, Address):
             linux.add_address(item, detect=detect)
@@ -200,6 +203,11 @@ class FakeHost(Host):
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._system.linux.limits = limits
+
+    @property
+    def arp_settings(self) -> dict[str, ArpSettings]:
+        """Sysctls by device that decide whether it answers ARP; Linux's defaults where missing."""
+        return self._system.linux.arp
 
     # For assertions
 
@@ -229,6 +237,7 @@ def fake_backend(system: FakeSystem) -> Backend:
         netlink=FakeNetlink(system),
         vswitchd=lambda: FakeVswitchd(system),
         limits=lambda: linux.limits,
+        arp_settings=linux.arp_settings,
         joined=linux.joined,
         is_member=lambda device, group: group in linux.joined(device),
         memberships=lambda device: FakeMemberships(system, device),
@@ -258,4 +267,6 @@ def fake_platform(system: FakeSystem) -> Platform:
         directory_events=system.feed.directories,
         counted_flows=partial(_counted_flows, system),
         joined=system.linux.joined,
+        report=lambda _device, _reports: None,
+        igmp_version=lambda _device: 3,
     )

@@ -15,7 +15,7 @@ from itertools import count
 from netaddr import IPAddress
 
 from ..core.items import Address, Key, Route
-from ..core.observed import FibRoute, Limits, Link, RoutePath
+from ..core.observed import ArpSettings, FibRoute, Limits, Link, RoutePath
 from .host_routes import HostRoutes, family, own_routes, refused
 
 DETECTION = 2.0  # seconds of duplicate address detection, the random delay before it included
@@ -29,6 +29,7 @@ class Linux:
         loopback = (Address("lo", "127.0.0.1", 8), Address("lo", "::1", 128))
         self.addresses: dict[Key, Address] = {item.key: item for item in loopback}
         self.limits = Limits()
+        self.arp: dict[str, ArpSettings] = {}
         self.routing = 0  # number of notifications about links and routes so far
         self.sockets: dict[object, set[tuple[int, str]]] = {}
         self.host_routes = HostRoutes()
@@ -45,6 +46,10 @@ class Linux:
         """The host routes to groups in tables main and local."""
         return tuple(self.host_routes)
 
+    def arp_settings(self, device: str) -> ArpSettings:
+        """Return the sysctls of a device; Linux's defaults unless ``arp`` has others."""
+        return self.arp.get(device, ArpSettings(arp_ignore=0, rp_filter=0))
+
     # Links
 
     def add_link(self, link: Link) -> None:
@@ -54,6 +59,11 @@ class Linux:
         self.links[link.name] = link
         self.routing += 1
         self.indexes[link.name] = next(self._numbers)
+
+    def set_carrier(self, link: Link) -> None:
+        """Give a device the carrier and the active link of another state of itself."""
+        self._known(link.name)
+        self.links[link.name] = link
 
     def remove_link(self, name: str) -> None:
         """Remove a device, its addresses and routes; autojoin keeps its memberships there."""

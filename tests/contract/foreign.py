@@ -96,8 +96,9 @@ FOREIGN: Mapping[str, Foreign] = {
         f"{_ADD} -- add-port br-x $vxlan -- set interface $vxlan type=internal",
     ),
     "Linux vxlan device": Foreign(
-        lambda host: host.put(Link("vx0", 1450, "02:00:00:00:00:02", False, "vxlan", 4789)),
-        "ip link add vx0 type vxlan id 9 dev $device dstport 4789 remote 10.0.0.99",
+        lambda host: host.put(Link("vx0", 1450, "02:00:00:00:00:02", True, "vxlan", 4789)),
+        "ip link add vx0 type vxlan id 9 dev $device dstport 4789 remote 10.0.0.99;"
+        " ip link set vx0 up",
         "ip link del vx0",
     ),
     "group address": Foreign(

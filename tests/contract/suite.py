@@ -204,9 +204,20 @@ def test_what_is_not_in_the_way_stays(both: Subject, datapath: str, method: str)
 
 
 _BESIDE = (
-    "bridge", "port to a group", "port to a peer", "two flow-based ports", "patch without a peer",
+    "bridge", "port to a group", "two flow-based ports", "patch without a peer",
     "port without a device", "autojoin address",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_a_port_that_takes_what_a_peer_sends(both: Subject, datapath: str) -> None:
+    """It is named, exit status 3, and survives setup and teardown."""
+    both.has("port to a peer")
+    before = both.step("plan_teardown", "default")
+    outcome = both.step("reconcile", wanted(datapath))
+    assert outcome.exit_status == 3
+    assert "vx on br-x takes what 10.0.0.99 sends" in str(outcome.error)
+    assert both.step("teardown", "default").machine == before.machine
 
 
 @pytest.mark.parametrize("datapath", DATAPATHS)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ovs_mcast.lab import Host, Kind, Lab
+from tests.functional.agents import kill_all
 from tests.functional.node import Node, State, difference, state
 from tests.functional.warm import Warm
 
@@ -50,3 +51,10 @@ def node(hosts: Hosts) -> Node:
 def dummy(hosts: Hosts) -> Node:
     """A host whose Open vSwitch runs with --enable-dummy=system."""
     return hosts.take("dummy")
+
+
+@pytest.fixture
+def no_agent_is_left() -> Iterator[None]:
+    """End the agents that a test has left, as one that failed does."""
+    yield
+    kill_all()

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ovs_mcast.core import ownership
-from tests.functional.agents import CONFIG, assert_true, configuration, kill_all, running, write
+from tests.functional.agents import CONFIG, assert_true, configuration, running, write
 from tests.functional.membership_lab import Net, keepers, local_routes, members
 from tests.functional.node import Node, State, difference
 from tests.functional.wire import eventually
 
-pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytestmark = [
+    pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter"),
+    pytest.mark.usefixtures("no_agent_is_left"),
+]
 pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
-
-
-@pytest.fixture(autouse=True)
-def _no_agent_is_left() -> Iterator[None]:
-    yield
-    kill_all()
 
 
 OFCTL = "ovs-ofctl -O OpenFlow14"

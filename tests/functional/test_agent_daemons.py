@@ -11,7 +11,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ from tests.functional.agents import (
     DEFECTIVE,
     assert_true,
     configuration,
-    kill_all,
     running,
     start,
     write,
@@ -33,14 +31,11 @@ from tests.functional.node import Node, difference
 from tests.functional.wire import eventually
 from tests.processes import ended
 
-pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytestmark = [
+    pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter"),
+    pytest.mark.usefixtures("no_agent_is_left"),
+]
 pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
-
-
-@pytest.fixture(autouse=True)
-def _no_agent_is_left() -> Iterator[None]:
-    yield
-    kill_all()
 
 
 ONE = {"vni": 100, "group": "239.0.0.1"}

@@ -5,7 +5,6 @@ h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +12,14 @@ import pytest
 
 from ovs_mcast.core.fields import Datapath
 from ovs_mcast.testing import FakeHost, Happening
-from tests.functional.agents import kill_all, running
+from tests.functional.agents import running
 from tests.functional.node import Node
 from tests.unit.fake_agent import Machine
 
-pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytestmark = [
+    pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter"),
+    pytest.mark.usefixtures("no_agent_is_left"),
+]
 pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
 
 _OFCTL = "ovs-ofctl -O OpenFlow14"
@@ -31,12 +33,6 @@ HAPPENINGS: dict[Happening, str] = {
     "route-deleted": "ip route del 239.0.0.1 dev $UNDERLAY",
     "link-flap": "ip link set $UNDERLAY down; ip link set $UNDERLAY up",
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_agent_is_left() -> Iterator[None]:
-    yield
-    kill_all()
 
 
 def test_the_events_are_those_of_a_real_machine(either: Node, tmp_path: Path) -> None:

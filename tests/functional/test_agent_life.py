@@ -6,7 +6,6 @@ h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,7 +14,6 @@ from tests.functional.agents import (
     PROGRAM,
     assert_true,
     configuration,
-    kill_all,
     running,
     start,
     write,
@@ -23,14 +21,11 @@ from tests.functional.agents import (
 from tests.functional.membership_lab import Net, keepers, members
 from tests.functional.node import Node, difference
 
-pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytestmark = [
+    pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter"),
+    pytest.mark.usefixtures("no_agent_is_left"),
+]
 pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
-
-
-@pytest.fixture(autouse=True)
-def _no_agent_is_left() -> Iterator[None]:
-    yield
-    kill_all()
 
 
 ONE = {"vni": 100, "group": "239.0.0.1"}

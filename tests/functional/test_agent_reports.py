@@ -17,7 +17,6 @@ import pytest
 from tests.functional.agents import (
     assert_true,
     configuration,
-    kill_all,
     running,
     start,
     write,
@@ -25,14 +24,11 @@ from tests.functional.agents import (
 from tests.functional.node import Node
 from tests.functional.wire import eventually
 
-pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytestmark = [
+    pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter"),
+    pytest.mark.usefixtures("no_agent_is_left"),
+]
 pytest_plugins = ("tests.functional.node_fixtures", "tests.functional.membership_fixtures")
-
-
-@pytest.fixture(autouse=True)
-def _no_agent_is_left() -> Iterator[None]:
-    yield
-    kill_all()
 
 
 def spent(process: int) -> int:

@@ -5,24 +5,21 @@ workload ─ h1 (agent) ─ switch ─ h2 (agent) ─ workload
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from ovs_mcast.lab import Lab
-from tests.functional.agents import CONFIG, configuration, kill_all, start, write
+from tests.functional.agents import CONFIG, configuration, start, write
 from tests.functional.node import Node
 from tests.functional.warm import Warm
 from tests.functional.wire import eventually, frame, hears
 
-pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytestmark = [
+    pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter"),
+    pytest.mark.usefixtures("no_agent_is_left"),
+]
 pytest_plugins = ("tests.functional.node_fixtures",)
-
-
-@pytest.fixture(autouse=True)
-def _no_agent_is_left() -> Iterator[None]:
-    yield
-    kill_all()
 
 
 def test_traffic_is_back(lab: Lab, warm: Warm) -> None:

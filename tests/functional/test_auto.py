@@ -47,6 +47,32 @@ def test_auto_tries_autojoin_finds_it_hijacked_and_falls_back(net: Net, either: 
     assert net.hears(either)
 
 
+# Hook output: what this host's programs send, and the kernel's tunnels.
+FILTER = (
+    "add table ip t; add chain ip t out { type filter hook output priority 0; };"
+    " add rule ip t out ip daddr 224.0.0.0/4 udp dport != 4789 drop"
+)
+
+
+@pytest.mark.needs("nft")
+def test_a_trial_that_goes_nowhere_is_a_fault(either: Node) -> None:
+    """A packet filter takes the trial's datagram: exit 3 with the cause, and nothing is decided.
+
+    h1 (auto; nftables drops what is sent to groups, and then no more) ─ switch
+    """
+    either.sh(f"nft '{FILTER}'")
+    try:
+        refused = either.setup(*BASE, AUTO)
+        assert refused.status == 3, refused.stderr
+        assert f"datagram to {GROUP} does not leave by {either.host.underlay}" in refused.problems
+        assert "a packet filter of this host refuses it" in refused.problems
+        assert refused.report["decision"] is None
+    finally:
+        either.sh("nft flush ruleset")
+    decision = either.built(*BASE, AUTO).report["decision"]
+    assert decision["method"] == "socket"
+
+
 def test_auto_decides_once(either: Node) -> None:
     """A second run tries nothing again: rtnetlink reports no event, and nothing changes.
 

@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import pytest
 
+from ovs_mcast.lab import Host, Lab
+from tests.functional.agents import CONFIG, running
 from tests.functional.node import Node, difference
+from tests.functional.wire import eventually, frame, hears, wait_for_members
 
-pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
+pytestmark = [
+    pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter"),
+    pytest.mark.usefixtures("no_agent_is_left"),
+]
 pytest_plugins = ("tests.functional.node_fixtures",)
 
 SEGMENT = ("--segment", "100,group=239.0.0.1")
@@ -34,7 +40,8 @@ CONFLICTS = {
         ["theirs on br-tun", "UDP port 8472"],
     ),
     "a Linux vxlan device": (
-        "ip link add vx7 type vxlan id 7 group 239.7.7.7 dev br-phy dstport 4789",
+        "ip link add vx7 type vxlan id 7 group 239.7.7.7 dev br-phy dstport 4789;"
+        " ip link set vx7 up",
         "ip link del vx7",
         SEGMENT,
         ["vx7", "UDP port 4789"],
@@ -81,6 +88,11 @@ CONFLICTS = {
 }
 
 
+def _received(host: Host, port: str) -> int:
+    """Return how many packets Open vSwitch has received on a port."""
+    return int(host.vsctl("get", "interface", port, "statistics:rx_packets"))
+
+
 @pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest) -> Node:
     """One host for all: nothing is ever changed on it."""
@@ -123,6 +135,55 @@ def test_another_udp_port_is_the_way_out(node: Node) -> None:
     node.torn_down()
     assert difference(there, node.state()) == []
     node.sh("ovs-vsctl del-br br-tun")
+
+
+@pytest.mark.parametrize("local", ["", " options:local_ip=239.0.0.1"], ids=["any", "group"])
+def test_a_port_to_one_peer_takes_what_the_peer_sends(lab: Lab, local: str) -> None:
+    """Setup and status say that a peer does not reach us, exit 3, and name the cures.
+
+    h1: br-int ═ br-mcast ─ vxlan ─ br-phy ─ switch ─ l1; br-tun ─ mesh (remote_ip l1)
+    """
+    host, peer = lab.add_host(), lab.add_linux_host()
+    here, there = host.add_workload(vlan=100), peer.add_segment(vni=100, group="239.0.0.1")
+    assert host.setup(*SEGMENT).status == 0
+    wait_for_members(lab, "239.0.0.1", {"h1", "l1"})
+    mesh = f"type=vxlan options:key=flow options:remote_ip={peer.vtep}{local}"
+    host.run(
+        "sh", "-ec",
+        f"{ADD_BRIDGE.format('br-tun')} -- add-port br-tun mesh -- set interface mesh {mesh}",
+    )  # fmt: skip
+    with hears(lab, here) as heard:
+        there.send(frame(there.mac))
+        assert eventually(lambda: _received(host, "mesh") > 0)
+        assert heard.seen() == []
+        done = host.setup(*SEGMENT)
+        assert (done.status, done.report["verified"]) == (3, False)
+        assert f"mesh on br-tun takes what {peer.vtep} sends" in done.stderr
+        assert "udp_port" in done.stderr
+        host.vsctl("set", "interface", "mesh", "options:local_ip=10.7.7.7")
+        assert host.setup(*SEGMENT).status == 0
+        arrives = frame(there.mac)
+        there.send(arrives)
+        assert heard.wait(1) == [arrives]
+
+
+@pytest.mark.either_datapath
+def test_a_device_that_comes_later_is_a_warning(node: Node) -> None:
+    """Setup --dry-run names it and exits 0; the agent goes on with its repairs.
+
+    h1 (agent): br-int ═ br-mcast ─ vxlan (UDP port 4789) ─ eth0; vx7 (UDP port 4789, made later)
+    """
+    with running(node) as agent:
+        # The kernel's datapath has the port: there vx7 cannot come up.
+        at = f"dev {node.host.underlay} dstport 4789 remote 10.9.9.9"
+        node.sh(f"ip link add vx7 type vxlan id 7 {at}; ip link set vx7 up || true")
+        agent.waits_for("the Linux vxlan device vx7 is on UDP port 4789 too")
+        found = node.setup("--config", CONFIG, "--dry-run")
+        assert found.status == 0
+        node.sh("ovs-ofctl -O OpenFlow14 del-flows br-mcast")
+        agent.puts_back()
+        node.sh("ip link del vx7")
+    node.torn_down()
 
 
 def test_another_overlay_of_ours(node: Node) -> None:

@@ -18,6 +18,7 @@ from ovs_mcast.core.frames import (
 from ovs_mcast.lab import Capture, Lab, Workload
 from ovs_mcast.lab.namespace import patient
 
+from .test_status import shown
 from .warm import Warm
 from .wire import (
     GROUP_1,
@@ -203,6 +204,8 @@ def test_a_flood_of_addresses_stops_at_the_limit(lab: Lab) -> None:
         assert sent_to(wire, to_new_101) == [other.vtep]
     assert len(learned(host, 100)) == _LIMIT
     assert set(learned(host, 101)) == {new_101.mac}
+    [full] = shown(host)["problems"]
+    assert full.startswith(f"segment 100 has learned {_LIMIT} MACs, its limit")
     # What is learned and the flow for what is not: nothing else is in the table.
     assert len(flows(host, 20)) == _LIMIT + 2
 

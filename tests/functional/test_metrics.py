@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ovs_mcast.core.frames import decode_udp
 from ovs_mcast.lab import Host, Lab
+from ovs_mcast.probe.protocol import Kind, parse
 
 from .test_operating import service
 from .wire import eventually, frame
@@ -38,11 +40,11 @@ _TAKEN = (
 )
 
 
-def configured(host: Host, directory: Path) -> str:
+def configured(host: Host, directory: Path, ttl: int = 64) -> str:
     """A file that wants two segments."""
     wanted = {
         "datapath": host.datapath,
-        "underlay": {"device": host.underlay},
+        "underlay": {"device": host.underlay, "ttl": ttl},
         "segments": [{"vni": 100, "group": "239.0.0.1"}, {"vni": 101, "group": "239.0.0.2"}],
     }
     path = directory / "overlay.json"
@@ -184,6 +186,8 @@ def test_the_agent_needs_no_more_than_the_unit_gives_it(lab: Lab, tmp_path: Path
 def test_probes_tell_loss_from_absence(lab: Lab, tmp_path: Path) -> None:
     """A host that answers has a round-trip time and no loss; after its end questions are lost.
 
+    Questions to the group have the overlay's TTL.
+
     h1 (agent --probe) ─ switch ─ l1 (probe respond)
     """
     host, linux = lab.add_host(kind="dummy"), lab.add_linux_host()
@@ -192,15 +196,23 @@ def test_probes_tell_loss_from_absence(lab: Lab, tmp_path: Path) -> None:
     def value(name: str) -> float:
         return scraped(host).get(f"{name}{{{labels}}}", 0.0)
 
-    given = ("--config", configured(host, tmp_path), "--metrics", _WHERE, "--probe", "0.2")
+    def question(seen: bytes) -> int | None:
+        datagram = decode_udp(seen)
+        if datagram is None or datagram.destination != "239.0.0.1":
+            return None
+        message = parse(datagram.payload)
+        return datagram.ttl if message is not None and message.kind == Kind.QUESTION else None
+
+    given = ("--config", configured(host, tmp_path, 3), "--metrics", _WHERE, "--probe", "0.2")
     responding = ("respond", "--device", "eth0", "--group", "239.0.0.1")
-    with agent(host, *given):
+    with agent(host, *given), lab.capture(linux, "eth0", question) as ttls:
         probe = linux.popen(sys.executable, "-m", "ovs_mcast.probe", *responding, env=_PACKAGE)
         try:
             assert eventually(lambda: value("probe_round_trip_seconds") > 0, seconds=40)
         finally:
             os.killpg(probe.pid, signal.SIGKILL)
             probe.communicate()
+        assert set(ttls.seen()) == {3}
         before = value("probes_lost_total")
         assert eventually(lambda: value("probes_lost_total") > before, seconds=40)
     refused = host.run(*_COMMAND, *given[:2], "--probe", "5", env=_PACKAGE, check=False)

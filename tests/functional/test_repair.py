@@ -178,28 +178,6 @@ def test_an_openflow_port_that_is_taken(dummy: Node) -> None:
     dummy.torn_down()
 
 
-def test_a_port_that_open_vswitch_refuses(dummy: Node) -> None:
-    """OVSDB takes the port, ovs-vswitchd does not: exit 3, with the error in its words.
-
-    br-my ─ rival (flow-based VXLAN on the same UDP port, written so that nobody sees that it is)
-    """
-    dummy.sh(
-        "ovs-vsctl add-br br-my -- add-port br-my rival"
-        " -- set interface rival type=vxlan options:remote_ip=flow options:local_ip=flow"
-        " options:key=flow options:dst_port=04789"
-    )
-    done = dummy.setup(*SEGMENTS)
-    assert (done.status, done.report["verified"]) == (3, False)
-    words = f"port {VXLAN} on br-mcast: could not add network device {VXLAN} to ofproto"
-    assert words in done.problems
-    assert words in done.stderr
-    again = dummy.setup(*SEGMENTS)
-    assert (again.status, again.changes) == (3, [])
-    dummy.sh("ovs-vsctl del-br br-my")
-    assert dummy.built(*SEGMENTS).changes == []
-    dummy.torn_down()
-
-
 def test_an_underlay_that_is_down(dummy: Node) -> None:
     """With the underlay down the rest is applied; exit 3 and the report name the link."""
     dummy.sh("ip link set eth0 down")

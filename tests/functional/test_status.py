@@ -21,13 +21,25 @@ from typing import Any
 
 import pytest
 
+from ovs_mcast.adapters.packet_socket import PacketSocket
 from ovs_mcast.core import schemas
 from ovs_mcast.lab import Host, Lab
 from ovs_mcast.lab.namespace import OVS_DIRECTORIES
 from tests.schemas import assert_fits
 
 from .node import difference, state
-from .wire import NETS, Overlay, eventually, frame
+from .wire import (
+    GROUP_1,
+    GROUP_MAC,
+    NETS,
+    Overlay,
+    eventually,
+    frame,
+    hears,
+    mac_of,
+    packet,
+    wait_for_members,
+)
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 
@@ -117,6 +129,30 @@ def test_it_names_what_is_missing(overlay: Overlay) -> None:
     assert {one["joined_by"] for one in unheld["segments"].values()} == {"none"}
 
     assert overlay.set_up(host).status == 0
+    assert shown(host)["healthy"]
+
+
+def test_another_host_with_our_vtep_is_a_warning(lab: Lab) -> None:
+    """Packets from the host's own VTEP address are dropped, counted and named; nothing without.
+
+    h1 (status) ─ switch ─ l1 (a raw packet with h1's address as its source)
+    """
+    host, clone = lab.add_host(kind="netdev"), lab.add_linux_host()
+    here, there = host.add_workload(vlan=100), clone.add_segment(vni=100, group=GROUP_1)
+    assert host.setup(f"--segment=100,group={GROUP_1}").status == 0
+    wait_for_members(lab, GROUP_1, {"h1", "l1"})
+    for sender, hearer in ((here, there), (there, here)):
+        sent = frame(sender.mac)
+        with hears(lab, hearer) as heard:
+            sender.send(sent)
+            assert heard.wait(1) == [sent]
+    assert shown(host)["problems"] == []
+    with PacketSocket("eth0", namespace=clone.pid) as wire:
+        eth = (mac_of(clone, "eth0"), GROUP_MAC[GROUP_1])
+        wire.send(packet(host.vtep, GROUP_1, 100, frame(there.mac), eth=eth))
+    assert eventually(lambda: shown(host)["problems"] != [])
+    [problem] = shown(host)["problems"]
+    assert problem.startswith(f"packets came from {host.vtep}, this host's own VTEP")
     assert shown(host)["healthy"]
 
 

@@ -44,8 +44,17 @@ def connect(lab: Lab, near: Host, device: str, far: Host, port: str) -> None:
         ],
         within=far,
     )
-    near.run("sh", "-ec", f"ethtool -K {device} tx off >/dev/null; ip link set {device} up")
+    bring_up(near, device)
     far.run("ethtool", "-K", port, "tx", "off")
+
+
+def bring_up(host: Host, device: str) -> None:
+    """Set a NIC up for the bridge that will hold it, as the README says."""
+    host.run(
+        "sh", "-ec",
+        f"ethtool -K {device} tx off >/dev/null;"
+        f" echo 1 >/proc/sys/net/ipv4/conf/{device}/arp_ignore; ip link set {device} up",
+    )  # fmt: skip
 
 
 def exchange(lab: Lab, here: Workload, there: Workload) -> None:
@@ -189,7 +198,7 @@ def connect_second(lab: Lab, host: Host) -> None:
         ],
         within=lab.switch,
     )
-    host.run("sh", "-ec", "ethtool -K eth1 tx off >/dev/null; ip link set eth1 up")
+    bring_up(host, "eth1")
 
 
 def bond(host: Host, mode: str) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ovs_mcast.agent.announcer import Announcement
 from ovs_mcast.agent.config_file import ConfigFile
 from ovs_mcast.agent.loop import Agent
 from ovs_mcast.agent.observer import FailureStreak, Kind, Observer
@@ -40,6 +41,7 @@ class Driver(Observer):
         self.repairs: list[tuple[str, ...]] = []
         self.errors: list[str] = []
         self.paths: list[str] = []
+        self.announcements: list[Announcement] = []
         self.refusals: list[str] = []
         self.has_ended = False
 
@@ -65,6 +67,10 @@ class Driver(Observer):
 
     def refused(self, error: ConfigurationError) -> None:
         self.refusals.append(str(error))
+        self._settled = True
+
+    def announced(self, announcement: Announcement) -> None:
+        self.announcements.append(announcement)
         self._settled = True
 
     def path(self, result: SendPath) -> None:

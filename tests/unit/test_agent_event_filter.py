@@ -49,6 +49,7 @@ cookies = st.integers(0, (1 << 64) - 1)
         (RowEvent("Bridge", "br-int"), True),
         (RowEvent("Bridge", "br-int", columns=frozenset({"ports"})), False),  # a VM's port
         (RowEvent("Port", "bond0", columns=frozenset({"bond_mode"})), True),  # may deliver copies
+        (RowEvent("Port", "bond0", columns=frozenset({"bond_active_slave"})), True),  # fails over
         (RowEvent("Port", "tap7"), False),
         (RowEvent("Interface", "tap7", None, "", frozenset({"ofport"})), False),
         (RowEvent("Port", "vxlan-other", "another"), False),
@@ -170,7 +171,7 @@ def test_lost_events_are_everything() -> None:
     events = EventFilter(OVERLAY)
     events.kernel(KernelEvent(ETH0))
     events.kernel(KernelEvent(VTEP))
-    assert events.kernel(KernelEvent(None)) == Trigger("overflow", wakes=True)
+    assert events.kernel(KernelEvent(None)) == Trigger("overflow", wakes=True, moved="eth0")
     assert events.kernel(KernelEvent(VTEP)) == Trigger("address")
     assert events.kernel(KernelEvent(ETH0)) is not None
 

@@ -13,7 +13,7 @@ import pytest
 
 from ovs_mcast.agent.observer import Kind
 from ovs_mcast.core.items import Address, Port
-from ovs_mcast.testing import FakeHost, Happening, Link
+from ovs_mcast.testing import ArpSettings, FakeHost, Happening, Link
 from tests.unit.fake_agent import ONE, THREE, TWO, Machine
 
 # The agent uses SIGALRM itself, which is how pytest-timeout would end a test.
@@ -67,6 +67,7 @@ def test_an_event_brings_the_repair(machine: Machine, happening: Happening, kind
 def test_the_bridge_of_an_internal_port_is_watched(tmp_path: Path, lost: str) -> None:
     """The underlay is a port of br-phy: a flow that is removed there is put back."""
     host = FakeHost(datapath="netdev")
+    host.arp_settings["eth0"] = ArpSettings(arp_ignore=1, rp_filter=0)
     host.put(
         Link("vtep0", 1600, "02:00:00:00:00:07", True),
         Port("br-phy", "vtep0", "internal"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import ovs_mcast as om
 from ovs_mcast.core.fields import Datapath
 from ovs_mcast.core.items import Address, Flow, Port
-from ovs_mcast.core.observed import Link
+from ovs_mcast.core.observed import ArpSettings, Link
 from ovs_mcast.testing import FAULTS, HAPPENINGS, FakeHost, Fault, Happening, Interrupted
 
 KINDS: list[tuple[Datapath, int, str]] = [
@@ -119,6 +119,7 @@ def test_a_fault_is_its_error_until_it_is_repaired(fault: Fault) -> None:
 def test_a_segment_on_an_internal_port_of_the_underlays_bridge() -> None:
     """A segment added alone has its flows on the bridge that has the underlay device as a port."""
     host = fake("netdev")
+    host.arp_settings["eth0"] = ArpSettings(arp_ignore=1, rp_filter=0)
     host.put(
         Link("vtep0", 1600, "02:00:00:00:00:07", True),
         Port("br-phy", "vtep0", "internal"),

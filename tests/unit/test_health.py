@@ -14,7 +14,7 @@ from ovs_mcast.core.findings import errors
 from ovs_mcast.core.health import assess, faults, warnings
 from ovs_mcast.core.items import Address, Port
 from ovs_mcast.core.model import Overlay
-from ovs_mcast.core.observed import Link, Lookups, Observed, RoutePath
+from ovs_mcast.core.observed import ArpSettings, Link, Lookups, Observed, RoutePath
 from ovs_mcast.core.plan import plan
 from ovs_mcast.core.target import resolve
 from ovs_mcast.errors import ConfigurationError
@@ -57,25 +57,14 @@ BIG = Link("eth0", 9000, "", True)
 
 
 def test_what_is_worth_a_sentence() -> None:
-    """Ethernet aliases, mesh ports, and guests on the tunnel bridge; nothing without them."""
+    """Ethernet aliases, and guests on the tunnel bridge; nothing without them."""
     quiet = linked(BIG)
     assert warned_of(ONE, quiet) == []
     [aliases] = warned_of(overlay_of(G1, "239.128.0.1"), quiet)
     assert "01:00:5e:00:00:01" in aliases
-    mesh = having(quiet, vxlan("mesh", remote_ip="10.0.0.7", key="flow"))
-    [taken] = warned_of(ONE, mesh)
-    assert "mesh on br-phy" in taken
-    assert "10.0.0.7" in taken
     guest = having(built(ONE, quiet), Port("br-mcast", "tap0", "internal"))
     [unserved] = warned_of(ONE, guest)
     assert "tap0 on br-mcast" in unserved
-
-
-def test_a_mesh_port_elsewhere_is_not_worth_one() -> None:
-    """Another UDP port or VNI does not meet ours."""
-    for options in ({"dst_port": "4790", "key": "flow"}, {"key": "7"}, {}):
-        port = vxlan("mesh", remote_ip="10.0.0.7", **options)
-        assert warned_of(ONE, having(linked(BIG), port)) == []
 
 
 # What is seen afterwards
@@ -165,6 +154,76 @@ def test_a_fault_of_the_userspace_tunnels_way(way: RoutePath | None) -> None:
     assert G1 in fault
 
 
+# arp_ignore with which Linux answers, by rp_filter and whether the NIC has an address of its own.
+ANSWERS = {
+    (0, False): {0, 3, 4, 5, 6, 7},
+    (0, True): {0, 3, 4, 5, 6, 7},
+    (1, False): set(),
+    (1, True): set(),
+    (2, False): set(),
+    (2, True): {0, 3, 4, 5, 6, 7},
+}
+
+
+def linked_too(host: Observed, link: Link) -> Observed:
+    return replace(host, links={**host.links, link.name: link})
+
+
+@pytest.mark.parametrize(("rp_filter", "addressed"), ANSWERS)
+@pytest.mark.parametrize("arp_ignore", range(9))
+def test_a_nic_that_answers_for_the_vtep(arp_ignore: int, rp_filter: int, addressed: bool) -> None:
+    """It is a fault with the sysctl's name, unless it is a tap or has the bridge's MAC."""
+    host = seen(USERSPACE)
+    nic = replace(host.links["br-phy"], name="nic0", mac="02:00:00:00:00:99")
+    host = linked_too(host, nic)
+    addresses = [Address("nic0", "10.9.9.9", 24)] * addressed
+    host = having(host, Port("br-phy", "nic0", "system"), *addresses)
+    lookups = replace(well(USERSPACE), arp={"nic0": ArpSettings(arp_ignore, rp_filter)})
+    found = faults_of(USERSPACE, host, lookups)
+    if arp_ignore not in ANSWERS[rp_filter, addressed]:
+        assert found == []
+        return
+    [fault] = found
+    assert "nic0 answers ARP for 10.2.0.1 too" in fault
+    assert fault.endswith("set net.ipv4.conf.nic0.arp_ignore=1")
+    for other in (replace(nic, mac=host.links["br-phy"].mac), replace(nic, kind="tun")):
+        assert faults_of(USERSPACE, linked_too(host, other), lookups) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"key": "flow"},
+        {"key": "100"},
+        {"in_key": "flow", "local_ip": "10.0.0.1"},
+        {"key": "flow", "local_ip": "flow"},
+        {"key": "flow", "local_ip": G1},
+    ],
+)
+def test_a_port_that_takes_what_a_peer_sends(options: dict[str, str]) -> None:
+    """A fault that names port, peer and cure."""
+    mesh = having(seen(), vxlan("mesh", remote_ip="10.0.0.7", **options))
+    [fault] = faults_of(ONE, mesh)
+    assert "mesh on br-phy takes what 10.0.0.7 sends" in fault
+    assert "udp_port" in fault
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dst_port": "4790", "key": "flow"},
+        {"key": "7"},
+        {},
+        {"key": "flow", "local_ip": "10.7.7.7"},
+        {"key": "flow", "local_ip": "nowhere"},
+    ],
+)
+def test_a_mesh_port_that_takes_nothing_of_ours(options: dict[str, str]) -> None:
+    """Another UDP port, VNI or address of this host does not meet ours."""
+    mesh = having(seen(), vxlan("mesh", remote_ip="10.0.0.7", **options))
+    assert faults_of(ONE, mesh) == []
+
+
 def test_faults_of_others_are_theirs() -> None:
     """A broken port of another program or overlay is not our fault."""
     broken = replace(vxlan("theirs", remote_ip="10.0.0.9", key="7"), error="no such device")
@@ -199,7 +258,8 @@ def test_no_group_is_verified_that_was_not_seen_joined(scene: Scene, data: st.Da
     # A route of another to the group that goes first is a fault only where sends matter.
     other = {group for group in groups if lookups.sends[group].device != device}
     if machine.links[device].up:
-        assert all("programs' datagrams" in line and line.split()[3] in other for line in before)
+        ways = [line for line in before if "takes what 10.0.0.7 sends" not in line]
+        assert all("programs' datagrams" in line and line.split()[3] in other for line in ways)
     lost = set(data.draw(st.lists(st.sampled_from(groups), unique=True))) if groups else set()
     unseen = replace(lookups, joined=lookups.joined - lost)
     new = [fault for fault in faults_of(overlay, machine, unseen) if fault not in before]
@@ -232,3 +292,32 @@ def test_a_lost_bridge_is_not_verified() -> None:
     """A bridge that is missing altogether is in the plan, not in the faults of ports."""
     machine = without(seen(), seen().bridges["br-mcast"])
     assert any("missing" in str(change) for change in plan(ONE, machine))
+
+
+SYSTEM = Link("ovs-system", 1500, "", up=False)
+SYS = Link("vxlan_sys_4789", 65000, "", True, "vxlan", 4789)
+
+
+def test_a_udp_port_that_a_program_has_taken() -> None:
+    """A fault that names the program, with an error of Open vSwitch and without one."""
+    taken = replace(linked_too(seen(), SYSTEM), udp_holders=("process 7 (iperf)",))
+    [silent] = faults_of(ONE, taken)
+    name = f"vxlan-{ownership.suffix('default')}"
+    assert silent == (
+        f"port {name} on br-mcast is not in the kernel's datapath: "
+        "process 7 (iperf) has UDP port 4789: "
+        f"delete the port (ovs-vsctl del-port {name}) and run setup again"
+    )
+    failed = replace(taken.ports[name], error="Address already in use", ofport=-1)
+    [said] = faults_of(ONE, replace(taken, ports={**taken.ports, name: failed}))
+    assert said == (
+        f"port {name} on br-mcast: Address already in use: process 7 (iperf) has UDP port 4789"
+    )
+
+
+def test_a_tunnel_that_the_kernel_has_not() -> None:
+    """Without its device the port is lost, also when nobody has its UDP port any more."""
+    [lost] = faults_of(ONE, linked_too(seen(), SYSTEM))
+    assert f"del-port vxlan-{ownership.suffix('default')}" in lost
+    assert faults_of(ONE, linked_too(linked_too(seen(), SYSTEM), SYS)) == []
+    assert faults_of(USERSPACE, linked_too(seen(USERSPACE), SYSTEM)) == []

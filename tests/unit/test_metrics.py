@@ -56,14 +56,21 @@ def _line(vni: int, table: int, packets: int) -> str:
     )
 
 
+_FROM_US = (
+    f" cookie={ownership.cookie('default'):#x}, duration=1s, table=0, n_packets=7, n_bytes=700,"
+    " priority=100,tun_src=10.0.0.1,in_port=2 actions=drop"
+)
+
+
 @dataclass
 class Switch:
     """Flows as ovs-ofctl would print them; None where Open vSwitch is away."""
 
     lines: list[str] | None = field(
-        default_factory=lambda: [
-            _line(vni, table, table + vni) for vni in (100, 101) for table in (10, 15, 30)
-        ]
+        default_factory=lambda: (
+            [_line(vni, table, table + vni) for vni in (100, 101) for table in (10, 15, 30)]
+            + [_FROM_US]
+        )
     )
     dumps: int = 0
 
@@ -140,6 +147,7 @@ def test_flows_are_counted_by_segment_and_direction(metrics: Metrics) -> None:
     expected = {
         "ovs_mcast_open_vswitch_up{}": 1,
         "ovs_mcast_segments_in_place{}": 2,
+        "ovs_mcast_own_vtep_packets_total{}": 7,
         "ovs_mcast_bum_packets_total{direction=sent,vni=100}": 130,
         "ovs_mcast_bum_packets_total{direction=received,vni=100}": 110,
         "ovs_mcast_bum_bytes_total{direction=sent,vni=101}": 131 * 60,

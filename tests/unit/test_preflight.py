@@ -13,6 +13,7 @@ from ovs_mcast.core.model import Overlay, Segment, Underlay
 from ovs_mcast.core.observed import Limits, Link, Observed
 from ovs_mcast.core.plan import expected_flows, plan
 from ovs_mcast.core.preflight import findings
+from ovs_mcast.core.udp_port import UNSEEN
 from ovs_mcast.errors import ConfigurationError
 
 from .hosts import (
@@ -106,6 +107,20 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
      "underlay.udp_port", "vx on br-phy"),
     ("flow-based port of another overlay", ONE,
      on(vxlan(remote_ip="flow", key="flow", owner=RIVAL)), "underlay.udp_port", "vx on br-phy"),
+    ("flow-based port, port written in another way", ONE,
+     on(vxlan(remote_ip="flow", key="flow", dst_port="04789")), "underlay.udp_port",
+     "vx on br-phy"),
+    ("flow-based port, port beyond 65535", ONE,
+     on(vxlan(remote_ip="flow", key="flow", dst_port=str(4789 + 65536))), "underlay.udp_port",
+     "vx on br-phy"),
+    ("flow-based port, our key in hexadecimal", ONE, on(vxlan(remote_ip="flow", key="0x64")),
+     "underlay.udp_port", "vx on br-phy"),
+    ("flow-based port, our key in octal", ONE, on(vxlan(remote_ip="flow", key="0144")),
+     "underlay.udp_port", "vx on br-phy"),
+    ("a program", ONE, replace(on(), udp_holders=("process 7 (iperf)",)), "underlay.udp_port",
+     "process 7 (iperf) holds UDP port 4789"),
+    ("a kernel's socket", ONE, replace(on(), udp_holders=(UNSEEN,)), "underlay.udp_port",
+     "no process that is seen here"),
     ("Linux vxlan device", ONE, linked(Link("vx0", 1450, "", True, "vxlan", 4789)),
      "underlay.udp_port", "vx0"),
     ("Linux vxlan device, userspace", USERSPACE, linked(Link("vx0", 1450, "", True, "vxlan", 4789)),
@@ -305,10 +320,26 @@ def test_a_refusal_touches_nothing(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("machine", [
-    enslaved("vrf"),
     on(Bridge("br-y", "netdev"), Port("br-y", "eth0", "")),
     on(Bridge("br-x", "system"), Port("br-x", "eth0", "internal")),
 ])  # fmt: skip
 def test_a_device_that_keeps_its_frames_is_accepted(machine: Observed) -> None:
-    """A VRF, a bridge of the userspace datapath and an internal port take no frames away."""
+    """A bridge of the userspace datapath and an internal port take no frames away."""
     assert findings(ONE, machine) == []
+
+
+def test_a_device_of_a_vrf_is_refused() -> None:
+    """A route of ours would be in another table: the VRF is named, and what to do."""
+    [found] = findings(ONE, enslaved("vrf"))
+    assert (found.code, found.field) == ("underlay-unfit", "underlay.device")
+    assert "eth0 is in VRF m0" in found.evidence
+
+
+@pytest.mark.parametrize("kind", ["loopback", "dummy", "ipvlan l3", "ipvlan l3s", "ipvlan l2", ""])
+def test_a_device_that_carries_no_multicast_is_refused(kind: str) -> None:
+    """Devices without a wire, and without Ethernet, are refused by name; others are not."""
+    machine = on()
+    links = {"eth0": replace(machine.links["eth0"], kind=kind)}
+    found = findings(ONE, replace(machine, links=links))
+    refused = ["eth0" in one.evidence and "carries no multicast" in one.evidence for one in found]
+    assert refused == ([] if kind in {"", "ipvlan l2"} else [True])

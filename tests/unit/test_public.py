@@ -35,7 +35,7 @@ PUBLIC = {
         "RoundTrip", "SendPath", "Verdict", "respond", "send", "send_path",
     ],
     "ovs_mcast.testing": [
-        "FAULTS", "HAPPENINGS", "Address", "Bridge", "FakeHost", "Fault", "Flow",
+        "FAULTS", "HAPPENINGS", "Address", "ArpSettings", "Bridge", "FakeHost", "Fault", "Flow",
         "GroupMembership", "Happening", "Interrupted", "Link", "Port", "Route",
     ],
 }  # fmt: skip

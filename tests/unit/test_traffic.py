@@ -50,7 +50,7 @@ DUMP = [
 
 
 def test_each_flow_is_counted_as_what_it_carries() -> None:
-    seen = traffic.traffic("default", DUMP)
+    seen = traffic.read("default", DUMP).segments
     assert list(seen) == [70_000]
     one = seen[70_000]
     assert one.vlan == 12
@@ -62,7 +62,7 @@ def test_each_flow_is_counted_as_what_it_carries() -> None:
 
 
 def test_macs_are_sorted_under_the_vtep_that_has_them() -> None:
-    one = traffic.traffic("default", DUMP)[70_000]
+    one = traffic.read("default", DUMP).segments[70_000]
     assert one.peers == {
         "10.0.0.2": ("02:00:00:00:00:03",),
         "10.0.0.3": ("02:00:00:00:00:01", "02:00:00:00:00:02"),
@@ -91,11 +91,22 @@ def test_the_vtep_is_read_as_each_version_of_openflow_prints_it(loads: str, vtep
     assert traffic.learned_entry(printed) == ("02:00:00:00:00:01", vtep)
 
 
+@pytest.mark.parametrize("field", ["tun_src=10.0.0.1", "tun_ipv6_src=fd00::1"])
+def test_packets_from_ourselves(field: str) -> None:
+    """Those of the flow that drops by outer source are counted, of this overlay alone."""
+    match = f"priority=100,{field},in_port=2 actions=drop"
+    ours, theirs = (
+        line(0, 12, 900, match, cookie=ownership.cookie(name)) for name in ("default", "other")
+    )
+    assert traffic.read("default", [*DUMP, ours, theirs]).from_ourselves == Count(12, 900)
+    assert traffic.read("default", DUMP).from_ourselves == Count()
+
+
 def test_what_is_not_the_overlays_is_passed_over() -> None:
     foreign = ownership.cookie("other", vlan=12, vni=70_000)
     lines = [line.replace(f"{STATIC:#x}", f"{foreign:#x}") for line in DUMP]
     lines = [line.replace(f"{LEARNED:#x}", f"{foreign | 1 << 36:#x}") for line in lines]
-    assert traffic.traffic("default", [*lines, " cookie=0x0, broken", ""]) == {}
+    assert traffic.read("default", [*lines, " cookie=0x0, broken", ""]).segments == {}
 
 
 def test_counters_that_started_again_count_from_nothing() -> None:
@@ -106,4 +117,4 @@ def test_counters_that_started_again_count_from_nothing() -> None:
 def test_two_counters_of_two_moments_never_make_less_than_nothing() -> None:
     """The group's flow was read after a packet that the delivering one was read before."""
     lines = [line(10, 3, 300, "priority=1 actions=x"), line(15, 2, 200, "priority=1 actions=x")]
-    assert traffic.traffic("default", lines)[70_000].unicast_received == Count(0, 0)
+    assert traffic.read("default", lines).segments[70_000].unicast_received == Count(0, 0)

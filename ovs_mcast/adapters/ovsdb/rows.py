@@ -14,7 +14,7 @@ COLUMNS = {
     "Bridge": ["name", "datapath_type", "fail_mode", "protocols", "external_ids", "ports"],
     "Port": [
         *("name", "external_ids", "interfaces", "tag", "trunks", "vlan_mode", "bond_mode"),
-        "other_config",
+        *("bond_active_slave", "other_config"),
     ],
     "Interface": ["name", "type", "options", "ofport", "ofport_request", "error"],
 }
@@ -36,7 +36,7 @@ def read_bridge(row: Any) -> Bridge:
 
 def read_port(bridge: str, row: Any) -> Port:
     """Return the item of a row of table Port, with that of its first interface."""
-    interface = row.interfaces[0]
+    interface, bond = row.interfaces[0], len(row.interfaces) > 1
     return Port(
         bridge=bridge,
         name=row.name,
@@ -48,13 +48,9 @@ def read_port(bridge: str, row: Any) -> Port:
         owner=row.external_ids.get(EXTERNAL_ID),
         ofport=_optional(interface.ofport),
         error=_optional(interface.error),
-        bond_mode=_bond_mode(row),
+        bond_mode=_optional(row.bond_mode) or "active-backup" if bond else "",
+        members=tuple(sorted(each.name for each in row.interfaces)) if bond else (),
     )
-
-
-def _bond_mode(row: Any) -> str:
-    """Return the mode of a bond, active-backup by default; empty for a port of one interface."""
-    return _optional(row.bond_mode) or "active-backup" if len(row.interfaces) > 1 else ""
 
 
 def read_event(row: Any, columns: frozenset[str]) -> RowEvent:

@@ -22,7 +22,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import (
     IFA_F_TEMPORARY,
     IFA_F_TENTATIVE,
 )
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP
 
 from ...core.items import Address, Route
 from ...core.observed import FibRoute, Link, RoutePath
@@ -32,7 +32,10 @@ _ERROR, _DONE, _MULTI = 2, 3, 2  # NLMSG_ERROR, NLMSG_DONE, NLM_F_MULTI
 
 # linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VXLAN_PORT = 1, 2, 15
+_IFLA_LINK, _IFLA_LINK_NETNSID = 5, 37
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VXLAN_PORT, _IFLA_BOND_ACTIVE_SLAVE = 1, 2, 15, 2
+_IFLA_IPVLAN_MODE, _IPVLAN_MODES = 1, {0: "l2", 1: "l3", 2: "l3s"}
+_KINDS_WITH_DATA = {"bond", "ipvlan", "vxlan"}
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_RT_PRIORITY, _IFA_PROTO = 1, 2, 8, 9, 11
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
 _SCOPE_HOST = 254  # RT_SCOPE_HOST
@@ -105,13 +108,19 @@ def device_name(index: int) -> str:
 
 def decode_link(answer: Answer, name: Callable[[int], str]) -> Link:
     """Decode the device of RTM_NEWLINK or RTM_DELLINK."""
-    (flags,) = struct.unpack_from("=I", answer.body, 8)
+    index, flags = struct.unpack_from("=iI", answer.body, 4)
     values = attributes(answer.body, 16)
     info = attributes(values.get(_IFLA_LINKINFO, b""), 0)
     kind = info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
-    port = None
-    if kind == "vxlan":
-        port = attributes(info.get(_IFLA_INFO_DATA, b""), 0).get(_IFLA_VXLAN_PORT)
+    data = attributes(info.get(_IFLA_INFO_DATA, b""), 0) if kind in _KINDS_WITH_DATA else {}
+    if kind == "ipvlan":
+        kind += f" {_IPVLAN_MODES.get(number(data.get(_IFLA_IPVLAN_MODE)) or 0, 'l3')}"
+    elif flags & IFF_LOOPBACK:
+        kind = "loopback"
+    port = data.get(_IFLA_VXLAN_PORT) if kind == "vxlan" else None
+    lower = number(values.get(_IFLA_LINK))
+    if lower == index or _IFLA_LINK_NETNSID in values:  # none, or in another namespace
+        lower = None
     return Link(
         name=values[_IFLA_IFNAME].rstrip(b"\0").decode(),
         mtu=number(values.get(_IFLA_MTU)) or 0,
@@ -120,6 +129,9 @@ def decode_link(answer: Answer, name: Callable[[int], str]) -> Link:
         kind=kind,
         udp_port=int.from_bytes(port, "big") if port else None,
         master=name(master) if (master := number(values.get(_IFLA_MASTER))) else "",
+        lower=name(lower) if lower else "",
+        carrier=bool(flags & IFF_LOWER_UP),
+        active=(number(data.get(_IFLA_BOND_ACTIVE_SLAVE)) or 0) if kind == "bond" else 0,
     )
 
 

@@ -154,7 +154,10 @@ def _replace_nic(site: Site, rng: Random, mac: str) -> None:
         f"ip link set eth0 address {mac}; ethtool -K eth0 tx off >/dev/null; ip link set eth0 up"
     )
     if userspace(site):
-        site.sh(f"ovs-vsctl --timeout=20 add-port {site.device} eth0")
+        site.sh(
+            "echo 1 >/proc/sys/net/ipv4/conf/eth0/arp_ignore;"
+            f" ovs-vsctl --timeout=20 add-port {site.device} eth0"
+        )
     site.lab.switch.run("ip", "link", "set", site.host.name, "up")
     put_addresses(site)
     for one in site.lab.linux_hosts:  # as the NIC's own announcement would have done
