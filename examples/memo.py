@@ -147,9 +147,9 @@ def main() -> int:
     """Replay every case and print the outcome."""
     if os.geteuid() != 0:
         missing("namespaces and raw sockets need root: sudo examples/memo.py")
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=150)
+        console = Console(highlight=False, emoji=False, width=150)
     cases = [(part, case) for part, cases in SECTIONS.items() for case in cases]
     try:
         found = in_parallel(lambda row: replay(row[1]), cases)

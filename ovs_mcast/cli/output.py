@@ -31,7 +31,27 @@ Json = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
 
 
 class _Console(Console):
-    """A console that raises BrokenPipeError if the reader has ended, where rich would exit."""
+    """A console that prints text as it is, and raises BrokenPipeError if the reader has ended.
+
+    rich would exit, and draw an emoji for the `:ab:` of a MAC or an IPv6 address.
+    """
+
+    def __init__(
+        self,
+        *,
+        stderr: bool = False,
+        soft_wrap: bool = False,
+        markup: bool = False,
+        width: int | None = None,
+    ) -> None:
+        super().__init__(
+            stderr=stderr,
+            soft_wrap=soft_wrap,
+            markup=markup,
+            width=width,
+            highlight=False,
+            emoji=False,
+        )
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -39,13 +59,13 @@ class _Console(Console):
 
 def console() -> Console:
     """Return standard error, with colour and width only on a terminal."""
-    return _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    return _Console(stderr=True, soft_wrap=True)
 
 
 def stdout_console(width: int, *, markup: bool = False) -> Console:
     """Return standard output; ``width`` columns wide unless it is a terminal."""
-    out = _Console(highlight=False, markup=markup)
-    return out if out.is_terminal else _Console(highlight=False, markup=markup, width=width)
+    out = _Console(markup=markup)
+    return out if out.is_terminal else _Console(markup=markup, width=width)
 
 
 def write_json(value: object, *, indent: int | None = 2) -> None:
