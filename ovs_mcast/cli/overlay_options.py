@@ -62,6 +62,14 @@ class OverlayOptions:
     )
     udp_port: Annotated[int | None, _option("VXLAN port.", of=Underlay, name="udp_port")] = None
     ttl: Annotated[int | None, _option("Outer TTL.", of=Underlay, name="ttl")] = None
+    tos: Annotated[str | None, _option("Outer TOS: 0 to 252, or inherit.")] = None
+    df: Annotated[bool | None, typer.Option("--df/--no-df", help="Do not fragment on the way.")] = (
+        None
+    )
+    checksum: Annotated[
+        bool | None, typer.Option("--checksum/--no-checksum", help="UDP checksum.")
+    ] = None
+    mark: Annotated[int | None, _option("fwmark of the outer packets.")] = None
     datapath: Annotated[str | None, _option("", name="datapath", values=Datapath)] = None
     membership: Annotated[str | None, _option("", name="membership", values=Method)] = None
     aging: Annotated[
@@ -85,7 +93,8 @@ class OverlayOptions:
                 **self._given("groups", "aging", "learned_limit"),
                 "underlay": {
                     "device": self.underlay,
-                    **self._given("vtep", "udp_port", "ttl"),
+                    **self._given("vtep", "udp_port", "ttl", "df", "checksum", "mark"),
+                    **({} if self.tos is None else {"tos": _number_or_word(self.tos)}),
                 },
                 "segments": [parse_segment(text) for text in self.segments],
             }
@@ -162,6 +171,14 @@ def parse_segment(text: str) -> dict[str, object]:
             raise ConfigurationError(f"{text!r} is not {_SHAPE}: {part!r}", field="--segment")
         found[key] = _number(value, text) if key == "vlan" else value
     return found
+
+
+def _number_or_word(text: str) -> object:
+    """Return a number, also in hexadecimal as in YAML and in iproute2, or the text itself."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        return text
 
 
 def _number(digits: str, text: str) -> int:

@@ -59,6 +59,16 @@ def _vtep(value: object) -> IPAddress:
     return groups.check_vtep(groups.parse_address(value))
 
 
+def _tos(value: object) -> object:
+    if value == "inherit":
+        return value
+    if type(value) is not int or not 0 <= value <= 252 or value % 4:
+        raise ValueError(
+            f"{value!r} is not inherit, nor a number of 0 to 252 without the two bits of ECN"
+        )
+    return value
+
+
 _ADDRESS = WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})
 _POOL = WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9.]+$"})
 
@@ -74,6 +84,14 @@ OverlayName = Annotated[
 ]
 Vni = Annotated[StrictInt, Field(ge=1, le=VNI_MAX)]
 Vlan = Annotated[StrictInt, Field(ge=1, le=VLAN_MAX)]
+Tos = Annotated[
+    int | Literal["inherit"],
+    BeforeValidator(_tos),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 252, "multipleOf": 4},
+                   {"const": "inherit"}]}
+    ),
+]  # fmt: skip
 Group = Annotated[IPAddress, BeforeValidator(_group), _ADDRESS]
 Vtep = Annotated[IPAddress, BeforeValidator(_vtep), _ADDRESS]
 Pool = Annotated[IPNetwork, BeforeValidator(groups.parse_pool), _POOL]

@@ -45,6 +45,8 @@ class Bridge:
 class Port:
     """A port with its first interface; ``ofport`` and ``error`` are written by ovs-vswitchd.
 
+    ``configured`` are the names of the options that an overlay's configuration names; all others
+    that the overlay does not need are an operator's.
     ``vlans`` are its tag, trunks and vlan_mode as text, empty for a port of ours. ``bond_mode`` is
     that of a port with several interfaces, empty with one, and ``members`` are their names.
     ``snooping`` are those of its other_config whose names begin with mcast-snooping-.
@@ -58,6 +60,7 @@ class Port:
     ofport_request: int | None = None
     vlans: tuple[str, ...] = ()
     snooping: Options = ()
+    configured: tuple[str, ...] = ()
     owner: str | None = None
     ofport: int | None = field(default=None, compare=False)
     error: str | None = field(default=None, compare=False)

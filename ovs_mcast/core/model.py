@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from netaddr import IPAddress, IPNetwork
-from pydantic import Field, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from . import groups
 from .errors import ConfigurationError
@@ -24,6 +24,7 @@ from .fields import (
     Method,
     OverlayName,
     Pool,
+    Tos,
     Value,
     Vlan,
     Vni,
@@ -83,6 +84,12 @@ class Underlay(Value):
     it. ``vtep`` left out is the device's first address of the groups' family. ``ttl`` is the outer
     TTL or hop limit.
 
+    Further ones of the outer packets, where None leaves Open vSwitch's default, or what an operator
+    has set on the port: ``tos`` 0..252 without ECN, or `inherit`, the inner packet's (RFC 6040);
+    ``df``, whether routers may not fragment them (default: True); ``checksum``, whether UDP has one
+    (default: with IPv6 alone); ``mark``, the fwmark that routing and packet filters of the kernel
+    see.
+
     >>> om.Underlay(device="eth0", vtep="10.0.0.1").udp_port
     4789
     """
@@ -91,6 +98,10 @@ class Underlay(Value):
     vtep: Vtep | None = None
     udp_port: Annotated[StrictInt, Field(ge=1, le=65535)] = VXLAN_UDP_PORT
     ttl: Annotated[StrictInt, Field(ge=1, le=255)] = 64
+    tos: Tos | None = None
+    df: StrictBool | None = None
+    checksum: StrictBool | None = None
+    mark: Annotated[StrictInt, Field(ge=1, le=0xFFFFFFFF)] | None = None
 
     if TYPE_CHECKING:
 
@@ -101,6 +112,10 @@ class Underlay(Value):
             vtep: str | IPAddress | None = None,
             udp_port: int | None = None,
             ttl: int | None = None,
+            tos: int | str | None = None,
+            df: bool | None = None,
+            checksum: bool | None = None,
+            mark: int | None = None,
         ) -> None: ...
 
 
@@ -165,6 +180,12 @@ class Overlay(Value):
                 raise ConfigurationError(
                     f"{self.underlay.device} is the underlay device", field=role
                 )
+        if self.underlay.mark is not None and self.datapath == "netdev":
+            # Open vSwitch looks its own routes up with the mark (lib/ovs-router.c).
+            raise ConfigurationError(
+                "the userspace datapath has no route for packets with a mark, and sends none",
+                field="underlay.mark",
+            )
         _refuse_twice(self.segments)
         resolved = tuple(
             _resolve(index, segment, self.groups) for index, segment in enumerate(self.segments)

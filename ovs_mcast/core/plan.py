@@ -23,8 +23,9 @@ Laws of a plan, tested for every overlay and every host:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
-from . import methods, ownership, pipeline
+from . import methods, ownership, pipeline, tunnel_port
 from .changes import Change, Neighbour, Plan
 from .errors import ConfigurationError
 from .groups import ethernet_of
@@ -142,25 +143,24 @@ def _ports(target: Target) -> Iterator[Port]:
     overlay = target.overlay
     suffix = ownership.suffix(overlay.name)
     to_bridge, to_tunnel = f"patch-int-{suffix}", f"patch-tun-{suffix}"
-    yield Port(
-        overlay.tunnel_bridge, to_bridge, "patch", (("peer", to_tunnel),),
-        ofport_request=pipeline.PATCH, owner=overlay.name,
+    ports = (
+        Port(
+            overlay.tunnel_bridge, to_bridge, "patch", (("peer", to_tunnel),),
+            ofport_request=pipeline.PATCH, owner=overlay.name,
+        ),
+        Port(
+            overlay.bridge, to_tunnel, "patch", (("peer", to_bridge),), snooping=_FLOOD,
+            owner=overlay.name,
+        ),
+        Port(
+            overlay.tunnel_bridge, f"vxlan-{suffix}", "vxlan",
+            tuple(sorted(tunnel_port.options(target).items())),
+            ofport_request=pipeline.TUNNEL,
+            configured=tuple(sorted(tunnel_port.configured(overlay))), owner=overlay.name,
+        ),
     )  # fmt: skip
-    yield Port(
-        overlay.bridge, to_tunnel, "patch", (("peer", to_bridge),), snooping=_FLOOD,
-        owner=overlay.name,
-    )  # fmt: skip
-    options = {
-        "remote_ip": "flow", "local_ip": "flow", "key": "flow",
-        "dst_port": str(overlay.underlay.udp_port), "ttl": str(overlay.underlay.ttl),
-    }  # fmt: skip
-    if target.vtep.version == 6:
-        # A Linux vxlan device drops IPv6 packets without a UDP checksum (noudp6zerocsumrx).
-        options["csum"] = "true"
-    yield Port(
-        overlay.tunnel_bridge, f"vxlan-{suffix}", "vxlan", tuple(sorted(options.items())),
-        ofport_request=pipeline.TUNNEL, owner=overlay.name,
-    )  # fmt: skip
+    for port in ports:
+        yield tunnel_port.with_operators(port, target)
 
 
 def _ours(name: str, observed: Observed) -> dict[Key, Item]:
@@ -207,12 +207,22 @@ def _next_owner(kept: Iterable[Port]) -> str | None:
 
 def _differs(before: Item, after: Item) -> str:
     names = [
-        name
+        part
         for name in after.__dataclass_fields__
         if after.__dataclass_fields__[name].compare
-        and getattr(before, name) != getattr(after, name)
+        for part in _differing(name, getattr(before, name), getattr(after, name))
     ]
     return f"{', '.join(names)} differ" + ("s" if len(names) == 1 else "")
+
+
+def _differing(name: str, before: object, after: object) -> list[str]:
+    """Return the name of a field if it differs, and of options each one that does."""
+    if before == after:
+        return []
+    if name != "options":
+        return [name]
+    changed = set(cast(Options, before)) ^ set(cast(Options, after))
+    return sorted({f"option {key}" for key, _ in changed})
 
 
 def ordered(changes: Iterable[Change]) -> tuple[Change, ...]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 
-from . import ownership
+from . import ownership, tunnel_port
 from .errors import ConfigurationError
-from .fields import VXLAN_UDP_PORT
 from .flow_text import outer_destination, outer_source
 from .groups import MULTICAST, parse_address
 from .items import Address, Flow, Route
@@ -22,7 +21,6 @@ from .target import UNDECIDED, tunnel_bridge_of
 
 _MATCHES_GROUP = re.compile(rf"(?:{FIELDS[4].dst}|{FIELDS[6].dst})=([0-9a-f.:]+)")
 _LEARNS = re.compile(r"learn\(.*?hard_timeout=(\d+).*?limit=(\d+)")
-_TTL = "64"
 
 
 def recover(name: str, observed: Observed) -> Overlay:
@@ -39,8 +37,6 @@ def recover(name: str, observed: Observed) -> Overlay:
     device = _underlay(name, observed, vtep)
     if device is None:
         raise ConfigurationError("nothing here names the device that carries the tunnels")
-    port = observed.ports.get(f"vxlan-{ownership.suffix(name)}")
-    options = dict(port.options) if port else {}
     segments = list(_segments(flows))
     learns = _LEARNS.search(next((f.actions for f in flows if f.table == DELIVER), ""))
     patch = observed.ports.get(f"patch-tun-{ownership.suffix(name)}")
@@ -53,8 +49,7 @@ def recover(name: str, observed: Observed) -> Overlay:
         underlay={
             "device": device,
             "vtep": vtep,
-            "udp_port": int(options.get("dst_port", VXLAN_UDP_PORT)),
-            "ttl": int(options.get("ttl", _TTL)),
+            **tunnel_port.read(observed.ports.get(f"vxlan-{ownership.suffix(name)}")),
         },
         segments=segments,
         aging=int(learns[1]) if learns else None,

@@ -55,7 +55,7 @@ def alterations(draw: st.DrawFn, item: Item, machine: Observed) -> Item:
     assert isinstance(item, Port)
     bridges = sorted(set(machine.bridges) - {item.bridge})
     choices = [
-        replace(item, options=(*item.options, ("x", "y"))),
+        replace(item, options=tuple(sorted((*item.options, ("in_key", "7"))))),
         replace(item, options=()),
         replace(item, ofport_request=77),
         replace(item, type="internal"),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -57,6 +58,12 @@ _memberships = st.sampled_from(["autojoin", "repaired", "peer", "socket"])
 _memberships_of_rivals = st.sampled_from(["autojoin", "repaired"])
 
 
+_outer: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{}] * 3
+    + [{"tos": "inherit"}, {"df": True, "mark": 7}, {"tos": 72, "df": False, "checksum": False}]
+)
+
+
 def _overlay(
     name: str,
     bridges: tuple[str, str],
@@ -66,6 +73,7 @@ def _overlay(
     rows: list[tuple[int, int | None, str | None]],
     numbers: tuple[int, int, int, int],
     named: bool,
+    outer: dict[str, Any],
 ) -> Overlay:
     ttl, udp_port, aging, limit = numbers
     datapath, device = where
@@ -80,6 +88,7 @@ def _overlay(
             vtep=DEVICES[device][-1] if named else None,
             udp_port=udp_port,
             ttl=ttl,
+            **outer if datapath == "system" else {**outer, "mark": None},
         ),
         groups=pool,
         segments=[
@@ -109,6 +118,7 @@ def overlays(names: tuple[str, ...] = NAMES, udp_port: int = 4789) -> st.SearchS
             st.sampled_from([4096, 5]),
         ),
         st.booleans(),
+        _outer,
     )
 
 

@@ -89,12 +89,15 @@ def test_options_make_an_overlay() -> None:
     overlay = OverlayOptions(
         name="x", bridge="b", tunnel_bridge="t", datapath="netdev", membership="autojoin",
         underlay="eth0", vtep="10.0.0.1", udp_port=4790, ttl=3, groups="239.1.0.0/20", aging=9,
-        learned_limit=8, segments=["100,vlan=7", "101,group=239.0.0.1"],
+        learned_limit=8, tos="0x48", df=False, checksum=True,
+        segments=["100,vlan=7", "101,group=239.0.0.1"],
     ).overlay()  # fmt: skip
     assert (overlay.name, overlay.bridge, overlay.tunnel_bridge) == ("x", "b", "t")
     assert (overlay.datapath, overlay.membership) == ("netdev", "autojoin")
     assert (overlay.underlay.device, str(overlay.underlay.vtep)) == ("eth0", "10.0.0.1")
     assert (overlay.underlay.udp_port, overlay.underlay.ttl) == (4790, 3)
+    outer = overlay.underlay
+    assert (outer.tos, outer.df, outer.checksum, outer.mark) == (72, False, True, None)
     assert (overlay.aging, overlay.learned_limit) == (9, 8)
     assert [(s.vni, s.vlan, str(s.group)) for s in overlay.segments] == [
         (100, 7, "239.1.0.100"),

@@ -153,9 +153,37 @@ def test_another_option_of_the_port(wanted: Overlay, option: str) -> None:
     assert isinstance(change.item, Port)
     assert isinstance(change.before, Port)
     assert change.action == "update"
-    assert change.reason == "options differs"
+    assert change.reason == f"option {option} differs"
     assert change.item.option(option) != change.before.option(option)
     assert change.item.option("none", "default") == "default"
+
+
+def test_an_operators_option_of_the_port_stays() -> None:
+    """No plan has it, an update keeps it; one that breaks the overlay is removed."""
+    machine = built(TWO, bare_machine())
+    port = next(port for port in machine.ports.values() if port.type == "vxlan")
+    set_ = replace(port, options=tuple(sorted((*port.options, ("tos", "inherit"), ("x", "y")))))
+    theirs = having(machine, set_)
+    assert not list(plan(TWO, theirs))
+    [change] = plan(TWO.replace(underlay={"device": "eth0", "ttl": 9}), theirs)
+    assert isinstance(change.item, Port)
+    assert [change.item.option(name) for name in ("ttl", "tos", "x")] == ["9", "inherit", "y"]
+
+    broken = replace(set_, options=(*set_.options, ("in_key", "5")))
+    [change] = plan(TWO, having(machine, broken))
+    assert (change.reason, change.item) == ("option in_key differs", set_)
+
+
+def test_an_option_of_the_configuration_goes_with_it() -> None:
+    """It is noted as the configuration's, unlike one that an operator set."""
+    named = TWO.replace(underlay={"device": "eth0", "tos": 8, "df": False})
+    machine = built(named, bare_machine())
+    [change] = plan(TWO, machine)
+    assert isinstance(change.item, Port)
+    assert isinstance(change.before, Port)
+    assert change.before.configured == ("df_default", "tos")
+    assert (change.before.option("tos"), change.before.option("df_default")) == ("8", "false")
+    assert not {"tos", "df_default"} & dict(change.item.options).keys()
 
 
 def test_another_device() -> None:

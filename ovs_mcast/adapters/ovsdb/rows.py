@@ -19,6 +19,7 @@ COLUMNS = {
     "Interface": ["name", "type", "options", "ofport", "ofport_request", "error"],
 }
 _NOTE = f"{EXTERNAL_ID}-"
+_CONFIGURED = f"{_NOTE}options"
 _SNOOPING = "mcast-snooping-"
 
 
@@ -42,6 +43,7 @@ def read_port(bridge: str, row: Any) -> Port:
         name=row.name,
         type=interface.type,
         options=tuple(sorted(interface.options.items())),
+        configured=tuple(row.external_ids.get(_CONFIGURED, "").split()),
         ofport_request=_optional(interface.ofport_request),
         vlans=tuple(str(part) for part in (*row.tag, *row.trunks, *row.vlan_mode)),
         snooping=_beginning(_SNOOPING, row.other_config),
@@ -84,6 +86,8 @@ def write_port(row: Any, item: Port) -> None:
     row.tag, row.trunks, row.vlan_mode = [], [], []
     _write_beginning(_SNOOPING, row, "other_config", dict(item.snooping))
     _write_owner(row, item.owner)
+    notes = {_CONFIGURED: " ".join(item.configured)} if item.configured else {}
+    _write_beginning(_NOTE, row, "external_ids", notes)
 
 
 def _beginning(prefix: str, column: Mapping[str, str]) -> Options:
