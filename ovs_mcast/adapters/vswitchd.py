@@ -62,7 +62,18 @@ class Vswitchd(Closeable):
         return self._calls([(command, *arguments)])[0]
 
     def _calls(self, commands: Sequence[tuple[str, ...]]) -> list[str]:
-        """Run many commands, sent at once and answered in order (JSON-RPC, ovs-appctl(8))."""
+        """Run many commands; the first that fails is an UnavailableError."""
+        answers = self._answers(commands)
+        for answer in answers:
+            if isinstance(answer, UnavailableError):
+                raise answer
+        return [str(answer) for answer in answers]
+
+    def _answers(self, commands: Sequence[tuple[str, ...]]) -> list[str | UnavailableError]:
+        """Run many commands, sent at once and answered in order (JSON-RPC, ovs-appctl(8)).
+
+        The answer to one that fails is its error.
+        """
         asked = "".join(
             json.dumps({"id": number, "method": command[0], "params": command[1:]})
             for number, command in enumerate(commands)
@@ -80,7 +91,7 @@ class Vswitchd(Closeable):
         with suppress(OSError):  # the reader of the answers meets the error
             self._socket.sendall(asked)
 
-    def _answer(self, command: str) -> str:
+    def _answer(self, command: str) -> str | UnavailableError:
         while True:
             with suppress(json.JSONDecodeError):
                 answer, end = _DECODER.raw_decode(self._received)
@@ -91,7 +102,7 @@ class Vswitchd(Closeable):
                 raise ValueError("it closed the connection")
             self._received += part.decode(errors="replace")
         if answer.get("error"):
-            raise UnavailableError(f"ovs-vswitchd: {command}: {answer['error']}")
+            return UnavailableError(f"ovs-vswitchd: {command}: {answer['error']}")
         return str(answer.get("result") or "")
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
@@ -118,14 +129,21 @@ class Vswitchd(Closeable):
         """Make ovs-vswitchd read the kernel's pending notifications: it answers afterwards."""
         self.call("version")
 
-    def route(self, group: str) -> RoutePath:
-        """Return Open vSwitch's route to a group; device None without one, or with a gateway."""
-        try:
-            self._read_notifications()
-            printed = self.call("ovs/route/lookup", group)
-        except UnavailableError:
-            return RoutePath(None)
-        found = dict(line.split(" ", 1) for line in printed.splitlines() if " " in line)
-        if found.get("gateway") not in {"::", "0.0.0.0"}:
-            return RoutePath(None)
-        return RoutePath(found.get("dev"), found.get("src"))
+    def look_up(self, destinations: Iterable[str]) -> dict[str, RoutePath]:
+        """Return Open vSwitch's path to each address, by `ovs/route/lookup`."""
+        self._read_notifications()
+        wanted = list(destinations)
+        answers = self._answers([("ovs/route/lookup", one) for one in wanted])
+        return {
+            one: RoutePath(None) if isinstance(answer, UnavailableError) else _path(answer)
+            for one, answer in zip(wanted, answers, strict=True)
+        }
+
+
+def _path(printed: str) -> RoutePath:
+    """Return the path of the lines `src`, `gateway` and `dev`."""
+    found = dict(line.split(" ", 1) for line in printed.splitlines() if " " in line)
+    gateway = found.get("gateway")
+    return RoutePath(
+        found.get("dev"), found.get("src"), None if gateway in {"::", "0.0.0.0"} else gateway
+    )

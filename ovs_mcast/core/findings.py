@@ -23,6 +23,8 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | not-a-member | error | health | a group |
 | arp-answered | error | health | a NIC of the bridge that answers ARP for the VTEP beside it |
 | peer-diverted | error | health | a port of others that takes some peers' packets |
+| peer-unreachable | error | health | the VTEP: there is no route from it to some peers |
+| peer-beyond-ttl | error | health | a gateway: peers behind it are beyond the TTL of the tunnels |
 | keeper-missing | error | health | the overlay |
 | flows-missing | error | health | the overlay |
 | mtu-small | warning | health | the underlay device |

@@ -17,6 +17,7 @@ _PRINTED = re.compile(
     r"\s*cookie=(?P<cookie>0x[0-9a-f]+|\d+), (?:(?:table=(?P<table>\d+)|[a-z_]+=[^ ,]+), )*?"
     r"(?:reset_counts )?(?P<match>[^ ]*) ?actions=(?P<actions>.*)"
 )
+_COOKIE = re.compile(r"\s*cookie=(0x[0-9a-f]+), ")
 _PRIORITY = re.compile(r"(?:^|,)priority=(\d+)")
 _OUTER_DESTINATION = re.compile(r"set_field:([0-9a-f.:]+)->tun_(?:ipv6_)?dst")
 _OUTER_SOURCE = re.compile(r"set_field:([0-9a-f.:]+)->tun_(?:ipv6_)?src")
@@ -42,6 +43,17 @@ def read(bridge: str, lines: Iterable[str], expected: Iterable[Flow]) -> tuple[F
             same = by_meaning.get(_meaning(flow))
         result.append(same or flow)
     return tuple(result)
+
+
+def split_learned(lines: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the lines of flows that learn() made, and all others."""
+    learned: list[str] = []
+    others: list[str] = []
+    for line in lines:
+        cookie = _COOKIE.match(line)
+        is_learned = cookie is not None and ownership.is_learned(int(cookie[1], 16))
+        (learned if is_learned else others).append(line)
+    return learned, others
 
 
 def outer_destination(actions: str) -> str | None:

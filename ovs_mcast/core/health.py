@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from . import ownership, udp_port, underlay
+from . import ownership, peers, udp_port, underlay
 from .changes import Plan
 from .findings import Finding, error, errors, warning
 from .groups import shared_ethernet
@@ -123,6 +123,7 @@ def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
     yield from _membership(target, lookups)
     yield from _arp(target, lookups)
     yield from udp_port.faults(target)
+    yield from peers.faults(target, lookups)
 
 
 def _ports(target: Target) -> Iterator[Finding]:
@@ -193,7 +194,8 @@ def _membership(target: Target, lookups: Lookups) -> Iterator[Finding]:
     for group in target.groups:
         if group not in lookups.joined:
             yield error("not-a-member", group, f"{device} is not a member of {group}")
-        by = lookups.tunnels.get(group, RoutePath(None)).device
+        path = lookups.tunnels.get(group, RoutePath(None))
+        by = None if path.gateway else path.device  # a gateway takes frames to itself alone
         if by != device:
             yield error(
                 "tunnel-path", group,

@@ -38,10 +38,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class RoutePath:
-    """The device by which the kernel would send, None without a route, and the source address."""
+    """The device by which a packet would leave, None without a route; its source and gateway."""
 
     device: str | None
     source: str | None = None
+    gateway: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ class Observed:
     ``flows`` are those of one overlay; ``routes`` are the host routes to groups in tables main and
     local; ``held`` are the groups that the overlay's keeper holds, as /proc confirms;
     ``decision`` is the last one of `auto`; ``udp_holders`` says who holds the overlay's UDP port,
-    looked for only where a holder would be in the way (udp_port.may_be_held()).
+    looked for only where a holder would be in the way (udp_port.may_be_held()); ``peers`` are the
+    VTEPs that the overlay has learned.
 
     >>> om.Observed().flows
     ()
@@ -147,6 +149,7 @@ class Observed:
     held: GroupMembership | None = None
     decision: Decision | None = None
     udp_holders: tuple[str, ...] = ()
+    peers: frozenset[str] = frozenset()
 
     def overlays(self) -> set[str]:
         """Return the names of the overlays that have rows in this OVSDB."""
@@ -164,14 +167,16 @@ class Lookups:
 
     ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
     ``sends`` and ``tunnels`` are route lookups by group, as an ordinary program and as the tunnel
-    would send (explicit source). A group missing there has no route. ``arp`` has the NICs that the
-    userspace datapath's underlay bridge holds.
+    would send (explicit source). A group missing there has no route. ``peers`` are the tunnel's
+    paths to the learned VTEPs. ``arp`` has the NICs that the userspace datapath's underlay bridge
+    holds.
     """
 
     joined: frozenset[str]
     sends: Mapping[str, RoutePath]
     tunnels: Mapping[str, RoutePath]
     arp: Mapping[str, ArpSettings] = field(default_factory=dict)
+    peers: Mapping[str, RoutePath] = field(default_factory=dict)
 
     def send_path(self, group: str, device: str) -> Literal["wire", "loopback", "none"]:
         """Return where an ordinary program's datagram to the group goes; wire is ``device``."""

@@ -141,6 +141,11 @@ def read(overlay: str, lines: Iterable[str]) -> Counters:
     return Counters(segments, own)
 
 
+def learned_vteps(lines: Iterable[str]) -> set[str]:
+    """Return the VTEPs of these learned flows."""
+    return {entry[1] for line in lines if (entry := learned_entry(line)) is not None}
+
+
 def learned_entry(line: str) -> tuple[str, str] | None:
     """Return (MAC, VTEP) of a flow that learn() made; None for any other."""
     mac, vtep = _MAC.search(line), _vtep(line)

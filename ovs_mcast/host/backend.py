@@ -87,9 +87,9 @@ class Netlink(Protocol):
         """Return the host route to the group; None if a wider route matches, or no route."""
 
     def look_up(
-        self, groups: Sequence[IPAddress], source: IPAddress | None = None
+        self, destinations: Sequence[IPAddress], source: IPAddress | None = None
     ) -> dict[str, RoutePath]:
-        """Return the path of a packet to each group, by group."""
+        """Return the path of a packet to each address, by address."""
 
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
         """Apply one batch. Items already removed are tolerated.
@@ -110,8 +110,8 @@ class Vswitchd(Protocol):
     def routes(self) -> Mapping[str, RoutePath]:
         """Return the host routes by which the userspace datapath sends."""
 
-    def route(self, group: str) -> RoutePath:
-        """Return the path by which the userspace datapath sends to one group."""
+    def look_up(self, destinations: Iterable[str]) -> Mapping[str, RoutePath]:
+        """Return the path by which the userspace datapath sends to each address."""
 
 
 class Keeper(Protocol):

@@ -126,7 +126,7 @@ def _tunnels(backend: Backend, items: SegmentItems) -> dict[str, RoutePath]:
     if not items.target.userspace:
         return backend.netlink.look_up([items.segment.flood_group], items.target.vtep)
     with backend.vswitchd() as control:
-        return {items.group: control.route(items.group)}
+        return dict(control.look_up([items.group]))
 
 
 def _flow_findings(backend: Backend, items: SegmentItems) -> Iterator[Finding]:

@@ -68,12 +68,14 @@ class Inspector(Closeable):
         """Return the overlay as applied, the plan of its repair, and its flows as printed."""
         observed = observe_without_flows(self._backend, name)
         dumped = dict(dump_flows(name, observed.bridges.values(), self._dump(name)))
-        printed = replace(observed, flows=_read(dumped, ()))
+        learned, static = _split(dumped)
+        printed = replace(observed, flows=_read(static, ()))
         overlay = recover(name, printed)
         target = check(overlay, with_udp_holders(self._backend, overlay, printed))
         # Parse again, given the expected flows: versions print the same flow differently.
-        flows = _read(dumped, tuple(desired_flows(target)))
-        observed = replace(target.observed, flows=flows)
+        flows = _read(static, tuple(desired_flows(target)))
+        peers = frozenset(traffic.learned_vteps(learned))
+        observed = replace(target.observed, flows=flows, peers=peers)
         target = replace(target, observed=observed)
         return target, plan_for(target), dumped
 
@@ -107,10 +109,17 @@ def _missing(target: Target, holder: Holder) -> Iterator[Finding]:
         yield error("keeper-missing", name, "no process holds the groups", "run setup again")
 
 
+def _split(dumped: _Dumped) -> tuple[list[str], _Dumped]:
+    """Return the lines of all learned flows, and the others of each bridge."""
+    learned: list[str] = []
+    static = {}
+    for bridge, lines in dumped.items():
+        more, static[bridge] = flow_text.split_learned(lines)
+        learned += more
+    return learned, static
+
+
 def _read(dumped: _Dumped, expected: tuple[Flow, ...]) -> tuple[Flow, ...]:
     return tuple(
-        flow
-        for bridge, lines in dumped.items()
-        for flow in flow_text.read(bridge, lines, expected)
-        if not ownership.is_learned(flow.cookie)
+        flow for bridge, lines in dumped.items() for flow in flow_text.read(bridge, lines, expected)
     )

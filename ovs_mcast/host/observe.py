@@ -8,7 +8,7 @@ from dataclasses import replace
 from netaddr import IPAddress
 
 from ..adapters.openflow import OpenFlowError
-from ..core import flow_text, ownership, udp_port, underlay
+from ..core import flow_text, ownership, traffic, udp_port, underlay
 from ..core.changes import Plan
 from ..core.health import assess
 from ..core.items import Bridge, Flow
@@ -29,7 +29,7 @@ def observe(backend: Backend, overlay: Overlay | str) -> Observed:
     name = overlay if isinstance(overlay, str) else overlay.name
     observed = observe_without_flows(backend, name)
     expected = () if isinstance(overlay, str) else expected_flows(overlay, observed)
-    return replace(observed, flows=_flows(backend, name, observed, expected))
+    return _with_flows(backend, name, observed, expected)
 
 
 def observe_without_flows(backend: Backend, name: str) -> Observed:
@@ -69,8 +69,8 @@ def compare(
     """
     observed = observe_for(backend, overlay)
     target = check(overlay, replace(observed, decision=decision) if decision else observed)
-    flows = _flows(backend, overlay.name, observed, desired_flows(target))
-    target = replace(target, observed=replace(target.observed, flows=flows))
+    seen = _with_flows(backend, overlay.name, target.observed, desired_flows(target))
+    target = replace(target, observed=seen)
     return target, plan_for(target)
 
 
@@ -130,17 +130,20 @@ def await_verified(
 
 def lookups(backend: Backend, target: Target) -> Lookups:
     """Return the groups joined, and the paths of programs' and the tunnels' packets."""
-    groups = target.overlay.flood_groups
+    groups, peers = target.overlay.flood_groups, target.observed.peers
     if target.userspace:
         with backend.vswitchd() as control:
             tunnels = control.routes()
+            ways = control.look_up(peers)
     else:
         tunnels = backend.netlink.look_up(groups, target.vtep)
+        ways = backend.netlink.look_up([IPAddress(peer) for peer in peers], target.vtep)
     arp = {}
     if target.userspace and target.overlay.family == 4:
         nics = underlay.nics(target.device, target.observed)
         arp = {nic.name: backend.arp_settings(nic.name) for nic in nics}
-    return Lookups(backend.joined(target.device), backend.netlink.look_up(groups), tunnels, arp)
+    joined, sends = backend.joined(target.device), backend.netlink.look_up(groups)
+    return Lookups(joined, sends, tunnels, arp, ways)
 
 
 def dump_flows(
@@ -158,15 +161,19 @@ def dump_flows(
                 raise UnavailableError(f"ovs-vswitchd does not show its flows: {error}") from None
 
 
-def _flows(
+def _with_flows(
     backend: Backend, name: str, observed: Observed, expected: Iterable[Flow]
-) -> tuple[Flow, ...]:
+) -> Observed:
+    """Return the host with the overlay's flows, and the VTEPs of those that were learned."""
+
     def dump(bridge: Bridge) -> list[str]:
-        return backend.openflow.dump(bridge, ownership.cookie(name), ownership.STATIC_MASK)
+        return backend.openflow.dump(bridge, ownership.cookie(name), ownership.OVERLAY_MASK)
 
     wanted = tuple(expected)
-    return tuple(
-        flow
-        for bridge, lines in dump_flows(name, observed.bridges.values(), dump)
-        for flow in flow_text.read(bridge, lines, wanted)
-    )
+    flows: list[Flow] = []
+    peers: set[str] = set()
+    for bridge, lines in dump_flows(name, observed.bridges.values(), dump):
+        learned, static = flow_text.split_learned(lines)
+        flows += flow_text.read(bridge, static, wanted)
+        peers |= traffic.learned_vteps(learned)
+    return replace(observed, flows=tuple(flows), peers=frozenset(peers))

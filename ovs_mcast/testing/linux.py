@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 
-from netaddr import IPAddress
+from netaddr import IPAddress, IPNetwork
 
 from ..core.items import Address, Key, Route
 from ..core.observed import ArpSettings, FibRoute, Limits, Link, RoutePath
@@ -190,11 +190,24 @@ class Linux:
             return RoutePath("lo" if route.by_address else route.device, route.source)
         return RoutePath(self._default(group))
 
+    def unicast_path(self, destination: str) -> RoutePath:
+        """Return the path to an address of the subnet of one here; there are no other routes."""
+        for item in self.addresses.values():
+            if destination in IPNetwork(f"{_unicast(item)}/{item.prefixlen}"):
+                return RoutePath(item.device)
+        return RoutePath(None)
+
     def look_up(
-        self, groups: Iterable[IPAddress], source: IPAddress | None
+        self, destinations: Iterable[IPAddress], source: IPAddress | None
     ) -> dict[str, RoutePath]:
-        """Return the send path to each group."""
-        return {str(g): self.send_path(str(g), str(source) if source else None) for g in groups}
+        """Return the send path to each address."""
+        explicit = str(source) if source else None
+        return {
+            str(one): self.send_path(str(one), explicit)
+            if one.is_multicast()
+            else self.unicast_path(str(one))
+            for one in destinations
+        }
 
     def fib_match(self, group: str) -> FibRoute | None:
         """Return what `ip route get fibmatch GROUP` shows."""

@@ -157,9 +157,11 @@ class OpenVSwitch:
             or any(d == route.device and route.destination in n for d, n in networks)
         }
 
-    def route(self, group: str) -> RoutePath:
+    def route(self, destination: str) -> RoutePath:
         """Return the path of `ovs/route/lookup`."""
-        return self.routes().get(group, RoutePath(None))
+        if not IPAddress(destination).is_multicast():
+            return self.linux.unicast_path(destination)
+        return self.routes().get(destination, RoutePath(None))
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
         """Set Ethernet addresses, as `tnl/neigh/set` does."""

@@ -130,9 +130,9 @@ class FakeVswitchd(Closeable):
         """Return the host routes by which the userspace datapath sends."""
         return self._switch.routes()
 
-    def route(self, group: str) -> RoutePath:
-        """Return the path to one group."""
-        return self._switch.route(group)
+    def look_up(self, destinations: Iterable[str]) -> Mapping[str, RoutePath]:
+        """Return the path to each address."""
+        return {one: self._switch.route(one) for one in destinations}
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

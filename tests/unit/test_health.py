@@ -138,6 +138,14 @@ def test_each_fault_of_the_host_is_reported(machine: Observed, says: str) -> Non
         pytest.param(replace(well(), tunnels={G1: RoutePath(None)}), G1, id="no-route"),
         pytest.param(replace(well(), tunnels={G1: RoutePath("lo", G1)}), "lo", id="hijacked"),
         pytest.param(replace(well(), tunnels={G1: RoutePath("eth1")}), "eth1", id="elsewhere"),
+        pytest.param(
+            replace(well(), tunnels={G1: RoutePath("eth0", gateway="10.0.0.9")}), G1, id="gateway"
+        ),
+        pytest.param(
+            replace(well(), peers={"10.2.0.1": RoutePath(None), "10.0.0.2": RoutePath("eth0")}),
+            "no route from 10.0.0.1 to peer 10.2.0.1",
+            id="peer",
+        ),
     ],
 )
 def test_each_fault_that_is_looked_up_is_reported(lookups: Lookups, says: str) -> None:
@@ -152,6 +160,31 @@ def test_a_fault_of_the_userspace_tunnels_way(way: RoutePath | None) -> None:
     lookups = replace(well(USERSPACE), tunnels={} if way is None else {G1: way})
     [fault] = faults_of(USERSPACE, seen(USERSPACE), lookups)
     assert G1 in fault
+
+
+PEERS = {f"10.2.0.{last}": RoutePath("eth0", gateway="10.0.0.9") for last in (10, 9, 1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize(("ttl", "named"), [(1, True), (2, False)])
+def test_peers_behind_a_gateway_are_beyond_a_ttl_of_one(ttl: int, named: bool) -> None:
+    """One fault for each gateway, which names the first peers in order."""
+    overlay = ONE.replace(underlay={"device": "eth0", "ttl": ttl})
+    lookups = replace(well(overlay), peers={**PEERS, "10.0.0.2": RoutePath("eth0")})
+    found = faults_of(overlay, seen(overlay), lookups)
+    assert bool(found) == named
+    for fault in found:
+        assert "6 peers (10.2.0.1, 10.2.0.2, 10.2.0.3, 10.2.0.4, 10.2.0.9, …)" in fault
+        assert "gateway 10.0.0.9" in fault
+
+
+@pytest.mark.parametrize(("device", "lost"), [("br-phy", False), ("eth0", True), (None, True)])
+def test_unicast_of_the_userspace_datapath_leaves_by_a_bridge(
+    device: str | None, lost: bool
+) -> None:
+    """A route by a device that Open vSwitch does not have is none for it."""
+    lookups = replace(well(USERSPACE), peers={"10.2.0.7": RoutePath(device)})
+    found = faults_of(USERSPACE, seen(USERSPACE), lookups)
+    assert ["to peer 10.2.0.7" in fault for fault in found] == [True] * lost
 
 
 # arp_ignore with which Linux answers, by rp_filter and whether the NIC has an address of its own.

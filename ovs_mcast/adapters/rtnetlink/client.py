@@ -122,15 +122,15 @@ class Netlink:
         return self._exchange([request], tolerate=lambda _index, _code: True)
 
     def look_up(
-        self, groups: Sequence[IPAddress], source: IPAddress | None = None
+        self, destinations: Sequence[IPAddress], source: IPAddress | None = None
     ) -> dict[str, RoutePath]:
-        """Return by which path the kernel would send to each group, from any or the given source.
+        """Return by which path the kernel would send to each, from any or the given source.
 
-        The same as `ip route get GROUP [from SOURCE]`.
+        The same as `ip route get DESTINATION [from SOURCE]`.
         """
         name = lru_cache(device_name)
-        found = {str(group): RoutePath(None) for group in groups}
-        requests = [encode.look_up_request(group, source) for group in groups]
+        found = {str(one): RoutePath(None) for one in destinations}
+        requests = [encode.look_up_request(one, source) for one in destinations]
         answers = self._exchange(requests, tolerate=lambda _index, _code: True)
         found.update(decode_path(answer, name) for answer in answers)
         return found

@@ -162,8 +162,12 @@ def decode_address(answer: Answer, name: Callable[[int], str]) -> Address:
 def decode_path(answer: Answer, name: Callable[[int], str]) -> tuple[str, RoutePath]:
     """Decode the answer to a lookup: the destination, and the path to it."""
     values = attributes(answer.body, 12)
-    device, source = number(values.get(_RTA_OIF)), address(values.get(_RTA_PREFSRC))
-    return address(values.get(_RTA_DST)) or "", RoutePath(name(device) if device else None, source)
+    device = number(values.get(_RTA_OIF))
+    return address(values.get(_RTA_DST)) or "", RoutePath(
+        device=name(device) if device else None,
+        source=address(values.get(_RTA_PREFSRC)),
+        gateway=address(values.get(_RTA_GATEWAY)),
+    )
 
 
 def decode_fib_match(answer: Answer) -> Route | None:
