@@ -129,6 +129,17 @@ class Vswitchd(Closeable):
         """Make ovs-vswitchd read the kernel's pending notifications: it answers afterwards."""
         self.call("version")
 
+    def flows(self, bridge: str) -> list[str]:
+        """Return all flows of a bridge, whatever OpenFlow versions it speaks; none without it."""
+        [printed] = self._answers([("bridge/dump-flows", bridge)])
+        return printed.splitlines() if isinstance(printed, str) else []
+
+    def trace(self, bridge: str, frames: Sequence[str]) -> dict[str, str]:
+        """Return frame → what would become of it (`ofproto/trace`, which changes nothing)."""
+        answers = self._answers([("ofproto/trace", bridge, frame) for frame in frames])
+        answered = zip(frames, answers, strict=True)
+        return {frame: answer for frame, answer in answered if isinstance(answer, str)}
+
     def look_up(self, destinations: Iterable[str]) -> dict[str, RoutePath]:
         """Return Open vSwitch's path to each address, by `ovs/route/lookup`."""
         self._read_notifications()

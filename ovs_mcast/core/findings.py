@@ -25,6 +25,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | peer-diverted | error | health | a port of others that takes some peers' packets |
 | peer-unreachable | error | health | the VTEP: there is no route from it to some peers |
 | peer-beyond-ttl | error | health | a gateway: peers behind it are beyond the TTL of the tunnels |
+| bridge-drops | error | health | the bridge for workloads: its flows drop the overlay's frames |
 | keeper-missing | error | health | the overlay |
 | flows-missing | error | health | the overlay |
 | mtu-small | warning | health | the underlay device |
@@ -32,6 +33,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | vtep-duplicate | warning | health | the VTEP address: packets came from it |
 | learned-full | warning | health | a segment that has learned as many MACs as it may |
 | udp-port-shared | warning | health | a port or device of others on the overlay's UDP port |
+| bridge-controlled | warning | health | the bridge for workloads: a controller decides alone |
 | port-unserved | warning | health | a port of others on the tunnel bridge |
 """
 

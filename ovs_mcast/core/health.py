@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from . import ownership, peers, udp_port, underlay
+from . import ownership, peers, udp_port, underlay, workload_bridge
 from .changes import Plan
 from .findings import Finding, error, errors, warning
 from .groups import shared_ethernet
@@ -51,6 +51,7 @@ def assess(
     """
     found = [error("change-pending", change.item.target, str(change)) for change in pending]
     found += (*faults(target, lookups), *more, *warnings(target))
+    found += workload_bridge.warnings(target, lookups.traces)
     found.sort(key=lambda finding: finding.severity)  # errors first
     return Assessment(segments(target, lookups), tuple(found))
 
@@ -124,6 +125,7 @@ def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
     yield from _arp(target, lookups)
     yield from udp_port.faults(target)
     yield from peers.faults(target, lookups)
+    yield from workload_bridge.faults(target, lookups.traces)
 
 
 def _ports(target: Target) -> Iterator[Finding]:

@@ -162,14 +162,33 @@ def owners(rows: Iterable[Bridge | Port]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Broadcast:
+    """A broadcast to trace: ``tagged`` from the patch port, else from a workload's access port.
+
+    ``number`` is the OpenFlow port of the port so named.
+    """
+
+    port: str
+    number: int
+    vlan: int
+    tagged: bool
+
+    @property
+    def flow(self) -> str:
+        """Return the frame as ofproto/trace takes it: an ARP request."""
+        tag = f"dl_vlan={self.vlan}," if self.tagged else ""
+        return f"in_port={self.number},{tag}arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff"
+
+
+@dataclass(frozen=True, slots=True)
 class Lookups:
-    """Answers of the kernel: the groups joined, and the paths of packets.
+    """Answers of the kernel and of Open vSwitch: the groups joined, and the paths of packets.
 
     ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
     ``sends`` and ``tunnels`` are route lookups by group, as an ordinary program and as the tunnel
     would send (explicit source). A group missing there has no route. ``peers`` are the tunnel's
-    paths to the learned VTEPs. ``arp`` has the NICs that the userspace datapath's underlay bridge
-    holds.
+    paths to the learned VTEPs; ``traces`` what the bridge for workloads does with broadcasts.
+    ``arp`` has the NICs that the userspace datapath's underlay bridge holds.
     """
 
     joined: frozenset[str]
@@ -177,6 +196,7 @@ class Lookups:
     tunnels: Mapping[str, RoutePath]
     arp: Mapping[str, ArpSettings] = field(default_factory=dict)
     peers: Mapping[str, RoutePath] = field(default_factory=dict)
+    traces: Mapping[Broadcast, str] = field(default_factory=dict)
 
     def send_path(self, group: str, device: str) -> Literal["wire", "loopback", "none"]:
         """Return where an ordinary program's datagram to the group goes; wire is ``device``."""

@@ -110,6 +110,12 @@ class Vswitchd(Protocol):
     def routes(self) -> Mapping[str, RoutePath]:
         """Return the host routes by which the userspace datapath sends."""
 
+    def flows(self, bridge: str) -> list[str]:
+        """Return all flows of a bridge, as bridge/dump-flows prints them; none without it."""
+
+    def trace(self, bridge: str, frames: Sequence[str]) -> Mapping[str, str]:
+        """Return frame → what would become of it, as ofproto/trace prints it."""
+
     def look_up(self, destinations: Iterable[str]) -> Mapping[str, RoutePath]:
         """Return the path by which the userspace datapath sends to each address."""
 

@@ -8,18 +8,18 @@ from dataclasses import replace
 from netaddr import IPAddress
 
 from ..adapters.openflow import OpenFlowError
-from ..core import flow_text, ownership, traffic, udp_port, underlay
+from ..core import flow_text, ownership, traffic, udp_port, underlay, workload_bridge
 from ..core.changes import Plan
 from ..core.health import assess
 from ..core.items import Bridge, Flow
 from ..core.model import Overlay
-from ..core.observed import Decision, Lookups, Observed
+from ..core.observed import Broadcast, Decision, Lookups, Observed
 from ..core.plan import desired_flows, expected_flows, plan_for
 from ..core.preflight import check
 from ..core.status import Status
 from ..core.target import Target, tentative_vtep
 from ..errors import UnavailableError
-from .backend import Backend
+from .backend import Backend, Vswitchd
 
 _DETECTION = 8.0  # seconds that duplicate address detection may take
 
@@ -129,13 +129,13 @@ def await_verified(
 
 
 def lookups(backend: Backend, target: Target) -> Lookups:
-    """Return the groups joined, and the paths of programs' and the tunnels' packets."""
+    """Return the groups joined, and the paths of programs', the tunnels' and workloads' packets."""
     groups, peers = target.overlay.flood_groups, target.observed.peers
-    if target.userspace:
-        with backend.vswitchd() as control:
-            tunnels = control.routes()
-            ways = control.look_up(peers)
-    else:
+    with backend.vswitchd() as control:
+        traces = _traces(control, target)
+        if target.userspace:
+            tunnels, ways = control.routes(), control.look_up(peers)
+    if not target.userspace:
         tunnels = backend.netlink.look_up(groups, target.vtep)
         ways = backend.netlink.look_up([IPAddress(peer) for peer in peers], target.vtep)
     arp = {}
@@ -143,7 +143,15 @@ def lookups(backend: Backend, target: Target) -> Lookups:
         nics = underlay.nics(target.device, target.observed)
         arp = {nic.name: backend.arp_settings(nic.name) for nic in nics}
     joined, sends = backend.joined(target.device), backend.netlink.look_up(groups)
-    return Lookups(joined, sends, tunnels, arp, ways)
+    return Lookups(joined, sends, tunnels, arp, ways, traces)
+
+
+def _traces(control: Vswitchd, target: Target) -> dict[Broadcast, str]:
+    """Return what the bridge for workloads does with broadcasts, if its flows leave it open."""
+    bridge = target.overlay.bridge
+    asked = workload_bridge.broadcasts(target, control.flows(bridge))
+    answers = control.trace(bridge, [each.flow for each in asked]) if asked else {}
+    return {each: answers[each.flow] for each in asked if each.flow in answers}
 
 
 def dump_flows(

@@ -130,6 +130,14 @@ class FakeVswitchd(Closeable):
         """Return the host routes by which the userspace datapath sends."""
         return self._switch.routes()
 
+    def flows(self, bridge: str) -> list[str]:
+        """Return the one flow of a new bridge, whatever flows it has: no frame passes here."""
+        return ["duration=1s, n_packets=0, n_bytes=0, priority=0,actions=NORMAL"]
+
+    def trace(self, bridge: str, frames: Sequence[str]) -> Mapping[str, str]:
+        """Return no answer: no frame passes here."""
+        return {}
+
     def look_up(self, destinations: Iterable[str]) -> Mapping[str, RoutePath]:
         """Return the path to each address."""
         return {one: self._switch.route(one) for one in destinations}

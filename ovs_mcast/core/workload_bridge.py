@@ -1,0 +1,142 @@
+"""Whether the bridge for workloads carries frames between them and the overlay's patch port. Pure.
+
+Its flows are an operator's or a controller's. Open vSwitch itself is asked what it does with one
+broadcast (ofproto/trace, ovs-vswitchd(8)): once for all VLANs and ports that no flow names, and
+once for each of those that flows name. The trace's megaflow shows which fields decided: a frame
+that is dropped for its addresses says nothing of other frames.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from . import ownership
+from .findings import Finding, error, warning
+from .items import Port
+from .observed import Broadcast
+from .target import Target
+
+_MOST = 32  # traces of one look
+_NAMED = 5  # VLANs or ports of one finding that are named
+_VLAN = re.compile(r"\bdl_vlan=(\d+)")
+_IN_PORT = re.compile(r"\bin_port=(\d+)")
+_HIDDEN = "table_id=254,"  # Open vSwitch's own
+_STEP = re.compile(r"^ *(\d+)\. (.*)$", re.MULTILINE)
+_NORMAL = re.compile(r"^ +NORMAL$", re.MULTILINE)
+_ACTIONS = re.compile(r"^Datapath actions: (.*)$", re.MULTILINE)
+_NOWHERE = re.compile(r"drop|userspace\(pid=\d+,controller\([^()]*\)\)")
+_MEGAFLOW = re.compile(r"^Megaflow: (.*)$", re.MULTILINE)
+# Fields that are the same for every broadcast of the port and VLAN.
+_COMMON = {"recirc_id", "eth", "arp", "in_port", "dl_vlan", "dl_vlan_pcp", "vlan_tci", "dl_dst"}
+
+
+def broadcasts(target: Target, lines: Iterable[str]) -> list[Broadcast]:
+    """Return what to trace, given the bridge's flows as bridge/dump-flows prints them.
+
+    Nothing where one flow serves all, as on a new bridge, or where no port has the VLAN of a
+    segment. At most 32.
+    """
+    patch = target.observed.ports.get(_patch(target))
+    flows = [line for line in lines if line and not line.startswith(_HIDDEN)]
+    if patch is None or not patch.ofport or patch.ofport < 1:
+        return []
+    if len(flows) == 1 and flows[0].endswith(" priority=0,actions=NORMAL"):
+        return []
+    vlans = {int(number) for line in flows for number in _VLAN.findall(line)}
+    ports = {int(number) for line in flows for number in _IN_PORT.findall(line)}
+    asked: dict[object, Broadcast] = {}
+    for port, number in _workloads(target):
+        for segment in target.overlay.segments:
+            vlan = segment.vlan
+            if _carries(port, vlan):
+                broadcast = Broadcast(patch.name, patch.ofport, vlan, tagged=True)
+                asked.setdefault(_among(vlan, vlans), broadcast)
+            if port.vlans in {(str(vlan),), (str(vlan), "access")}:
+                broadcast = Broadcast(port.name, number, vlan, tagged=False)
+                asked.setdefault((_among(number, ports), _among(vlan, vlans)), broadcast)
+    return list(asked.values())[:_MOST]
+
+
+def faults(target: Target, traces: Mapping[Broadcast, str]) -> Iterator[Finding]:
+    """Yield what the bridge does not carry, by the flow that decided."""
+    bridge = target.overlay.bridge
+    for flow, which in _stopped(target, traces, by_controller=False):
+        yield error(
+            "bridge-drops", bridge, f"{bridge} does not carry broadcasts {which}: {flow}",
+            f"let its flows serve port {_patch(target)}, or give the overlay another bridge",
+        )  # fmt: skip
+
+
+def warnings(target: Target, traces: Mapping[Broadcast, str]) -> Iterator[Finding]:
+    """Yield what goes to a controller alone, whose answer Open vSwitch cannot foretell."""
+    bridge = target.overlay.bridge
+    for flow, which in _stopped(target, traces, by_controller=True):
+        yield warning(
+            "bridge-controlled", bridge,
+            f"{bridge} gives broadcasts {which} to a controller alone ({flow}): where no flow says "
+            "NORMAL, Open vSwitch applies no tag of access ports",
+        )  # fmt: skip
+
+
+def _stopped(
+    target: Target, traces: Mapping[Broadcast, str], *, by_controller: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield a flow, and what it stops, as text."""
+    found: dict[tuple[bool, str], list[Broadcast]] = {}
+    for broadcast, trace in traces.items():
+        flow = _stopped_by(trace, broadcast, target.overlay.tunnel_bridge)
+        if flow and ("controller(" in trace) == by_controller:
+            found.setdefault((broadcast.tagged, flow), []).append(broadcast)
+    for (tagged, flow), stopped in found.items():
+        if tagged:
+            yield flow, f"from the overlay in VLAN {_list(str(one.vlan) for one in stopped)}"
+        else:
+            yield flow, f"from {_list(one.port for one in stopped)} to the overlay"
+
+
+def _patch(target: Target) -> str:
+    return f"patch-tun-{ownership.suffix(target.overlay.name)}"
+
+
+def _among(number: int, named: set[int]) -> int | None:
+    """Return the number if flows name it; all others are alike to them."""
+    return number if number in named else None
+
+
+def _workloads(target: Target) -> Iterator[tuple[Port, int]]:
+    """Yield the ports of the bridge that are not ours, and their OpenFlow ports."""
+    for port in target.observed.ports.values():
+        number = port.ofport or 0
+        if port.bridge == target.overlay.bridge and port.owner is None and number > 0:
+            yield port, number
+
+
+def _carries(port: Port, vlan: int) -> bool:
+    """Return whether a port may carry a VLAN: without a tag and trunks it carries all."""
+    named = {part for part in port.vlans if part.isdigit()}
+    return not named or str(vlan) in named
+
+
+def _stopped_by(trace: str, broadcast: Broadcast, tunnel_bridge: str) -> str:
+    """Return the flow that stops every broadcast like this one; empty if none does, or unknown."""
+    steps, _, end = trace.partition("\nFinal flow:")
+    _, own, *crossed = steps.split('\nbridge("')
+    if broadcast.tagged:
+        outputs = _ACTIONS.search(end)
+        arrives = _NORMAL.search(own) or (outputs and not _NOWHERE.fullmatch(outputs[1]))
+    else:
+        arrives = any(part.startswith(f'{tunnel_bridge}"') for part in crossed)
+    megaflows = _MEGAFLOW.findall(end)
+    if arrives or len(megaflows) != 1:
+        return ""
+    decided = {part.partition("=")[0] for part in megaflows[0].split(",")}
+    if not decided <= _COMMON:
+        return ""
+    table, match = _STEP.findall(own)[-1]
+    return f"table {table}: {'no flow matches' if match == 'No match.' else match}"
+
+
+def _list(names: Iterable[str]) -> str:
+    given = list(names)
+    return ", ".join(given[:_NAMED]) + (", …" if len(given) > _NAMED else "")
