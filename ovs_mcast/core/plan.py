@@ -124,9 +124,13 @@ def _bridges(target: Target) -> Iterator[Bridge]:
     if existing is None or existing.owner == overlay.name:
         yield Bridge(overlay.bridge, overlay.datapath, _fail_mode(target, existing), overlay.name)
     notes: Options = ()
+    if overlay.bridge != Overlay.model_fields["bridge"].default:
+        notes = ((ownership.BRIDGE_NOTE, overlay.bridge),)
     if overlay.membership == "auto" and decision is not None and decides(decision, overlay):
-        notes = decision.to_notes()
-    yield Bridge(overlay.tunnel_bridge, overlay.datapath, "secure", overlay.name, notes)
+        notes += decision.to_notes()
+    yield Bridge(
+        overlay.tunnel_bridge, overlay.datapath, "secure", overlay.name, tuple(sorted(notes))
+    )
 
 
 def _fail_mode(target: Target, existing: Bridge | None) -> str:

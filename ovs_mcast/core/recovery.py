@@ -13,7 +13,7 @@ from . import ownership, tunnel_port
 from .errors import ConfigurationError
 from .flow_text import outer_destination, outer_source
 from .groups import MULTICAST, parse_address
-from .items import Address, Flow, Route
+from .items import Address, Bridge, Flow, Route
 from .model import Overlay
 from .observed import Observed
 from .pipeline import CLASSIFY, DELIVER, FIELDS, FLOOD, GROUP
@@ -42,7 +42,7 @@ def recover(name: str, observed: Observed) -> Overlay:
     patch = observed.ports.get(f"patch-tun-{ownership.suffix(name)}")
     return Overlay(
         name=name,
-        bridge=patch.bridge if patch else _other_bridge(name, observed, tunnel.name),
+        bridge=patch.bridge if patch else _bridge(name, observed, tunnel),
         tunnel_bridge=tunnel.name,
         datapath=tunnel.datapath,
         membership=_membership(name, device, observed, {str(one["group"]) for one in segments}),
@@ -57,9 +57,11 @@ def recover(name: str, observed: Observed) -> Overlay:
     )
 
 
-def _other_bridge(name: str, observed: Observed, tunnel: str) -> str | None:
+def _bridge(name: str, observed: Observed, tunnel: Bridge) -> str | None:
+    """Return the bridge for workloads without its patch port: the noted one, or one of ours."""
     ours = (bridge.name for bridge in observed.bridges.values() if bridge.owner == name)
-    return next((bridge for bridge in ours if bridge != tunnel), None)
+    other = next((bridge for bridge in ours if bridge != tunnel.name), None)
+    return dict(tunnel.notes).get(ownership.BRIDGE_NOTE, other)
 
 
 def _underlay(name: str, observed: Observed, vtep: str | None) -> str | None:

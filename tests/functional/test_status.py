@@ -132,6 +132,20 @@ def test_it_names_what_is_missing(overlay: Overlay) -> None:
     assert shown(host)["healthy"]
 
 
+def test_a_bridge_for_workloads_that_was_deleted_is_named(lab: Lab) -> None:
+    """The problems name the operator's bridge that is gone, and status the bridge it was.
+
+    h1 (s1 ═ br-mcast; ovs-vsctl del-br s1; status)
+    """
+    host = lab.add_host()
+    host.vsctl("add-br", "s1", "--", "set", "bridge", "s1", "datapath_type=netdev")
+    assert host.setup(f"--segment=100,group={GROUP_1}", "--bridge=s1").status == 0
+    host.vsctl("del-br", "s1")
+    seen = shown(host)
+    assert (seen["healthy"], seen["bridge"]) == (False, "s1")
+    assert "+ bridge s1: missing" in seen["problems"]
+
+
 def test_another_host_with_our_vtep_is_a_warning(lab: Lab) -> None:
     """Packets from the host's own VTEP address are dropped, counted and named; nothing without.
 

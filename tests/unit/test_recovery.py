@@ -9,7 +9,7 @@ from hypothesis import assume, event, given
 
 from ovs_mcast.core import ownership
 from ovs_mcast.core.changes import Change
-from ovs_mcast.core.items import Address
+from ovs_mcast.core.items import Address, Bridge
 from ovs_mcast.core.model import Overlay, Segment
 from ovs_mcast.core.observed import Observed
 from ovs_mcast.core.plan import plan
@@ -48,6 +48,17 @@ def test_asking_again_for_what_was_found_changes_nothing(scene: Scene) -> None:
     event(wanted.membership)
     assert found.segments == wanted.segments
     assert list(plan(found, machine)) == list(plan(wanted, machine))
+
+
+@pytest.mark.parametrize("name", ["s1", "br-int"])
+def test_a_bridge_for_workloads_that_was_deleted_is_named(name: str) -> None:
+    """An operator's bridge took our patch port with it."""
+    wanted = overlay("system", 4, "socket", GROUPS[4][:1]).replace(bridge=name)
+    machine = replace(bare(), bridges={name: Bridge(name, "system")})
+    machine = whole(wanted, settled(wanted, machine))
+    left = {key: port for key, port in machine.ports.items() if port.bridge != name}
+    bridges = {key: bridge for key, bridge in machine.bridges.items() if key != name}
+    assert recover("default", replace(machine, bridges=bridges, ports=left)).bridge == name
 
 
 @pytest.mark.parametrize(("metric", "protocol"), [(None, None), (ownership.metric("default"), 4)])
