@@ -4,7 +4,7 @@ The tables of the tunnel bridge (patch port 1, VXLAN port 2):
 
 | table | does |
 |---|---|
-| 0 classify | from the patch port: outer source = VTEP, group addresses to 30, else to 20; from the VXLAN port: what we sent ourselves is dropped, to our VTEP to 15, else to 10 |
+| 0 classify | from the patch port: outer source = VTEP, group addresses to 30, else to 20; from the VXLAN port: what we sent ourselves is dropped, to an address of the underlay device to 15, else to 10 |
 | 10 group | (VNI, group) of a segment: to 15 |
 | 15 deliver | per VNI: push the segment's VLAN, learn into 20, out of the patch port |
 | 20 unicast | learned: (VLAN, MAC) to one VTEP; no entry: to 30 |
@@ -74,8 +74,8 @@ def _shared_flows(target: Target) -> Iterator[Flow]:
         (CLASSIFY, 90, f"in_port={PATCH}", f"{source},goto_table:{UNICAST}",
          "unicast → learned"),
         (CLASSIFY, 100, f"{names.src}={vtep},in_port={TUNNEL}", "drop", "from ourselves → drop"),
-        (CLASSIFY, 90, f"{names.dst}={vtep},in_port={TUNNEL}", f"goto_table:{DELIVER}",
-         f"to VTEP {vtep} → deliver"),
+        *((CLASSIFY, 90, f"{names.dst}={address},in_port={TUNNEL}", f"goto_table:{DELIVER}",
+           f"to VTEP {address} → deliver") for address in target.vteps),
         (CLASSIFY, 80, f"in_port={TUNNEL}", f"goto_table:{GROUP}", "to a group → which one"),
         (UNICAST, 0, "", f"goto_table:{FLOOD}", "unknown unicast → flood"),
     )  # fmt: skip

@@ -67,6 +67,15 @@ class Target:
         return underlay.port_of(self.device, self.observed)
 
     @property
+    def vteps(self) -> tuple[IPAddress, ...]:
+        """The addresses of the device that peers may send to: the VTEP, then all others in order.
+
+        A peer keeps to the former VTEP until it hears from the present one.
+        """
+        usable = _usable(self.overlay, self.observed.addresses)
+        return (self.vtep, *sorted(usable.keys() - {self.vtep}))
+
+    @property
     def metric(self) -> int:
         """The metric that marks addresses and routes of this overlay."""
         return ownership.metric(self.overlay.name)
