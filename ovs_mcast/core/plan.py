@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
-from . import methods, ownership, pipeline, tunnel_port
+from . import methods, ownership, pipeline, tunnel_port, udp_port
 from .changes import Change, Neighbour, Plan
 from .errors import ConfigurationError
 from .groups import ethernet_of
@@ -164,7 +164,8 @@ def _ports(target: Target) -> Iterator[Port]:
         ),
     )  # fmt: skip
     for port in ports:
-        yield tunnel_port.with_operators(port, target)
+        if port.type == "patch" or not udp_port.kept_away(target):
+            yield tunnel_port.with_operators(port, target)
 
 
 def _ours(name: str, observed: Observed) -> dict[Key, Item]:

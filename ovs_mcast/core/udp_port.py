@@ -16,7 +16,7 @@ from .groups import parse_address
 from .items import Port
 from .model import Overlay
 from .observed import Link, Observed
-from .target import Target
+from .target import Target, tunnel_bridge_of
 
 # The kernel itself, or a process of another PID namespace.
 UNSEEN = "no process that is seen here, but a socket (of a VXLAN device in another namespace?)"
@@ -53,12 +53,26 @@ def refusals(target: Target) -> Iterator[Finding]:
                 f"the Linux vxlan device {link.name} holds UDP port {number}",
                 field="underlay.udp_port",
             )  # fmt: skip
-    for holder in _holders(target):
+    for holder in () if kept_away(target) else _holders(target):
         yield error(
             "udp-port-taken", holder, f"{holder} holds UDP port {number}",
             "end it, or give the overlay another udp_port on every host",
             field="underlay.udp_port",
         )  # fmt: skip
+
+
+def kept_away(target: Target) -> bool:
+    """Return whether an overlay in place is to have no VXLAN port: a program holds the UDP port.
+
+    ovs-vswitchd tries to open the socket of such a port without end, some twenty times a second.
+    """
+    if not _holders(target) or not may_be_held(target.overlay, target.observed):
+        return False
+    if _own(target) is not None:
+        return True
+    name = target.overlay.name
+    missing = f"vxlan-{ownership.suffix(name)}" not in target.observed.ports
+    return missing and tunnel_bridge_of(name, target.observed) is not None
 
 
 def faults(target: Target) -> Iterator[Finding]:
@@ -73,7 +87,14 @@ def faults(target: Target) -> Iterator[Finding]:
     """
     own, observed = _own(target), target.observed
     lost = may_be_held(target.overlay, observed) and _DATAPATH in observed.links
-    if own is not None and not own.error and lost:
+    if kept_away(target):
+        yield error(
+            "udp-port-taken", target.overlay.name,
+            f"{', '.join(_holders(target))} has UDP port {target.overlay.underlay.udp_port}: the "
+            "overlay has no VXLAN port until that is free",
+            "end it, or give the overlay another udp_port on every host",
+        )  # fmt: skip
+    elif own is not None and not own.error and lost:
         yield error(
             "port-failed", own.target,
             f"port {own.target} is not in the kernel's datapath{held_by(own, target)}",

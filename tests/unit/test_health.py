@@ -334,15 +334,21 @@ SYS = Link("vxlan_sys_4789", 65000, "", True, "vxlan", 4789)
 def test_a_udp_port_that_a_program_has_taken() -> None:
     """A fault that names the program, with an error of Open vSwitch and without one."""
     taken = replace(linked_too(seen(), SYSTEM), udp_holders=("process 7 (iperf)",))
-    [silent] = faults_of(ONE, taken)
     name = f"vxlan-{ownership.suffix('default')}"
-    assert silent == (
-        f"port {name} on br-mcast is not in the kernel's datapath: "
-        "process 7 (iperf) has UDP port 4789: "
-        f"delete the port (ovs-vsctl del-port {name}) and run setup again"
+    away = (
+        "process 7 (iperf) has UDP port 4789: the overlay has no VXLAN port until that is free: "
+        "end it, or give the overlay another udp_port on every host"
     )
+    assert faults_of(ONE, taken) == [away]
+    [removal] = plan(ONE, taken)
+    assert (removal.action, removal.item) == ("remove", taken.ports[name])
+    gone = without(taken, taken.ports[name])
+    assert faults_of(ONE, gone) == [away]
+    assert list(plan(ONE, gone)) == []
+    [back] = plan(ONE, replace(gone, udp_holders=()))
+    assert (back.action, back.item) == ("add", taken.ports[name])
     failed = replace(taken.ports[name], error="Address already in use", ofport=-1)
-    [said] = faults_of(ONE, replace(taken, ports={**taken.ports, name: failed}))
+    said, _ = faults_of(ONE, replace(taken, ports={**taken.ports, name: failed}))
     assert said == (
         f"port {name} on br-mcast: Address already in use: process 7 (iperf) has UDP port 4789"
     )
