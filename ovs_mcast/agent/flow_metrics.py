@@ -5,14 +5,16 @@
 | `ovs_mcast_open_vswitch_up` | 1 if ovs-vswitchd listed its flows |
 | `ovs_mcast_segments_in_place` | wanted segments with all their flows and a joined group |
 | `ovs_mcast_own_vtep_packets_total` | received from this host's own VTEP address, and dropped |
+| `ovs_mcast_fragmented_packets_total` | UDP to groups or the VTEP that came in fragments, which no tunnel takes |
+| `ovs_mcast_other_port_packets_total` | to groups on UDP port 8472, Linux's default (4789 where 8472 is the overlay's) |
 | `ovs_mcast_segment_info` | 1; labels `vlan`, `group`, `joined_by`, `send_path` of the last reconcile |
 | `ovs_mcast_bum_packets_total`, `ovs_mcast_bum_bytes_total` | to and from the group, by `direction` |
 | `ovs_mcast_received_packets_total`, `…_bytes_total` | everything received from other VTEPs |
 | `ovs_mcast_learned_macs` | MACs learned behind other VTEPs |
 | `ovs_mcast_peers` | VTEPs with learned MACs |
 
-All but the first three have the label `vni`, one per segment: at most 4,094. Bytes are those of the
-workloads' frames. Counters start from 0 with ovs-vswitchd. There is no counter of unicast sent: it
+All but the first five have the label `vni`, one per segment: at most 4,094. The third to the fifth
+count with the userspace datapath alone. Bytes are those of the workloads' frames. Counters start from 0 with ovs-vswitchd. There is no counter of unicast sent: it
 would be lost with each learned entry.
 """  # noqa: E501
 
@@ -30,7 +32,7 @@ from ..adapters import proc
 from ..core import ownership, traffic
 from ..core.model import Overlay
 from ..core.status import SegmentStatus
-from ..core.traffic import Count, Counters, Traffic
+from ..core.traffic import Counters, Traffic
 from ..host.platform import CountedFlows
 
 _FRESH = 2.0  # seconds for which one dump answers all scrapes
@@ -40,11 +42,17 @@ Dump = Callable[[Overlay], list[str] | None]
 
 
 def dump_from(counted_flows: CountedFlows) -> Dump:
-    """Return a function that dumps the flows of an overlay's tunnel bridge."""
+    """Return a function that dumps an overlay's flows; None where its tunnel bridge has none.
+
+    With the userspace datapath also those of the underlay device, if that is a bridge.
+    """
 
     def dump(overlay: Overlay) -> list[str] | None:
-        cookie = ownership.cookie(overlay.name)
-        return counted_flows(overlay.tunnel_bridge, cookie, ownership.OVERLAY_MASK, _PATIENCE)
+        cookie, mask = ownership.cookie(overlay.name), ownership.OVERLAY_MASK
+        lines = counted_flows(overlay.tunnel_bridge, cookie, mask, _PATIENCE)
+        if lines is None or overlay.datapath != "netdev":
+            return lines
+        return lines + (counted_flows(overlay.underlay.device, cookie, mask, _PATIENCE) or [])
 
     return dump
 
@@ -74,7 +82,7 @@ class FlowMetrics(Collector):
         yield from _overlay_metrics(overlay, counters, self._joined(overlay.underlay.device))
         yield _info(overlay, self.seen)
         if counters is not None:
-            yield _own(overlay, counters.from_ourselves)
+            yield from _lost(overlay, counters)
             yield from _per_segment(overlay, counters.segments)
 
     def _read(self, overlay: Overlay) -> Counters | None:
@@ -88,13 +96,15 @@ class FlowMetrics(Collector):
             return self._counters
 
 
-def _own(overlay: Overlay, own: Count) -> Metric:
-    family = CounterMetricFamily(
-        "ovs_mcast_own_vtep_packets", "Packets from this host's own VTEP address.",
-        labels=["overlay"],
-    )  # fmt: skip
-    family.add_metric([overlay.name], own.packets)
-    return family
+def _lost(overlay: Overlay, counters: Counters) -> Iterator[Metric]:
+    for name, what, count in (
+        ("own_vtep", "Packets from this host's own VTEP address.", counters.from_ourselves),
+        ("fragmented", "UDP packets that came in fragments.", counters.fragments),
+        ("other_port", "Packets to groups on another UDP port.", counters.other_port),
+    ):
+        family = CounterMetricFamily(f"ovs_mcast_{name}_packets", what, labels=["overlay"])
+        family.add_metric([overlay.name], count.packets)
+        yield family
 
 
 def _overlay_metrics(

@@ -26,6 +26,7 @@ from .errors import ConfigurationError
 VNI_MAX = (1 << 24) - 1
 VLAN_MAX = 4094
 VXLAN_UDP_PORT = 4789
+LINUX_UDP_PORT = 8472  # of a Linux vxlan device that was made without dstport
 
 Datapath = Literal["system", "netdev"]
 Method = Literal["auto", "autojoin", "repaired", "peer", "socket"]

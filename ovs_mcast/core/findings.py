@@ -28,7 +28,10 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | bridge-drops | error | health | the bridge for workloads: its flows drop the overlay's frames |
 | keeper-missing | error | health | the overlay |
 | flows-missing | error | health | the overlay |
+| mtu-workload | warning | health | the bridge for workloads: ports whose MTU does not fit |
 | mtu-small | warning | health | the underlay device |
+| fragments-lost | warning | health | the underlay device: fragments came, which no tunnel takes |
+| udp-port-differs | warning | health | a UDP port on which peers send, not the overlay's |
 | ethernet-shared | warning | health | groups that share an Ethernet address |
 | vtep-duplicate | warning | health | the VTEP address: packets came from it |
 | learned-full | warning | health | a segment that has learned as many MACs as it may |

@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from . import ownership, peers, udp_port, underlay, workload_bridge
+from . import mtu, ownership, peers, udp_port, underlay, workload_bridge
 from .changes import Plan
 from .findings import Finding, error, errors, warning
 from .groups import shared_ethernet
 from .items import Port
+from .mtu import OVERHEAD
 from .observed import ArpSettings, Lookups, Observed, RoutePath
+from .pipeline import other_vxlan_port
 from .status import SegmentStatus
 from .target import Target, tentative_vtep
 from .traffic import Counters
 
 # Values of arp_ignore with which a device does not answer for the addresses of others.
 _ARP_IGNORED = {1, 2, 8}
-# Outer IP 20 or 40, UDP 8, VXLAN 8 octets (RFC 7348, 5), and the inner frame's Ethernet 14.
-OVERHEAD = {4: 50, 6: 70}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def warnings(target: Target) -> Iterator[Finding]:
     """Yield the warnings: MTU, shared addresses, ports of others."""
     for members, sentence in shared_ethernet(target.overlay.flood_groups):
         yield warning("ethernet-shared", members, sentence)
-    yield from _mtu(target)
+    yield from mtu.warnings(target)
     yield from udp_port.warnings(target)
     tunnel_bridge, name = target.overlay.tunnel_bridge, target.overlay.name
     for port in target.observed.ports.values():
@@ -94,6 +94,22 @@ def traffic_warnings(target: Target, counters: Counters) -> Iterator[Finding]:
             f"{own.packets} so far",
             "another host has the address, or the underlay returns what it is sent",
         )  # fmt: skip
+    if counters.fragments.packets:
+        yield warning(
+            "fragments-lost", target.device,
+            f"fragments of {counters.fragments.packets} UDP packets came: Open vSwitch's userspace "
+            "datapath reassembles none for its tunnels",
+            f"give the peers' underlay devices an MTU {OVERHEAD[target.overlay.family]} above that "
+            "of their workloads",
+        )  # fmt: skip
+    other = other_vxlan_port(target.overlay)
+    if counters.other_port.packets and not udp_port.is_used(other, target.observed):
+        yield warning(
+            "udp-port-differs", str(other),
+            f"{counters.other_port.packets} packets to groups came on UDP port {other}, which a "
+            "Linux vxlan device has by default: a peer on it is not heard",
+            f"make it with dstport {target.overlay.underlay.udp_port}",
+        )  # fmt: skip
     limit = target.overlay.learned_limit
     for vni, one in counters.segments.items():
         if one.learned >= limit:
@@ -102,17 +118,6 @@ def traffic_warnings(target: Target, counters: Counters) -> Iterator[Finding]:
                 f"segment {vni} has learned {one.learned} MACs, its limit: frames to any other go "
                 "to the whole group", "raise learned_limit",
             )  # fmt: skip
-
-
-def _mtu(target: Target) -> Iterator[Finding]:
-    link = target.observed.links.get(target.device)
-    overhead = OVERHEAD[target.overlay.family]
-    if link is not None and link.mtu < 1500 + overhead:
-        yield warning(
-            "mtu-small", link.name,
-            f"the MTU of {link.name} is {link.mtu}: it leaves the overlay {link.mtu - overhead}, "
-            f"less than 1500; {1500 + overhead} would do",
-        )  # fmt: skip
 
 
 def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:

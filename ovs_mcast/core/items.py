@@ -43,7 +43,7 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port with its first interface; ``ofport`` and ``error`` are written by ovs-vswitchd.
+    """A port with its first interface; ovs-vswitchd writes ``ofport``, ``error`` and ``mtu``.
 
     ``configured`` are the names of the options that an overlay's configuration names; all others
     that the overlay does not need are an operator's.
@@ -64,6 +64,7 @@ class Port:
     owner: str | None = None
     ofport: int | None = field(default=None, compare=False)
     error: str | None = field(default=None, compare=False)
+    mtu: int | None = field(default=None, compare=False)
     bond_mode: str = field(default="", compare=False)
     members: tuple[str, ...] = field(default=(), compare=False)
 

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from netaddr import IPAddress
 
 from . import ownership
-from .groups import ethernet_of
+from .fields import LINUX_UDP_PORT, VXLAN_UDP_PORT
+from .groups import MULTICAST, ethernet_of
 from .items import Flow
 from .model import Overlay, Segment
 from .target import Target
@@ -34,6 +35,9 @@ CLASSIFY, GROUP, DELIVER, UNICAST, FLOOD = 0, 10, 15, 20, 30
 UNDERLAY_PRIORITY = 64000
 _SEEN = "reg13=0/0x1"
 _MARK_SEEN = "load:0x1->NXM_NX_REG13[0],resubmit(,0)"
+
+
+_Row = tuple[int, str, str, str]  # priority above the lowest, match, actions, summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ def underlay_flows(target: Target) -> Iterator[Flow]:
             2, f"udp6,{_SEEN},in_port={local},ipv6_src={vtep},tp_dst={port}",
             f"{_rewrite_source(vtep)},{_MARK_SEEN}", f"VXLAN from this host → truly from {vtep}",
         ))  # fmt: skip
+    rows += _counting(target, udp, field)
     for group in overlay.flood_groups:
         rows.append((
             0, f"{udp},{_SEEN},{field}={group},tp_dst={port}",
@@ -149,6 +154,33 @@ def underlay_flows(target: Target) -> Iterator[Flow]:
         ))  # fmt: skip
     for above, match, actions, summary in [*rows, *answers(target)]:
         yield Flow(bridge, 0, UNDERLAY_PRIORITY + above, match, actions, cookie, summary)
+
+
+def other_vxlan_port(overlay: Overlay) -> int:
+    """Return the UDP port of peers that were made with a default that is not the overlay's.
+
+    Linux's vxlan devices have 8472 unless told otherwise (ip-link(8)).
+    """
+    return LINUX_UDP_PORT if overlay.underlay.udp_port != LINUX_UDP_PORT else VXLAN_UDP_PORT
+
+
+def _counting(target: Target, udp: str, field: str) -> Iterator[_Row]:
+    """Yield flows that count what no tunnel takes, on its usual way.
+
+    Fragments, which Open vSwitch does not reassemble for its tunnels; in a match they have UDP port
+    0 (ovs-ofctl(8), set-frags). Packets to groups on the other UDP port of VXLAN.
+    """
+    overlay, own = target.overlay, _reg13(target.overlay) << 1 | 1
+    groups, port = MULTICAST[overlay.family], other_vxlan_port(overlay)
+    for destination in (target.vtep, groups):
+        yield (
+            3, f"{udp},reg13=0/{own:#x},{field}={destination},nw_frag=first", _MARK_SEEN,
+            f"fragments to {destination} → counted",
+        )  # fmt: skip
+    yield (
+        3, f"{udp},reg13=0/{own:#x},{field}={groups},tp_dst={port}", _MARK_SEEN,
+        f"VXLAN on UDP port {port} → counted",
+    )  # fmt: skip
 
 
 def underlay_matches(group: IPAddress) -> tuple[str, str]:
@@ -169,9 +201,6 @@ def _rewrite_source(vtep: IPAddress) -> str:
         "set_field:::->ipv6_src,check_pkt_larger(65535)->NXM_NX_REG13[1],"
         f"set_field:{vtep}->ipv6_src"
     )
-
-
-_Row = tuple[int, str, str, str]
 
 
 def _reg13(overlay: Overlay) -> int:

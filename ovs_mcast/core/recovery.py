@@ -45,7 +45,9 @@ def recover(name: str, observed: Observed) -> Overlay:
         bridge=patch.bridge if patch else _bridge(name, observed, tunnel),
         tunnel_bridge=tunnel.name,
         datapath=tunnel.datapath,
-        membership=_membership(name, device, observed, {str(one["group"]) for one in segments}),
+        membership=_membership(
+            name, device, tunnel.datapath, observed, {str(one["group"]) for one in segments}
+        ),
         underlay={
             "device": device,
             "vtep": vtep,
@@ -80,10 +82,11 @@ def _marked(name: str, observed: Observed) -> Iterator[Address | Route]:
     return (item for item in items if ownership.is_ours(item, name))
 
 
-def _membership(name: str, device: str, observed: Observed, groups: Set[str]) -> str:
+def _membership(name: str, device: str, datapath: str, observed: Observed, groups: Set[str]) -> str:
     """Return the method, by its items on the device: see the table in methods.py.
 
-    Where others' autojoin addresses serve all groups, it has no items, and groups have no holder.
+    Where others' autojoin addresses serve all groups, it has no addresses, and groups have no
+    holder: then `peer` has no routes either.
     """
     if observed.decision is not None and observed.decision.device == device:
         return "auto"
@@ -97,7 +100,9 @@ def _membership(name: str, device: str, observed: Observed, groups: Set[str]) ->
         if item.device == device and item.autojoin and item not in marked
     }
     if not ours and groups and groups <= foreign:
-        return "autojoin"
+        routed = any(isinstance(item, Route) for item in _marked(name, observed))
+        peers = datapath == "system" and not any(":" in group for group in groups)
+        return "peer" if peers and not routed else "autojoin"
     if not ours or not any(item.autojoin for item in ours.values()):
         return UNDECIDED
     if any(item.local for item in ours.values()):

@@ -23,11 +23,16 @@ from netaddr import IPAddress
 
 from . import ownership
 from .flow_text import outer_destination
-from .pipeline import CLASSIFY, DELIVER, FLOOD, GROUP, UNICAST
+from .pipeline import DELIVER, FLOOD, GROUP, UNICAST
 
 _COUNTED = re.compile(r"\s*cookie=(0x[0-9a-f]+), .*?table=(\d+), n_packets=(\d+), n_bytes=(\d+), ")
 _MAC = re.compile(r"dl_dst=([0-9a-f:]{17}) actions=")
-_FROM_US = re.compile(r"\btun_(?:ipv6_)?src=\S+ actions=drop")
+# Flows for all segments, of the tunnel bridge and of the underlay's.
+_LOST = {
+    "from_ourselves": re.compile(r"\btun_(?:ipv6_)?src=\S+ actions=drop"),
+    "fragments": re.compile(r"\bnw_frag=first actions="),
+    "other_port": re.compile(r"(?:224\.0\.0\.0/4|ff00::/8),tp_dst=\d+ actions="),
+}
 # `load` up to OpenFlow 1.4, IPv6 in two halves; `set_field` from 1.5 on.
 _LOADED_V4 = re.compile(r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV4_DST\[\]")
 _LOADED_V6 = re.compile(
@@ -100,14 +105,17 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """The traffic of each segment by VNI, in order, and what came from the overlay's own VTEP.
+    """The traffic of each segment by VNI, in order, and what the overlay lost of the underlay's.
 
-    Linux drops packets from ourselves before its datapath sees them: they count on the userspace
-    datapath.
+    With the userspace datapath alone: ``from_ourselves`` came from the overlay's own VTEP (Linux
+    drops such packets before its datapath sees them); ``fragments`` are first fragments of UDP to
+    groups or the VTEP; ``other_port`` came to groups on another UDP port of VXLAN.
     """
 
     segments: Mapping[int, Traffic]
-    from_ourselves: Count
+    from_ourselves: Count = Count()
+    fragments: Count = Count()
+    other_port: Count = Count()
 
 
 def read(overlay: str, lines: Iterable[str]) -> Counters:
@@ -115,7 +123,7 @@ def read(overlay: str, lines: Iterable[str]) -> Counters:
 
     ``lines`` are printed with statistics.
     """
-    own = Count()
+    lost = dict.fromkeys(_LOST, Count())
     counts: defaultdict[int, dict[int, Count]] = defaultdict(dict)
     peers: defaultdict[int, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     vlans: dict[int, int] = {}
@@ -129,8 +137,9 @@ def read(overlay: str, lines: Iterable[str]) -> Counters:
         count = Count(int(printed[3]), int(printed[4]))
         vni, vlan = ownership.segment_of(cookie)
         if not vni:
-            if table == CLASSIFY and _FROM_US.search(line):
-                own += count
+            kinds = (kind for kind, match in _LOST.items() if table == 0 and match.search(line))
+            for kind in kinds:
+                lost[kind] += count
             continue
         vlans[vni] = vlan
         counts[vni][table] = counts[vni].get(table, Count()) + count
@@ -138,7 +147,7 @@ def read(overlay: str, lines: Iterable[str]) -> Counters:
             mac, vtep = entry
             peers[vni][vtep].append(mac)
     segments = {vni: _traffic(vlans[vni], counts[vni], peers[vni]) for vni in sorted(vlans)}
-    return Counters(segments, own)
+    return Counters(segments, **lost)
 
 
 def learned_vteps(lines: Iterable[str]) -> set[str]:

@@ -35,6 +35,13 @@ def may_be_held(overlay: Overlay, observed: Observed) -> bool:
     return overlay.datapath == "system" and device not in observed.links
 
 
+def is_used(number: int, observed: Observed) -> bool:
+    """Return whether a VXLAN device or port of this host is on a UDP port."""
+    return any(link.udp_port == number for link in observed.links.values()) or any(
+        port.type == "vxlan" and _number(port) == number for port in observed.ports.values()
+    )
+
+
 def refusals(target: Target) -> Iterator[Finding]:
     """Yield why the overlay cannot have the UDP port; nothing if it has a VXLAN port already."""
     if _own(target) is not None:
@@ -150,10 +157,7 @@ def _holders(target: Target) -> tuple[str, ...]:
     """Return the programs on the UDP port; or the kernel, if no device known here explains it."""
     found = target.observed.udp_holders
     number = target.overlay.underlay.udp_port
-    known = any(link.udp_port == number for link in target.observed.links.values())
-    known |= any(
-        port.type == "vxlan" and _number(port) == number for port in target.observed.ports.values()
-    )
+    known = is_used(number, target.observed)
     return tuple(holder for holder in found if holder != UNSEEN or not known)
 
 

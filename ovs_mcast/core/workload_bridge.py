@@ -46,7 +46,7 @@ def broadcasts(target: Target, lines: Iterable[str]) -> list[Broadcast]:
     vlans = {int(number) for line in flows for number in _VLAN.findall(line)}
     ports = {int(number) for line in flows for number in _IN_PORT.findall(line)}
     asked: dict[object, Broadcast] = {}
-    for port, number in _workloads(target):
+    for port, number in workloads(target):
         for segment in target.overlay.segments:
             vlan = segment.vlan
             if _carries(port, vlan):
@@ -104,12 +104,17 @@ def _among(number: int, named: set[int]) -> int | None:
     return number if number in named else None
 
 
-def _workloads(target: Target) -> Iterator[tuple[Port, int]]:
+def workloads(target: Target) -> Iterator[tuple[Port, int]]:
     """Yield the ports of the bridge that are not ours, and their OpenFlow ports."""
     for port in target.observed.ports.values():
         number = port.ofport or 0
         if port.bridge == target.overlay.bridge and port.owner is None and number > 0:
             yield port, number
+
+
+def serves(port: Port, target: Target) -> bool:
+    """Return whether a port may carry the VLAN of a segment."""
+    return any(_carries(port, segment.vlan) for segment in target.overlay.segments)
 
 
 def _carries(port: Port, vlan: int) -> bool:

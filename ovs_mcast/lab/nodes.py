@@ -150,7 +150,15 @@ class LinuxHost(Namespace):
         self.run("sh", "-ec", f"ethtool -K {NIC} tx off >/dev/null")
         add_addresses(self, NIC, self.addresses)
 
-    def add_segment(self, *, vni: int, group: str, mac: str = "", options: str = "") -> Workload:
+    def add_segment(
+        self,
+        *,
+        vni: int,
+        group: str,
+        mac: str = "",
+        udp_port: int = VXLAN_UDP_PORT,
+        options: str = "",
+    ) -> Workload:
         """Return a workload whose eth0 is a vxlan device; the tunnel stays on this host's eth0.
 
         ``options`` are further ones of ip-link(8) for vxlan, such as ``ageing 5``.
@@ -162,7 +170,7 @@ class LinuxHost(Namespace):
         link_batch(
             [
                 f"link add {made} address {workload.mac} type vxlan id {vni}"
-                f" group {group} dev {self.underlay} dstport {VXLAN_UDP_PORT} ttl 8 {options}",
+                f" group {group} dev {self.underlay} dstport {udp_port} ttl 8 {options}",
                 f"link set {made} netns {workload.pid} name {NIC}",
             ],
             within=self,

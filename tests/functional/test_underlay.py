@@ -216,6 +216,29 @@ def test_an_underlay_with_too_small_an_mtu_is_a_warning(lab: Lab) -> None:
     assert run.report["changed"] is False
 
 
+def test_a_workload_whose_mtu_does_not_fit_is_named(lab: Lab) -> None:
+    """The port of the workload is named with what would fit; a port of another VLAN is not.
+
+    h1: w1 (VLAN 100, MTU 1500, then 1450), w2 (VLAN 7) ─ br-int ═ br-mcast; br-phy of MTU 1500
+    """
+    host = lab.add_host()
+    host.add_workload(vlan=100)
+    host.add_workload(vlan=7)
+    host.vsctl("set", "interface", host.underlay, "mtu_request=1500")
+    options = (f"--segment=100,group={GROUP_1}",)
+    run = host.setup(*options)
+    [said] = [problem for problem in run.report["problems"] if "MTU" in problem]
+    assert (run.status, run.report["verified"]) == (0, True)
+    assert said == (
+        f"the MTU of {host.underlay} is 1500, and leaves the overlay 1450: packets of w1 (MTU 1500)"
+        " above that are lost: set MTU 1450 in these workloads, or 1550 on the underlay"
+    )
+    host.run("ip", "link", "set", "w1", "mtu", "1450")
+    host.vsctl("--timeout=5", "wait-until", "interface", "w1", "mtu=1450")
+    run = host.setup(*options)
+    assert not [problem for problem in run.report["problems"] if "w1" in problem]
+
+
 def test_two_overlays_on_one_host(lab: Lab) -> None:
     """Another name, tunnel bridge and UDP port make a second overlay, even with the same VNI.
 

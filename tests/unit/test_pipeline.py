@@ -10,10 +10,10 @@ from hypothesis import given
 from netaddr import IPAddress
 
 from ovs_mcast.core import flow_text, ownership, pipeline
-from ovs_mcast.core.items import Address, Bridge, Port
+from ovs_mcast.core.items import Address, Bridge, Flow, Port
 from ovs_mcast.core.model import Overlay, Segment, Underlay
 from ovs_mcast.core.observed import Link, Observed
-from ovs_mcast.core.target import resolve
+from ovs_mcast.core.target import Target, resolve
 
 from .pipeline_flows import MAC, V4, V6, everything, lines, on, overlay_of
 from .strategies import RIVAL, overlays
@@ -52,12 +52,17 @@ def test_the_pipeline_of_one_ipv6_segment() -> None:
     assert back.splitlines() == four
 
 
+def carrying(target: Target) -> list[Flow]:
+    """Return the flows of the underlay's bridge that the overlay needs, less those that count."""
+    return [flow for flow in pipeline.underlay_flows(target) if "counted" not in flow.summary]
+
+
 def test_the_underlay_bridge_of_the_userspace_datapath() -> None:
     """Group frames go to LOCAL's Ethernet address too, ARP is answered, our own frames go on."""
     overlay = overlay_of(
         Segment(vni=1, group="239.0.0.1"), Segment(vni=2, group="239.0.0.1"), datapath="netdev"
     )
-    own, group, arp = pipeline.underlay_flows(on(overlay, V4))
+    own, group, arp = carrying(on(overlay, V4))
     assert {own.bridge, group.bridge, arp.bridge} == {"br-phy"}
     assert own.priority > group.priority == arp.priority == pipeline.UNDERLAY_PRIORITY
     assert own.match == "udp,reg13=0/0x1,in_port=LOCAL,tp_dst=4789"
@@ -74,7 +79,7 @@ def test_the_underlay_bridge_of_the_userspace_datapath() -> None:
 def test_the_underlay_bridge_of_the_userspace_datapath_with_ipv6() -> None:
     """The source is written in any case; neighbour discovery is answered with 33:33 and 32 bits."""
     overlay = overlay_of(Segment(vni=1, group="ff05::a:1"), datapath="netdev")
-    own, source, group, solicited, advertised = pipeline.underlay_flows(on(overlay, V6))
+    own, source, group, solicited, advertised = carrying(on(overlay, V6))
     number = f"{0x80000 | ownership.number('default'):#x}"
     assert source.priority > own.priority > group.priority == pipeline.UNDERLAY_PRIORITY
     assert own.match == "udp6,reg13=0/0x1,in_port=LOCAL,tp_dst=4789"
@@ -102,6 +107,35 @@ def test_the_underlay_bridge_of_the_userspace_datapath_with_ipv6() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("group", "udp_port", "matches"),
+    [
+        ("239.0.0.1", 4789, ("udp", "nw_dst=10.0.0.1,nw_frag=first",
+                             "nw_dst=224.0.0.0/4,nw_frag=first", "nw_dst=224.0.0.0/4,tp_dst=8472")),
+        ("239.0.0.1", 8472, ("udp", "nw_dst=10.0.0.1,nw_frag=first",
+                             "nw_dst=224.0.0.0/4,nw_frag=first", "nw_dst=224.0.0.0/4,tp_dst=4789")),
+        ("ff05::1", 4789, ("udp6", "ipv6_dst=fd00::1,nw_frag=first",
+                           "ipv6_dst=ff00::/8,nw_frag=first", "ipv6_dst=ff00::/8,tp_dst=8472")),
+    ],
+)  # fmt: skip
+def test_what_no_tunnel_takes_is_counted(
+    group: str, udp_port: int, matches: tuple[str, ...]
+) -> None:
+    """Fragments, and VXLAN on the other usual UDP port, go their usual way past a counter."""
+    overlay = Overlay(
+        datapath="netdev",
+        underlay=Underlay(device="br-phy", udp_port=udp_port),
+        segments=[Segment(vni=1, group=group)],
+    )
+    target = on(overlay, V6 if ":" in group else V4)
+    counting = [flow for flow in pipeline.underlay_flows(target) if "counted" in flow.summary]
+    udp, *rest = matches
+    assert [re.sub(r"reg13=0/0x[0-9a-f]+,", "", flow.match) for flow in counting] == [
+        f"{udp},{match}" for match in rest
+    ]
+    assert {flow.actions for flow in counting} == {"load:0x1->NXM_NX_REG13[0],resubmit(,0)"}
+
+
 @pytest.mark.parametrize("group", ["239.0.0.1", "ff05::a:1"])
 def test_an_internal_port_as_the_underlay(group: str) -> None:
     """The flows are on the bridge that has the port, and match its number in place of LOCAL."""
@@ -117,7 +151,7 @@ def test_an_internal_port_as_the_underlay(group: str) -> None:
         links={"vtep0": Link("vtep0", 1600, MAC, True)},
         addresses=(Address("vtep0", vtep, 24),),
     )
-    flows = list(pipeline.underlay_flows(resolve(overlay, observed)))
+    flows = carrying(resolve(overlay, observed))
     assert {flow.bridge for flow in flows} == {"br-ex"}
     assert not any("LOCAL" in flow.match + flow.actions for flow in flows)
     [classify] = [flow for flow in flows if f"{group}," in f"{flow.match}," and "udp" in flow.match]

@@ -102,6 +102,23 @@ def test_packets_from_ourselves(field: str) -> None:
     assert traffic.read("default", DUMP).from_ourselves == Count()
 
 
+@pytest.mark.parametrize(
+    ("match", "kind"),
+    [
+        ("udp,reg13=0/0x3,nw_dst=10.0.0.1,nw_frag=first", "fragments"),
+        ("udp6,reg13=0/0x3,ipv6_dst=ff00::/8,nw_frag=first", "fragments"),
+        ("udp,reg13=0/0x3,nw_dst=224.0.0.0/4,tp_dst=8472", "other_port"),
+        ("udp6,reg13=0/0x3,ipv6_dst=ff00::/8,tp_dst=4789", "other_port"),
+    ],
+)
+def test_what_no_tunnel_takes(match: str, kind: str) -> None:
+    """The counting flows of the underlay's bridge, each kind apart."""
+    printed = f"priority=64003,{match} actions=load:0x1->NXM_NX_REG13[0],resubmit(,0)"
+    seen = traffic.read("default", [line(0, 5, 500, printed, cookie=ownership.cookie("default"))])
+    counts = {name: getattr(seen, name) for name in ("fragments", "other_port", "from_ourselves")}
+    assert counts == dict.fromkeys(counts, Count()) | {kind: Count(5, 500)}
+
+
 def test_what_is_not_the_overlays_is_passed_over() -> None:
     foreign = ownership.cookie("other", vlan=12, vni=70_000)
     lines = [line.replace(f"{STATIC:#x}", f"{foreign:#x}") for line in DUMP]

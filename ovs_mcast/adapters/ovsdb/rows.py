@@ -16,7 +16,7 @@ COLUMNS = {
         *("name", "external_ids", "interfaces", "tag", "trunks", "vlan_mode", "bond_mode"),
         *("bond_active_slave", "other_config"),
     ],
-    "Interface": ["name", "type", "options", "ofport", "ofport_request", "error"],
+    "Interface": ["name", "type", "options", "ofport", "ofport_request", "error", "mtu"],
 }
 _NOTE = f"{EXTERNAL_ID}-"
 _CONFIGURED = f"{_NOTE}options"
@@ -50,6 +50,7 @@ def read_port(bridge: str, row: Any) -> Port:
         owner=row.external_ids.get(EXTERNAL_ID),
         ofport=_optional(interface.ofport),
         error=_optional(interface.error),
+        mtu=_optional(interface.mtu),
         bond_mode=_optional(row.bond_mode) or "active-backup" if bond else "",
         members=tuple(sorted(each.name for each in row.interfaces)) if bond else (),
     )
