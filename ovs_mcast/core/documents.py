@@ -184,13 +184,14 @@ class ResponderDocument(DeliveryDocument):
 
 
 class SendDocument(TypedDict):
-    """`probe send --json`. ``sent`` counts questions to the group."""
+    """`probe send --json`. ``sent`` counts questions to the group, ``ttl`` is theirs."""
 
     group: str
     device: str
     source: str
     sender: Literal["raw", "socket"]
     sent: int
+    ttl: int
     responders: dict[str, ResponderDocument]
     expected: list[str]
     missing: list[str]

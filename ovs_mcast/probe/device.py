@@ -29,6 +29,13 @@ def find_station(device: str) -> Station:
     return Station(link, mine, addresses)
 
 
+def gateways(hosts: Sequence[str], source: IPAddress) -> dict[str, str]:
+    """Return host → gateway of the hosts that this host reaches by one."""
+    with closing(Netlink()) as netlink:
+        paths = netlink.look_up([IPAddress(host) for host in hosts], source)
+    return {host: path.gateway for host, path in paths.items() if path.gateway is not None}
+
+
 DAY = 86_400.0  # seconds
 Ports = tuple[int, int]  # source and destination port
 

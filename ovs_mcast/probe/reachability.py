@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from os import strerror
 from typing import Literal
 
@@ -180,7 +180,8 @@ class Responder:
 class Reachability:
     """The result of a run. ``sent`` counts questions to the group; ``expected`` are addresses.
 
-    ``error`` is why an ordinary socket could not send to the group, an errno, or 0.
+    ``error`` is why an ordinary socket could not send to the group, an errno, or 0. ``ttl`` is that
+    of the questions to the group; ``gateways`` are those of expected hosts behind one.
     """
 
     group: str
@@ -192,6 +193,8 @@ class Reachability:
     expected: tuple[str, ...] = ()
     error: int = 0
     interrupted: bool = False
+    ttl: int = 8
+    gateways: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -217,6 +220,12 @@ class Reachability:
                     "compare with --sender raw: if that is answered, this host's routing is at "
                     f"fault, and `probe path --device {self.device} --group {self.group}` says how"
                 )
+        for host, gateway in self.gateways.items():
+            if host in self.missing:
+                said.append(
+                    f"{host} is behind gateway {gateway}, and questions to the group had TTL "
+                    f"{self.ttl}: the TTL must exceed the number of routers (--ttl)"
+                )
         return tuple(said)
 
     def to_json(self) -> dict[str, object]:
@@ -227,6 +236,7 @@ class Reachability:
             "source": self.source,
             "sender": self.sender,
             "sent": self.sent,
+            "ttl": self.ttl,
             "responders": {
                 address: one.to_json(self.group) for address, one in self.responders.items()
             },

@@ -21,7 +21,7 @@ from ..adapters.packet_socket import PacketSocket
 from ..core.frames import decode_ethernet, decode_udp
 from ..core.groups import ethernet_of
 from ..errors import ConfigurationError
-from .device import DAY, Station, check_number, find_group, find_station, find_unicast
+from .device import DAY, Station, check_number, find_group, find_station, find_unicast, gateways
 from .protocol import PORT, Kind, Message, Reason, Way, parse
 from .reachability import Reachability, Sender
 from .tally import Tally
@@ -128,6 +128,8 @@ class _Asking:
             expected=expected,
             error=self._error,
             interrupted=interrupted,
+            ttl=question.ttl,
+            gateways=gateways(expected, question.source),
         )
 
     def run(

@@ -54,6 +54,23 @@ def filter_ingress(switch: Namespace, port: str, match: str, action: str) -> Non
 # What reaches whom
 
 
+def test_a_silent_host_behind_a_gateway_is_named_with_the_ttl(lab: Lab) -> None:
+    """The TTL is a cause: it is said beside the gateway, and not of hosts on the link.
+
+    l1 (route to 10.9.0.0/24 via 10.0.0.2) asks ─ switch ─ l2 (nothing behind it)
+    """
+    asker, _ = hosts(lab, 2)
+    sh(asker, f"ip route add 10.9.0.0/24 via {TWO} dev eth0")
+    asked = ("--count=1", "--timeout=0.1", "--ttl=1", "--expect=10.9.0.1", f"--expect={TWO}")
+    status, document = command_json(asker, "send", "--device=eth0", f"--group={GROUP}", *asked)
+    assert (status, document["ttl"]) == (3, 1)
+    said = (
+        f"10.9.0.1 is behind gateway {TWO}, and questions to the group had TTL 1: the TTL must "
+        "exceed the number of routers (--ttl)"
+    )
+    assert document["problems"] == [f"nobody answered to {GROUP} on eth0", said]
+
+
 def test_members_answer_and_nobody_else_hears(lab: Lab) -> None:
     """With a querier, the switch snoops: the member answers all, and nothing reaches the other.
 
