@@ -10,6 +10,7 @@ from pathlib import Path
 from ..core.observed import ArpSettings, Limits
 
 _IGMP = Path("/proc/net/igmp")
+_NETSTAT = Path("/proc/net/netstat")
 _IGMP6 = Path("/proc/net/igmp6")
 _SYSCTL = Path("/proc/sys/net")
 
@@ -57,6 +58,12 @@ def arp_settings(device: str) -> ArpSettings:
         return max(value or 0 for value in values)
 
     return ArpSettings(larger("arp_ignore"), larger("rp_filter"))
+
+
+def reverse_path_drops() -> int:
+    """Return how many packets rp_filter dropped here: TcpExtIPReversePathFilter of nstat(8)."""
+    names, values = (line.split() for line in _read(_NETSTAT).splitlines()[:2])
+    return int(dict(zip(names, values, strict=True)).get("IPReversePathFilter", 0))
 
 
 def _read(path: Path) -> str:

@@ -30,6 +30,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | flows-missing | error | health | the overlay |
 | mtu-workload | warning | health | the bridge for workloads: ports whose MTU does not fit |
 | mtu-small | warning | health | the underlay device |
+| reverse-path | warning | health | the underlay device: rp_filter drops what some peers send |
 | fragments-lost | warning | health | the underlay device: fragments came, which no tunnel takes |
 | udp-port-differs | warning | health | a UDP port on which peers send, not the overlay's |
 | ethernet-shared | warning | health | groups that share an Ethernet address |

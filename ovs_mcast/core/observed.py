@@ -162,6 +162,20 @@ def owners(rows: Iterable[Bridge | Port]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class ReversePath:
+    """What the reverse-path filter of a device decides by: see core/reverse_path.py.
+
+    ``near`` and ``far`` are the ways to a host of the VTEP's subnet, and to any other; ``drops`` is
+    how many packets it has dropped in this network namespace.
+    """
+
+    rp_filter: int
+    near: RoutePath
+    far: RoutePath
+    drops: int
+
+
+@dataclass(frozen=True, slots=True)
 class Broadcast:
     """A broadcast to trace: ``tagged`` from the patch port, else from a workload's access port.
 
@@ -188,7 +202,8 @@ class Lookups:
     ``sends`` and ``tunnels`` are route lookups by group, as an ordinary program and as the tunnel
     would send (explicit source). A group missing there has no route. ``peers`` are the tunnel's
     paths to the learned VTEPs; ``traces`` what the bridge for workloads does with broadcasts.
-    ``arp`` has the NICs that the userspace datapath's underlay bridge holds.
+    ``arp`` has the NICs that the userspace datapath's underlay bridge holds; ``reverse_path`` is
+    for the kernel's datapath with IPv4.
     """
 
     joined: frozenset[str]
@@ -197,6 +212,7 @@ class Lookups:
     arp: Mapping[str, ArpSettings] = field(default_factory=dict)
     peers: Mapping[str, RoutePath] = field(default_factory=dict)
     traces: Mapping[Broadcast, str] = field(default_factory=dict)
+    reverse_path: ReversePath | None = None
 
     def send_path(self, group: str, device: str) -> Literal["wire", "loopback", "none"]:
         """Return where an ordinary program's datagram to the group goes; wire is ``device``."""

@@ -103,6 +103,7 @@ def open_backend(
         send_path=probe.send_path,
         flow_events=flow_events,
         udp_holders=processes.udp_holders,
+        reverse_path_drops=proc.reverse_path_drops,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         hand_over=threads.hand_over,
         release_groups=threads.close,

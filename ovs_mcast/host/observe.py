@@ -8,12 +8,20 @@ from dataclasses import replace
 from netaddr import IPAddress
 
 from ..adapters.openflow import OpenFlowError
-from ..core import flow_text, ownership, traffic, udp_port, underlay, workload_bridge
+from ..core import (
+    flow_text,
+    ownership,
+    reverse_path,
+    traffic,
+    udp_port,
+    underlay,
+    workload_bridge,
+)
 from ..core.changes import Plan
 from ..core.health import assess
 from ..core.items import Bridge, Flow
 from ..core.model import Overlay
-from ..core.observed import Broadcast, Decision, Lookups, Observed
+from ..core.observed import Broadcast, Decision, Lookups, Observed, ReversePath
 from ..core.plan import desired_flows, expected_flows, plan_for
 from ..core.preflight import check
 from ..core.status import Status
@@ -142,8 +150,21 @@ def lookups(backend: Backend, target: Target) -> Lookups:
     if target.userspace and target.overlay.family == 4:
         nics = underlay.nics(target.device, target.observed)
         arp = {nic.name: backend.arp_settings(nic.name) for nic in nics}
+    reverse = _reverse_path(backend, target)
     joined, sends = backend.joined(target.device), backend.netlink.look_up(groups)
-    return Lookups(joined, sends, tunnels, arp, ways, traces)
+    return Lookups(joined, sends, tunnels, arp, ways, traces, reverse)
+
+
+def _reverse_path(backend: Backend, target: Target) -> ReversePath | None:
+    """Return what rp_filter decides by, where it can drop what peers send."""
+    if target.userspace or target.overlay.family != 4:
+        return None
+    rp_filter = backend.arp_settings(target.device).rp_filter
+    if not rp_filter:
+        return None
+    near, far = reverse_path.neighbour(target), reverse_path.FAR
+    ways = backend.netlink.look_up([near, far])
+    return ReversePath(rp_filter, ways[str(near)], ways[str(far)], backend.reverse_path_drops())
 
 
 def _traces(control: Vswitchd, target: Target) -> dict[Broadcast, str]:

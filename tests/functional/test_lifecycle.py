@@ -19,6 +19,8 @@ pytest_plugins = ("tests.functional.node_fixtures",)
 
 BASE = ("--segment", "100,group=239.0.0.1", "--segment", "101,group=239.0.0.2")
 SUFFIX = ownership.suffix("default")
+# The mark in reg13 of the flows that count, ours alone.
+FRAGMENTS = (0x80000 | ownership.number("default")) << 1 | 1
 FAR = {100: "02:00:00:00:00:64", 101: "02:00:00:00:00:65"}
 # A broadcast of VLAN 100 without content.
 FRAME = "ffffffffffff0200000000018100006488b5"
@@ -34,7 +36,7 @@ def furnish(node: Node, *arguments: str) -> Node:
     node.built(*BASE, *arguments)
     node.host.ofctl("packet-out", "br-mcast", f"in_port=1,packet={FRAME},actions=TABLE")
     for vni, mac in FAR.items():
-        heard = f"in_port=2,tun_id={vni},tun_src=10.0.99.9,tun_dst=239.0.0.{vni - 99},dl_src={mac}"
+        heard = f"in_port=2,tun_id={vni},tun_src=10.0.0.99,tun_dst=239.0.0.{vni - 99},dl_src={mac}"
         node.host.appctl("ofproto/trace", "br-mcast", f"{heard},dl_dst={mac}", "-generate")
     return node
 
@@ -143,16 +145,17 @@ UDP_PORT = f"""
     add flow 239.0.0.1 → the tunnel
     add flow 239.0.0.2 → the tunnel
 """
-NEW_VTEP = """
+NEW_VTEP = f"""
+    remove flow br-phy table 0 udp,reg13=0/{FRAGMENTS:#x},nw_dst=@,nw_frag=first
+    add flow fragments to 10.0.9.1 → counted
     remove flow br-mcast table 0 tun_src=@,in_port=2
-    remove flow br-mcast table 0 tun_dst=@,in_port=2
     update flow broadcast and multicast → flood
     update flow unicast → learned
     add flow from ourselves → drop
-    add flow to VTEP 10.0.9.1 → deliver
 """
 BRIDGE = f"""
     add bridge br-x
+    update bridge br-mcast
     update port patch-tun-{SUFFIX} on br-x
     remove bridge br-int
 """

@@ -37,7 +37,7 @@ DAMAGES = {
         ["add route 239.0.0.2 dev br-phy"],
     ),
     "route altered": (
-        "ip address add 10.0.9.1/24 dev br-phy;"
+        "ip address add 10.0.9.1/32 dev lo;"
         f"ip route replace 239.0.0.2/32 dev br-phy metric {METRIC} proto 109 src 10.0.9.1",
         ["update route 239.0.0.2 dev br-phy"],
     ),
@@ -60,7 +60,7 @@ DAMAGES = {
         [f"update port {VXLAN} on br-mcast"],
     ),
     "port given an option": (
-        f"ovs-vsctl set interface {VXLAN} options:tos=inherit",
+        f"ovs-vsctl set interface {VXLAN} options:in_key=7",
         [f"update port {VXLAN} on br-mcast"],
     ),
     "OpenFlow port altered": (
@@ -114,7 +114,7 @@ def test_damage_is_named_and_repaired(shared: Node, damage: str) -> None:
         loose = [f"* {line.partition(' ')[2]}" for line in told.changes]
         assert wanted in (told.changes, loose)
     assert shared.built(*SEGMENTS).changes == told.changes
-    shared.sh("ip address del 10.0.9.1/24 dev br-phy 2>/dev/null || true")
+    shared.sh("ip address del 10.0.9.1/32 dev lo 2>/dev/null || true")
     after = shared.state()
     assert difference(_flows_and_kernel(before), _flows_and_kernel(after)) == []
 

@@ -12,7 +12,7 @@ def row_faults() -> Iterator[Fault]:
         kind = "tunnel port" if port == "{vxlan}" else "patch port"
         yield scripted(f"{kind} deleted", f"ovs-vsctl --timeout=20 del-port {port}")
     set_ = "ovs-vsctl --timeout=20 set interface"
-    for option in ("options:dst_port=4799", "options:tos=inherit", "options:remote_ip=10.0.0.9",
+    for option in ("options:dst_port=4799", "options:in_key=7", "options:remote_ip=10.0.0.9",
                    "options:key=5", "ofport_request=9"):  # fmt: skip
         yield scripted("tunnel port changed", f"{set_} {{vxlan}} {option}")
     yield scripted("tunnel port's type changed", f"{set_} {{vxlan}} type=gre")
