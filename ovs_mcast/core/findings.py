@@ -31,6 +31,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | mtu-workload | warning | health | the bridge for workloads: ports whose MTU does not fit |
 | mtu-small | warning | health | the underlay device |
 | reverse-path | warning | health | the underlay device: rp_filter drops what some peers send |
+| packet-filter | warning | health | a rule or policy of nftables that drops the overlay's packets |
 | fragments-lost | warning | health | the underlay device: fragments came, which no tunnel takes |
 | udp-port-differs | warning | health | a UDP port on which peers send, not the overlay's |
 | ethernet-shared | warning | health | groups that share an Ethernet address |

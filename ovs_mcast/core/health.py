@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from . import mtu, ownership, peers, reverse_path, udp_port, underlay, workload_bridge
+from . import firewall, mtu, ownership, peers, reverse_path, udp_port, underlay, workload_bridge
 from .changes import Plan
 from .findings import Finding, error, errors, warning
 from .groups import shared_ethernet
@@ -53,6 +53,7 @@ def assess(
     found += (*faults(target, lookups), *more, *warnings(target))
     found += workload_bridge.warnings(target, lookups.traces)
     found += reverse_path.warnings(target, lookups.reverse_path)
+    found += firewall.warnings(target, lookups.rules)
     found.sort(key=lambda finding: finding.severity)  # errors first
     return Assessment(segments(target, lookups), tuple(found))
 

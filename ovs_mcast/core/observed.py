@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from .items import Address, Bridge, Flow, GroupMembership, Options, Port, Route
+from .packet_filter import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Lookups:
     would send (explicit source). A group missing there has no route. ``peers`` are the tunnel's
     paths to the learned VTEPs; ``traces`` what the bridge for workloads does with broadcasts.
     ``arp`` has the NICs that the userspace datapath's underlay bridge holds; ``reverse_path`` is
-    for the kernel's datapath with IPv4.
+    for the kernel's datapath with IPv4; ``rules`` are those of the packet filter.
     """
 
     joined: frozenset[str]
@@ -213,6 +214,7 @@ class Lookups:
     peers: Mapping[str, RoutePath] = field(default_factory=dict)
     traces: Mapping[Broadcast, str] = field(default_factory=dict)
     reverse_path: ReversePath | None = None
+    rules: RuleSet = field(default_factory=RuleSet)
 
     def send_path(self, group: str, device: str) -> Literal["wire", "loopback", "none"]:
         """Return where an ordinary program's datagram to the group goes; wire is ``device``."""

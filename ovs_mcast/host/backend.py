@@ -172,6 +172,7 @@ class Backend:
     - ``vswitchd`` opens the control socket of ovs-vswitchd.
     - ``arp_settings`` returns the sysctls that decide whether a device answers ARP.
     - ``reverse_path_drops`` returns how many packets rp_filter has dropped here.
+    - ``rule_set`` returns nft's own document of the packet filter, None if it does not say.
     - ``joined`` returns the groups of a device in /proc; ``is_member`` tests one group.
     - ``memberships`` holds groups of a device within a `with` block.
     - ``send_path`` sends an ordinary datagram from a device to a group and returns its path.
@@ -198,6 +199,7 @@ class Backend:
     flow_events: Callable[[Bridge, Sequence[Watched]], FlowEvents]
     udp_holders: Callable[[int], tuple[str, ...]] = lambda _port: ()
     reverse_path_drops: Callable[[], int] = lambda: 0
+    rule_set: Callable[[], object] = lambda: None
     hand_over: Callable[[], None] = lambda: None
     release_groups: Callable[[], None] = lambda: None
     follow: float = FOLLOW

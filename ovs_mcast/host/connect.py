@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from .. import probe
-from ..adapters import openflow, proc, processes, report_socket, vswitchd
+from ..adapters import nft, openflow, proc, processes, report_socket, vswitchd
 from ..adapters.flow_monitor import FlowEvents
 from ..adapters.inotify import Inotify
 from ..adapters.ovsdb import connection
@@ -104,6 +104,7 @@ def open_backend(
         flow_events=flow_events,
         udp_holders=processes.udp_holders,
         reverse_path_drops=proc.reverse_path_drops,
+        rule_set=nft.rule_set,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         hand_over=threads.hand_over,
         release_groups=threads.close,

@@ -22,6 +22,7 @@ from ..core.health import assess
 from ..core.items import Bridge, Flow
 from ..core.model import Overlay
 from ..core.observed import Broadcast, Decision, Lookups, Observed, ReversePath
+from ..core.packet_filter import RuleSet
 from ..core.plan import desired_flows, expected_flows, plan_for
 from ..core.preflight import check
 from ..core.status import Status
@@ -152,7 +153,8 @@ def lookups(backend: Backend, target: Target) -> Lookups:
         arp = {nic.name: backend.arp_settings(nic.name) for nic in nics}
     reverse = _reverse_path(backend, target)
     joined, sends = backend.joined(target.device), backend.netlink.look_up(groups)
-    return Lookups(joined, sends, tunnels, arp, ways, traces, reverse)
+    rules = RuleSet.read(backend.rule_set())
+    return Lookups(joined, sends, tunnels, arp, ways, traces, reverse, rules)
 
 
 def _reverse_path(backend: Backend, target: Target) -> ReversePath | None:

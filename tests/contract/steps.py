@@ -151,7 +151,7 @@ def _port(port: Port) -> str:
     ofport, error = port.ofport, port.error and port.type != "patch"
     if port.ofport_request is None and ofport is not None and ofport > 0:
         ofport = 0
-    steady = replace(port, ofport=ofport, error=None)
+    steady = replace(port, ofport=ofport, error=None, mtu=None)
     return f"{steady}{' refused' if error else ''}"
 
 
