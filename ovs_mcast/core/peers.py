@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from netaddr import IPAddress
+
 from .findings import Finding, error
 from .groups import parse_address
 from .observed import Lookups, RoutePath
 from .target import Target
 
+# Of no network (RFC 5737, RFC 3849): they take the default route.
+FAR = {4: IPAddress("198.51.100.1"), 6: IPAddress("2001:db8::1")}
 _NAMED = 5  # peers of one finding that are named
 
 
@@ -42,6 +46,12 @@ def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
             f"{_peers(ended)} behind gateway {gateway}, where packets of TTL 1 end",
             "raise underlay.ttl on every host", field="underlay.ttl",
         )  # fmt: skip
+
+
+def gateways(device: str, paths: Iterable[RoutePath]) -> list[IPAddress]:
+    """Return the gateways of paths that leave by the device, each once."""
+    found = {path.gateway for path in paths if path.device == device and path.gateway}
+    return sorted(map(parse_address, found))
 
 
 def _leaves(path: RoutePath, target: Target) -> bool:

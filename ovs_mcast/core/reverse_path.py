@@ -11,18 +11,17 @@ from collections.abc import Iterator
 
 from netaddr import IPAddress, IPNetwork
 
+from . import peers
 from .findings import Finding, warning
 from .observed import ReversePath, RoutePath
 from .target import Target
-
-FAR = IPAddress("198.51.100.1")  # of no network (RFC 5737): it takes the default route
 
 
 def neighbour(target: Target) -> IPAddress:
     """Return an address of the VTEP's subnet beside it; a far one if the VTEP is alone in it."""
     network = _subnet(target)
     if network is None:
-        return FAR
+        return peers.FAR[4]
     first = IPAddress(network.first + 1)
     return first if first != target.vtep else IPAddress(network.first + 2)
 

@@ -91,6 +91,9 @@ class Netlink(Protocol):
     ) -> dict[str, RoutePath]:
         """Return the path of a packet to each address, by address."""
 
+    def resolve(self, device: str, neighbours: Sequence[IPAddress]) -> None:
+        """Have the kernel ask for the Ethernet address of each neighbour that it does not know."""
+
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
         """Apply one batch. Items already removed are tolerated.
 

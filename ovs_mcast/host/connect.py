@@ -104,7 +104,7 @@ def open_backend(
         flow_events=flow_events,
         udp_holders=processes.udp_holders,
         reverse_path_drops=proc.reverse_path_drops,
-        rule_set=nft.rule_set,
+        rule_set=nft.Nft().rule_set,
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         hand_over=threads.hand_over,
         release_groups=threads.close,

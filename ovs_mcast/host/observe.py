@@ -11,6 +11,7 @@ from ..adapters.openflow import OpenFlowError
 from ..core import (
     flow_text,
     ownership,
+    peers,
     reverse_path,
     traffic,
     udp_port,
@@ -139,14 +140,14 @@ def await_verified(
 
 def lookups(backend: Backend, target: Target) -> Lookups:
     """Return the groups joined, and the paths of programs', the tunnels' and workloads' packets."""
-    groups, peers = target.overlay.flood_groups, target.observed.peers
+    groups, learned = target.overlay.flood_groups, target.observed.peers
     with backend.vswitchd() as control:
         traces = _traces(control, target)
         if target.userspace:
-            tunnels, ways = control.routes(), control.look_up(peers)
+            tunnels, ways = control.routes(), control.look_up(learned)
     if not target.userspace:
         tunnels = backend.netlink.look_up(groups, target.vtep)
-        ways = backend.netlink.look_up([IPAddress(peer) for peer in peers], target.vtep)
+        ways = backend.netlink.look_up([IPAddress(peer) for peer in learned], target.vtep)
     arp = {}
     if target.userspace and target.overlay.family == 4:
         nics = underlay.nics(target.device, target.observed)
@@ -164,7 +165,7 @@ def _reverse_path(backend: Backend, target: Target) -> ReversePath | None:
     rp_filter = backend.arp_settings(target.device).rp_filter
     if not rp_filter:
         return None
-    near, far = reverse_path.neighbour(target), reverse_path.FAR
+    near, far = reverse_path.neighbour(target), peers.FAR[4]
     ways = backend.netlink.look_up([near, far])
     return ReversePath(rp_filter, ways[str(near)], ways[str(far)], backend.reverse_path_drops())
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from netaddr import IPAddress
+
+from ..core import peers
 from ..core.changes import Change, Plan
 from ..core.findings import Finding
 from ..core.model import Overlay
@@ -41,10 +44,23 @@ def reconcile(
         status = replace(verify(backend, overlay, (target, pending)), changes=done)
         if status.verified or not compare(backend, overlay)[1]:
             break
+    _resolve_gateways(backend, target)
     if undecided is not None:
         problems = (str(undecided), *status.problems)
         status = replace(status, verified=False, problems=problems)
     return status, target
+
+
+def _resolve_gateways(backend: Backend, target: Target) -> None:
+    """Have the kernel resolve the gateways to other hosts, whose answers Open vSwitch reads too.
+
+    The userspace datapath loses the first unicast by a gateway for a second, until it has asked.
+    """
+    if not target.userspace:
+        return
+    hosts = [peers.FAR[target.overlay.family], *map(IPAddress, target.observed.peers)]
+    paths = backend.netlink.look_up(hosts, target.vtep).values()
+    backend.netlink.resolve(target.device, peers.gateways(target.device, paths))
 
 
 def remove(

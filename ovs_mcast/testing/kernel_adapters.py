@@ -57,6 +57,9 @@ class FakeNetlink:
         """Return the path of a packet to each group."""
         return self._linux.look_up(groups, source)
 
+    def resolve(self, device: str, neighbours: Sequence[IPAddress]) -> None:
+        """Ask nobody: no frame passes here."""
+
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
         """Apply one batch; the kernel makes every change that it does not refuse."""
         faults = self._system.faults

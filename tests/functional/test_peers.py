@@ -87,6 +87,28 @@ def test_a_peer_beyond_the_ttl_is_named(lab: Lab) -> None:
         assert (done.status, done.report["problems"]) == (0, [])
 
 
+def test_the_first_unicast_by_a_gateway_arrives(lab: Lab) -> None:
+    """Setup has resolved the gateway, and the userspace datapath loses no frame to ask for it.
+
+    h1 (10.2.0.0/24 via l2) ─ switch ─ l2 (router, 10.0.0.254), l1 (10.2.0.1)
+    """
+    host, peer = lab.add_host(), lab.add_linux_host(addresses=(f"{FAR}/24",))
+    router = lab.add_linux_host(addresses=(f"{GATEWAY}/24",))
+    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    router.run("ip", "route", "add", "10.2.0.0/24", "dev", "eth0")
+    peer.run("ip", "route", "add", f"{GATEWAY}/32", "dev", "eth0")
+    here, there = host.add_workload(vlan=100), peer.add_segment(vni=100, group=GROUP_1)
+    host.run("ip", "route", "add", "default", "via", GATEWAY, "dev", host.underlay)
+    assert host.setup(SEGMENT).status == 0
+    wait_for_members(lab, GROUP_1, {"h1", "l1"})
+    hear(lab, here, there)
+    with hears(lab, there) as heard:
+        sent = [frame(here.mac, there.mac) for _ in range(5)]
+        for each in sent:
+            here.send(each)
+        assert heard.wait(5) == sent
+
+
 def test_a_vtep_without_its_subnet_is_named(lab: Lab) -> None:
     """Open vSwitch takes no route for a /32: broadcasts are heard, and unicast does not leave.
 

@@ -15,7 +15,7 @@ import pytest
 
 from ovs_mcast.adapters.packet_socket import PacketSocket
 from ovs_mcast.core.frames import ETHERTYPE_IPV4, decode_ethernet, decode_udp, decode_vxlan, vxlan
-from ovs_mcast.lab import Capture, Host, Lab, Workload
+from ovs_mcast.lab import Capture, Host, Kind, Lab, Workload
 from ovs_mcast.lab.topology import in_parallel
 
 from .wire import (
@@ -216,15 +216,19 @@ def test_an_underlay_with_too_small_an_mtu_is_a_warning(lab: Lab) -> None:
     assert run.report["changed"] is False
 
 
-def test_a_workload_whose_mtu_does_not_fit_is_named(lab: Lab) -> None:
+@pytest.mark.either_datapath
+def test_a_workload_whose_mtu_does_not_fit_is_named(lab: Lab, kind: Kind) -> None:
     """The port of the workload is named with what would fit; a port of another VLAN is not.
 
-    h1: w1 (VLAN 100, MTU 1500, then 1450), w2 (VLAN 7) ─ br-int ═ br-mcast; br-phy of MTU 1500
+    h1: w1 (VLAN 100, MTU 1500, then 1450), w2 (VLAN 7) ─ br-int ═ br-mcast; underlay of MTU 1500
     """
     host = lab.add_host()
     host.add_workload(vlan=100)
     host.add_workload(vlan=7)
-    host.vsctl("set", "interface", host.underlay, "mtu_request=1500")
+    if kind == "kernel":
+        host.run("ip", "link", "set", host.underlay, "mtu", "1500")
+    else:
+        host.vsctl("set", "interface", host.underlay, "mtu_request=1500")
     options = (f"--segment=100,group={GROUP_1}",)
     run = host.setup(*options)
     [said] = [problem for problem in run.report["problems"] if "MTU" in problem]

@@ -135,6 +135,11 @@ class Netlink:
         found.update(decode_path(answer, name) for answer in answers)
         return found
 
+    def resolve(self, device: str, neighbours: Sequence[IPAddress]) -> None:
+        """Ask for the Ethernet address of each neighbour that the kernel does not know."""
+        requests = [encode.neighbour_request(device, each) for each in neighbours]
+        self._exchange(requests, tolerate=lambda _index, _code: True)
+
     def apply(self, changes: Sequence[Change], *, exclusive: bool = False) -> None:
         """Add, replace or remove addresses and routes in one batch. RefusedError if one is refused.
 

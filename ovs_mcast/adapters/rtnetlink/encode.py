@@ -12,13 +12,21 @@ from functools import lru_cache
 from typing import Any
 
 from netaddr import IPAddress
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
+from pyroute2.netlink import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+)
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
     RTM_DELROUTE,
     RTM_GETLINK,
     RTM_GETROUTE,
     RTM_NEWADDR,
+    RTM_NEWNEIGH,
     RTM_NEWROUTE,
 )
 from pyroute2.netlink.rtnl.ifaddrmsg import (
@@ -35,6 +43,7 @@ from . import LOCAL, TABLES, UNICAST
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000  # RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH
+_NDA_DST, _NTF_USE = 1, 1
 _NO_DEVICE = 1 << 30  # fails with ENODEV, this request alone
 
 # Stands for the group in a template, in bytes that occur nowhere else in a request.
@@ -62,6 +71,15 @@ def link_request(index: int) -> bytearray:
     """Ask for one device by its index (struct ifinfomsg)."""
     header = (32, RTM_GETLINK, NLM_F_REQUEST, 0, 0)
     return bytearray(struct.pack("=IHHIIBxHiII", *header, 0, 0, index, 0, 0))
+
+
+def neighbour_request(device: str, address: IPAddress) -> bytearray:
+    """Have the kernel resolve a neighbour (struct ndmsg), as `ip neighbour … nud none use`."""
+    target = struct.pack("=HH", 4 + len(address.packed), _NDA_DST) + address.packed
+    flags = NLM_F_REQUEST | _flags(new=False) | NLM_F_CREATE | NLM_F_REPLACE
+    header = struct.pack("=IHHII", 28 + len(target), RTM_NEWNEIGH, flags, 0, 0)
+    state = struct.pack("=B3xiHBB", _FAMILY[address.version], _index(device), 0, _NTF_USE, 0)
+    return bytearray(header + state + target)
 
 
 def address_request(item: Address, *, new: bool) -> bytearray:
