@@ -46,15 +46,17 @@ def broadcasts(target: Target, lines: Iterable[str]) -> list[Broadcast]:
     vlans = {int(number) for line in flows for number in _VLAN.findall(line)}
     ports = {int(number) for line in flows for number in _IN_PORT.findall(line)}
     asked: dict[object, Broadcast] = {}
-    for port, number in workloads(target):
-        for segment in target.overlay.segments:
-            vlan = segment.vlan
-            if _carries(port, vlan):
-                broadcast = Broadcast(patch.name, patch.ofport, vlan, tagged=True)
-                asked.setdefault(_among(vlan, vlans), broadcast)
-            if port.vlans in {(str(vlan),), (str(vlan), "access")}:
-                broadcast = Broadcast(port.name, number, vlan, tagged=False)
-                asked.setdefault((_among(number, ports), _among(vlan, vlans)), broadcast)
+    there = list(workloads(target))
+    for vlan in (segment.vlan for segment in target.overlay.segments):
+        if any(_carries(port, vlan) for port, _ in there):
+            broadcast = Broadcast(patch.name, patch.ofport, vlan, tagged=True)
+            asked.setdefault(_among(vlan, vlans), broadcast)
+    segments = {str(segment.vlan): segment.vlan for segment in target.overlay.segments}
+    for port, number in there:
+        if port.vlans[1:] in {(), ("access",)} and port.vlans and port.vlans[0] in segments:
+            vlan = segments[port.vlans[0]]
+            broadcast = Broadcast(port.name, number, vlan, tagged=False)
+            asked.setdefault((_among(number, ports), _among(vlan, vlans)), broadcast)
     return list(asked.values())[:_MOST]
 
 
@@ -105,8 +107,8 @@ def _among(number: int, named: set[int]) -> int | None:
 
 
 def workloads(target: Target) -> Iterator[tuple[Port, int]]:
-    """Yield the ports of the bridge that are not ours, and their OpenFlow ports."""
-    for port in target.observed.ports.values():
+    """Yield the ports of the bridge that are not ours, by name, and their OpenFlow ports."""
+    for _, port in sorted(target.observed.ports.items()):
         number = port.ofport or 0
         if port.bridge == target.overlay.bridge and port.owner is None and number > 0:
             yield port, number

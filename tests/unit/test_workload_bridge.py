@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
@@ -51,14 +52,16 @@ def test_a_bridge_without_workloads_of_the_overlay_needs_no_trace() -> None:
 
 
 def test_vlans_and_ports_that_no_flow_names_are_alike() -> None:
-    assert asked([DROP, HIDDEN], W1, W2, W3) == [(PATCH, 100), ("w1", 100)]
+    """The first stands for all, in whatever order OVSDB has the rows."""
+    for rows in permutations((W1, W2, W3)):
+        assert asked([DROP, HIDDEN], *rows) == [(PATCH, 100), ("w1", 100)]
 
 
 def test_each_that_a_flow_names_is_traced() -> None:
     vlan = "table_id=3, duration=9s, priority=9,dl_vlan=101,actions=drop"
     mine = "duration=9s, priority=9,in_port=13,actions=NORMAL"
     assert asked([DROP, vlan, mine], W1, W2, W3) == [
-        (PATCH, 100), ("w1", 100), (PATCH, 101), ("w2", 101), ("w3", 100),
+        (PATCH, 100), (PATCH, 101), ("w1", 100), ("w2", 101), ("w3", 100),
     ]  # fmt: skip
 
 
