@@ -29,17 +29,18 @@ def warnings(target: Target) -> Iterator[Finding]:
     room = narrow.mtu - overhead
     large = sorted(
         (port.name, port.mtu)
-        for port, _ in workload_bridge.workloads(target)
-        if port.mtu is not None and port.mtu > room and workload_bridge.serves(port, target)
+        for port in workload_bridge.members(target)
+        if port.mtu is not None and port.mtu > room
     )
     if large:
         named = ", ".join(f"{name} (MTU {mtu})" for name, mtu in large[:_NAMED])
+        largest = max(mtu for _, mtu in large)
         more = f" and {len(large) - _NAMED} more" if len(large) > _NAMED else ""
         yield warning(
             "mtu-workload", target.overlay.bridge,
             f"the MTU of {narrow.name} is {narrow.mtu}, and leaves the overlay {room}: packets of "
             f"{named}{more} above that are lost",
-            f"set MTU {room} in these workloads, or {large[0][1] + overhead} on the underlay",
+            f"set MTU {room} in these workloads, or {largest + overhead} on the underlay",
         )  # fmt: skip
     elif room < _USUAL:
         yield warning(

@@ -32,7 +32,7 @@ def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
             )
         yield error(
             "peer-unreachable", source,
-            f"no route from {source} to {_peers(lost)}: unicast to it does not leave", cure,
+            f"no route from {source} to {_peers(lost)}: no unicast leaves", cure,
         )  # fmt: skip
     if target.overlay.underlay.ttl > 1:
         return

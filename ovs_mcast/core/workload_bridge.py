@@ -47,8 +47,10 @@ def broadcasts(target: Target, lines: Iterable[str]) -> list[Broadcast]:
     ports = {int(number) for line in flows for number in _IN_PORT.findall(line)}
     asked: dict[object, Broadcast] = {}
     there = list(workloads(target))
+    carried = [_vlans(port) for port, _ in there]
+    named = frozenset().union(*carried)
     for vlan in (segment.vlan for segment in target.overlay.segments):
-        if any(_carries(port, vlan) for port, _ in there):
+        if str(vlan) in named or frozenset() in carried:
             broadcast = Broadcast(patch.name, patch.ofport, vlan, tagged=True)
             asked.setdefault(_among(vlan, vlans), broadcast)
     segments = {str(segment.vlan): segment.vlan for segment in target.overlay.segments}
@@ -114,15 +116,18 @@ def workloads(target: Target) -> Iterator[tuple[Port, int]]:
             yield port, number
 
 
-def serves(port: Port, target: Target) -> bool:
-    """Return whether a port may carry the VLAN of a segment."""
-    return any(_carries(port, segment.vlan) for segment in target.overlay.segments)
+def members(target: Target) -> Iterator[Port]:
+    """Yield those of the workloads' ports that may carry the VLAN of a segment."""
+    segments = {str(segment.vlan) for segment in target.overlay.segments}
+    for port, _ in workloads(target):
+        vlans = _vlans(port)
+        if not vlans or vlans & segments:
+            yield port
 
 
-def _carries(port: Port, vlan: int) -> bool:
-    """Return whether a port may carry a VLAN: without a tag and trunks it carries all."""
-    named = {part for part in port.vlans if part.isdigit()}
-    return not named or str(vlan) in named
+def _vlans(port: Port) -> frozenset[str]:
+    """Return the VLANs of a port; without any, it carries all."""
+    return frozenset(part for part in port.vlans if part.isdigit())
 
 
 def _stopped_by(trace: str, broadcast: Broadcast, tunnel_bridge: str) -> str:

@@ -48,7 +48,7 @@ def test_a_peer_without_a_route_is_named(lab: Lab) -> None:
     h1 (10.0.0.1, no default route) ─ switch ─ l1 (10.2.0.1)
     """
     with far_peer(lab) as (host, here, there):
-        problem = f"no route from {host.vtep} to peer {FAR}: unicast to it does not leave"
+        problem = f"no route from {host.vtep} to peer {FAR}: no unicast leaves"
         done = host.setup(SEGMENT)
         assert (done.status, done.report["changed"]) == (3, False)
         assert [problem in one for one in done.report["problems"]] == [True]
