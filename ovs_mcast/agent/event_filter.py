@@ -40,12 +40,11 @@ class EventFilter:
     """Filters for one overlay; remembers the last state of its device and addresses."""
 
     def __init__(self, overlay: Overlay) -> None:
-        suffix = ownership.suffix(overlay.name)
         self._name = overlay.name
         self._device = overlay.underlay.device
         self._tunnel_bridge = overlay.tunnel_bridge
         self._bridges = {overlay.bridge, overlay.tunnel_bridge, self._device}
-        self._ports = {f"patch-int-{suffix}", f"patch-tun-{suffix}", f"vxlan-{suffix}"}
+        self._ports = set(ownership.port_names(overlay.name))
         self._groups = {str(group) for group in overlay.flood_groups}
         self._link: Link | None = None
         self._index = 0

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -36,22 +36,8 @@ class _Console(Console):
     rich would exit, and draw an emoji for the `:ab:` of a MAC or an IPv6 address.
     """
 
-    def __init__(
-        self,
-        *,
-        stderr: bool = False,
-        soft_wrap: bool = False,
-        markup: bool = False,
-        width: int | None = None,
-    ) -> None:
-        super().__init__(
-            stderr=stderr,
-            soft_wrap=soft_wrap,
-            markup=markup,
-            width=width,
-            highlight=False,
-            emoji=False,
-        )
+    def __init__(self, *, markup: bool = False, **options: Any) -> None:
+        super().__init__(markup=markup, highlight=False, emoji=False, **options)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

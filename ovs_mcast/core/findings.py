@@ -53,6 +53,9 @@ from .errors import ConfigurationError
 Severity = Literal["error", "warning"]
 
 
+_LISTED = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One problem or warning: a stable code, its subject, the evidence, the cure.
@@ -85,6 +88,12 @@ def error(code: str, subject: str, evidence: str, cure: str = "", *, field: str 
 def warning(code: str, subject: str, evidence: str, cure: str = "") -> Finding:
     """Return a finding that is worth a sentence and leaves the overlay healthy."""
     return Finding(code, "warning", subject, evidence, cure)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as text for a finding: all, or the first five and an ellipsis."""
+    given = list(names)
+    return ", ".join(given[:_LISTED]) + (", …" if len(given) > _LISTED else "")
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:

@@ -51,9 +51,7 @@ def assess(
     """
     found = [error("change-pending", change.item.target, str(change)) for change in pending]
     found += (*faults(target, lookups), *more, *warnings(target))
-    found += workload_bridge.warnings(target, lookups.traces)
-    found += reverse_path.warnings(target, lookups.reverse_path)
-    found += firewall.warnings(target, lookups.rules)
+    found += lookup_warnings(target, lookups)
     found.sort(key=lambda finding: finding.severity)  # errors first
     return Assessment(segments(target, lookups), tuple(found))
 
@@ -84,6 +82,13 @@ def warnings(target: Target) -> Iterator[Finding]:
                 "port-unserved", port.target,
                 f"port {port.target} is not ours: nothing of the pipeline serves it",
             )  # fmt: skip
+
+
+def lookup_warnings(target: Target, lookups: Lookups) -> Iterator[Finding]:
+    """Yield the warnings that look-ups show."""
+    yield from workload_bridge.warnings(target, lookups.traces)
+    yield from reverse_path.warnings(target, lookups.reverse_path)
+    yield from firewall.warnings(target, lookups.rules)
 
 
 def traffic_warnings(target: Target, counters: Counters) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from typing import NamedTuple
 
 from .items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
 
@@ -35,6 +36,23 @@ def number(overlay: str) -> int:
 def suffix(overlay: str) -> str:
     """Return five hexadecimal digits for the names of ports, which Linux limits to 15 octets."""
     return f"{number(overlay):05x}"
+
+
+class PortNames(NamedTuple):
+    """The names of an overlay's ports: the ends of the patch, and the VXLAN port.
+
+    ``patch_int`` is on the tunnel bridge, ``patch_tun`` on the bridge for workloads.
+    """
+
+    patch_int: str
+    patch_tun: str
+    vxlan: str
+
+
+def port_names(overlay: str) -> PortNames:
+    """Return the names of an overlay's ports."""
+    end = suffix(overlay)
+    return PortNames(f"patch-int-{end}", f"patch-tun-{end}", f"vxlan-{end}")
 
 
 def metric(overlay: str) -> int:

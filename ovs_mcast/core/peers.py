@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator
 
 from netaddr import IPAddress
 
-from .findings import Finding, error
+from .findings import Finding, error, listed
 from .groups import parse_address
 from .observed import Lookups, RoutePath
 from .target import Target
 
 # Of no network (RFC 5737, RFC 3849): they take the default route.
 FAR = {4: IPAddress("198.51.100.1"), 6: IPAddress("2001:db8::1")}
-_NAMED = 5  # peers of one finding that are named
 
 
 def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
@@ -44,7 +43,7 @@ def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
         yield error(
             "peer-beyond-ttl", gateway,
             f"{_peers(ended)} behind gateway {gateway}, where packets of TTL 1 end",
-            "raise underlay.ttl on every host", field="underlay.ttl",
+            "raise underlay.ttl on every host",
         )  # fmt: skip
 
 
@@ -66,5 +65,4 @@ def _peers(peers: Iterable[str]) -> str:
     ordered = sorted(peers, key=parse_address)
     if len(ordered) == 1:
         return f"peer {ordered[0]}"
-    more = ", …" if len(ordered) > _NAMED else ""
-    return f"{len(ordered)} peers ({', '.join(ordered[:_NAMED])}{more})"
+    return f"{len(ordered)} peers ({listed(ordered)})"

@@ -145,8 +145,7 @@ def _fail_mode(target: Target, existing: Bridge | None) -> str:
 
 def _ports(target: Target) -> Iterator[Port]:
     overlay = target.overlay
-    suffix = ownership.suffix(overlay.name)
-    to_bridge, to_tunnel = f"patch-int-{suffix}", f"patch-tun-{suffix}"
+    to_bridge, to_tunnel, vxlan = ownership.port_names(overlay.name)
     ports = (
         Port(
             overlay.tunnel_bridge, to_bridge, "patch", (("peer", to_tunnel),),
@@ -157,7 +156,7 @@ def _ports(target: Target) -> Iterator[Port]:
             owner=overlay.name,
         ),
         Port(
-            overlay.tunnel_bridge, f"vxlan-{suffix}", "vxlan",
+            overlay.tunnel_bridge, vxlan, "vxlan",
             tuple(sorted(tunnel_port.options(target).items())),
             ofport_request=pipeline.TUNNEL,
             configured=tuple(sorted(tunnel_port.configured(overlay))), owner=overlay.name,

@@ -125,8 +125,7 @@ def _names(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
                 "name-collides", other, f"its marks are those of overlay {other}",
                 "choose another name", field="name",
             )  # fmt: skip
-    suffix = ownership.suffix(overlay.name)
-    for name in (f"patch-int-{suffix}", f"patch-tun-{suffix}", f"vxlan-{suffix}"):
+    for name in ownership.port_names(overlay.name):
         port = observed.ports.get(name)
         if port is not None and port.owner != overlay.name:
             yield error(

@@ -39,7 +39,7 @@ def recover(name: str, observed: Observed) -> Overlay:
         raise ConfigurationError("nothing here names the device that carries the tunnels")
     segments = list(_segments(flows))
     learns = _LEARNS.search(next((f.actions for f in flows if f.table == DELIVER), ""))
-    patch = observed.ports.get(f"patch-tun-{ownership.suffix(name)}")
+    patch = observed.ports.get(ownership.port_names(name).patch_tun)
     return Overlay(
         name=name,
         bridge=patch.bridge if patch else _bridge(name, observed, tunnel),
@@ -51,7 +51,7 @@ def recover(name: str, observed: Observed) -> Overlay:
         underlay={
             "device": device,
             "vtep": vtep,
-            **tunnel_port.read(observed.ports.get(f"vxlan-{ownership.suffix(name)}")),
+            **tunnel_port.read(observed.ports.get(ownership.port_names(name).vxlan)),
         },
         segments=segments,
         aging=int(learns[1]) if learns else None,

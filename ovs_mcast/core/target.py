@@ -103,12 +103,12 @@ def tunnel_bridge_of(name: str, observed: Observed) -> Bridge | None:
     Without both ports the secure one of its bridges; None if it has none. An operator may set the
     fail_mode of its other bridge too.
     """
-    suffix = ownership.suffix(name)
-    for port_name in (f"vxlan-{suffix}", f"patch-int-{suffix}"):
+    names = ownership.port_names(name)
+    for port_name in (names.vxlan, names.patch_int):
         port = observed.ports.get(port_name)
         if port is not None and port.owner == name and port.bridge in observed.bridges:
             return observed.bridges[port.bridge]
-    patch = observed.ports.get(f"patch-tun-{suffix}")
+    patch = observed.ports.get(names.patch_tun)
     return next(
         (
             bridge

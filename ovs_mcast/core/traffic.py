@@ -117,6 +117,11 @@ class Counters:
     fragments: Count = Count()
     other_port: Count = Count()
 
+    @property
+    def peers(self) -> frozenset[str]:
+        """The VTEPs that the overlay has learned."""
+        return frozenset(vtep for one in self.segments.values() for vtep in one.peers)
+
 
 def read(overlay: str, lines: Iterable[str]) -> Counters:
     """Return the counters of the overlay's flows among the lines; all other lines are skipped.

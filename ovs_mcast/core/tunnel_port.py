@@ -57,8 +57,10 @@ def with_operators(port: Port, target: Target) -> Port:
 
 def read(port: Port | None) -> dict[str, object]:
     """Return the keys of `underlay` in a configuration that made this port; None for a default."""
-    found = dict(port.options) if port is not None else {}
-    named = {name: found.get(name, "") for name in (port.configured if port is not None else ())}
+    if port is None:
+        return {}
+    found = dict(port.options)
+    named = {name: found.get(name, "") for name in port.configured}
     tos = named.get("tos", "")
     return {
         "udp_port": _number(found.get("dst_port", ""), VXLAN_UDP_PORT),

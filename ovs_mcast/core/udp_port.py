@@ -78,7 +78,7 @@ def kept_away(target: Target) -> bool:
     if _own(target) is not None:
         return True
     name = target.overlay.name
-    missing = f"vxlan-{ownership.suffix(name)}" not in target.observed.ports
+    missing = ownership.port_names(name).vxlan not in target.observed.ports
     return missing and tunnel_bridge_of(name, target.observed) is not None
 
 
@@ -147,7 +147,7 @@ def held_by(port: Port, target: Target) -> str:
 
 def _own(target: Target) -> Port | None:
     """Return the VXLAN port that the overlay has on the UDP port, working or not."""
-    port = target.observed.ports.get(f"vxlan-{ownership.suffix(target.overlay.name)}")
+    port = target.observed.ports.get(ownership.port_names(target.overlay.name).vxlan)
     if port is None or port.owner != target.overlay.name:
         return None
     return port if _number(port) == target.overlay.underlay.udp_port else None

@@ -25,8 +25,12 @@ def findings(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
         )
         return
     reason = _unfit_userspace if overlay.datapath == "netdev" else _unfit_kernel
-    evidence = _own_bridge(overlay, observed) or _without_multicast(device, observed)
-    if evidence := evidence or reason(device, observed) or _in_vrf(device, observed):
+    if evidence := (
+        _own_bridge(overlay, observed)
+        or _without_multicast(device, observed)
+        or reason(device, observed)
+        or _in_vrf(device, observed)
+    ):
         yield error("underlay-unfit", device, evidence, field="underlay.device")
 
 

@@ -12,13 +12,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from . import ownership
-from .findings import Finding, error, warning
+from .findings import Finding, error, listed, warning
 from .items import Port
 from .observed import Broadcast
 from .target import Target
 
 _MOST = 32  # traces of one look
-_NAMED = 5  # VLANs or ports of one finding that are named
 _VLAN = re.compile(r"\bdl_vlan=(\d+)")
 _IN_PORT = re.compile(r"\bin_port=(\d+)")
 _HIDDEN = "table_id=254,"  # Open vSwitch's own
@@ -94,13 +93,13 @@ def _stopped(
             found.setdefault((broadcast.tagged, flow), []).append(broadcast)
     for (tagged, flow), stopped in found.items():
         if tagged:
-            yield flow, f"from the overlay in VLAN {_list(str(one.vlan) for one in stopped)}"
+            yield flow, f"from the overlay in VLAN {listed(str(one.vlan) for one in stopped)}"
         else:
-            yield flow, f"from {_list(one.port for one in stopped)} to the overlay"
+            yield flow, f"from {listed(one.port for one in stopped)} to the overlay"
 
 
 def _patch(target: Target) -> str:
-    return f"patch-tun-{ownership.suffix(target.overlay.name)}"
+    return ownership.port_names(target.overlay.name).patch_tun
 
 
 def _among(number: int, named: set[int]) -> int | None:
@@ -147,8 +146,3 @@ def _stopped_by(trace: str, broadcast: Broadcast, tunnel_bridge: str) -> str:
         return ""
     table, match = _STEP.findall(own)[-1]
     return f"table {table}: {'no flow matches' if match == 'No match.' else match}"
-
-
-def _list(names: Iterable[str]) -> str:
-    given = list(names)
-    return ", ".join(given[:_NAMED]) + (", …" if len(given) > _NAMED else "")

@@ -18,7 +18,7 @@ from ..core.preflight import check
 from ..core.recovery import recover
 from ..core.status import Holder, OverlayStatus, SegmentDetail
 from ..core.target import Target
-from ..core.traffic import Traffic
+from ..core.traffic import Counters, Traffic
 from ..errors import ConfigurationError
 from .backend import Backend
 from .observe import dump_flows, lookups, observe_without_flows, with_udp_holders
@@ -45,10 +45,9 @@ class Inspector(Closeable):
         """Return the state of an overlay, by one dump of the flows of each bridge that has some."""
         holder = self._backend.keeper(name).holder()
         try:
-            target, pending, dumped = self._recover(name)
+            target, pending, counters = self._recover(name)
         except ConfigurationError as refused:
             return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(refused),))
-        counters = traffic.read(name, chain.from_iterable(dumped.values()))
         more = [*_missing(target, holder), *traffic_warnings(target, counters)]
         found = assess(target, lookups(self._backend, target), pending, more)
         return OverlayStatus(
@@ -64,20 +63,20 @@ class Inspector(Closeable):
             problems=found.problems,
         )
 
-    def _recover(self, name: str) -> tuple[Target, Plan, _Dumped]:
-        """Return the overlay as applied, the plan of its repair, and its flows as printed."""
+    def _recover(self, name: str) -> tuple[Target, Plan, Counters]:
+        """Return the overlay as applied, the plan of its repair, and its counters."""
         observed = observe_without_flows(self._backend, name)
         dumped = dict(dump_flows(name, observed.bridges.values(), self._dump(name)))
-        learned, static = _split(dumped)
+        counters = traffic.read(name, chain.from_iterable(dumped.values()))
+        static = {bridge: flow_text.split_learned(lines)[1] for bridge, lines in dumped.items()}
         printed = replace(observed, flows=_read(static, ()))
         overlay = recover(name, printed)
         target = check(overlay, with_udp_holders(self._backend, overlay, printed))
         # Parse again, given the expected flows: versions print the same flow differently.
         flows = _read(static, tuple(desired_flows(target)))
-        peers = frozenset(traffic.learned_vteps(learned))
-        observed = replace(target.observed, flows=flows, peers=peers)
+        observed = replace(target.observed, flows=flows, peers=counters.peers)
         target = replace(target, observed=observed)
-        return target, plan_for(target), dumped
+        return target, plan_for(target), counters
 
     def _dump(self, name: str) -> Callable[[Bridge], list[str]]:
         cookie, mask = ownership.cookie(name), ownership.OVERLAY_MASK
@@ -107,16 +106,6 @@ def _missing(target: Target, holder: Holder) -> Iterator[Finding]:
         )  # fmt: skip
     if target.method == "socket" and holder.who == "nobody":
         yield error("keeper-missing", name, "no process holds the groups", "run setup again")
-
-
-def _split(dumped: _Dumped) -> tuple[list[str], _Dumped]:
-    """Return the lines of all learned flows, and the others of each bridge."""
-    learned: list[str] = []
-    static = {}
-    for bridge, lines in dumped.items():
-        more, static[bridge] = flow_text.split_learned(lines)
-        learned += more
-    return learned, static
 
 
 def _read(dumped: _Dumped, expected: tuple[Flow, ...]) -> tuple[Flow, ...]:
