@@ -14,7 +14,7 @@
 | `ovs_mcast_peers` | VTEPs with learned MACs |
 
 All but the first five have the label `vni`, one per segment: at most 4,094. The third to the fifth
-count with the userspace datapath alone. Bytes are those of the workloads' frames. Counters start from 0 with ovs-vswitchd. There is no counter of unicast sent: it
+count with the userspace datapath alone, two of them with IPv4 alone. Bytes are those of the workloads' frames. Counters start from 0 with ovs-vswitchd. There is no counter of unicast sent: it
 would be lost with each learned entry.
 """  # noqa: E501
 

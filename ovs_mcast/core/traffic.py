@@ -31,7 +31,7 @@ _MAC = re.compile(r"dl_dst=([0-9a-f:]{17}) actions=")
 _LOST = {
     "from_ourselves": re.compile(r"\btun_(?:ipv6_)?src=\S+ actions=drop"),
     "fragments": re.compile(r"\bnw_frag=first actions="),
-    "other_port": re.compile(r"(?:224\.0\.0\.0/4|ff00::/8),tp_dst=\d+ actions="),
+    "other_port": re.compile(r"224\.0\.0\.0/4,tp_dst=\d+ actions="),
 }
 # `load` up to OpenFlow 1.4, IPv6 in two halves; `set_field` from 1.5 on.
 _LOADED_V4 = re.compile(r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV4_DST\[\]")
@@ -108,8 +108,8 @@ class Counters:
     """The traffic of each segment by VNI, in order, and what the overlay lost of the underlay's.
 
     With the userspace datapath alone: ``from_ourselves`` came from the overlay's own VTEP (Linux
-    drops such packets before its datapath sees them); ``fragments`` are first fragments of UDP to
-    groups or the VTEP; ``other_port`` came to groups on another UDP port of VXLAN.
+    drops such packets before its datapath sees them); with IPv4, ``fragments`` are first fragments
+    of UDP to groups or the VTEP; ``other_port`` came to groups on another UDP port of VXLAN.
     """
 
     segments: Mapping[int, Traffic]

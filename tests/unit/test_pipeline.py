@@ -114,14 +114,13 @@ def test_the_underlay_bridge_of_the_userspace_datapath_with_ipv6() -> None:
                              "nw_dst=224.0.0.0/4,nw_frag=first", "nw_dst=224.0.0.0/4,tp_dst=8472")),
         ("239.0.0.1", 8472, ("udp", "nw_dst=10.0.0.1,nw_frag=first",
                              "nw_dst=224.0.0.0/4,nw_frag=first", "nw_dst=224.0.0.0/4,tp_dst=4789")),
-        ("ff05::1", 4789, ("udp6", "ipv6_dst=fd00::1,nw_frag=first",
-                           "ipv6_dst=ff00::/8,nw_frag=first", "ipv6_dst=ff00::/8,tp_dst=8472")),
+        ("ff05::1", 4789, ("udp6",)),
     ],
 )  # fmt: skip
 def test_what_no_tunnel_takes_is_counted(
     group: str, udp_port: int, matches: tuple[str, ...]
 ) -> None:
-    """Fragments, and VXLAN on the other usual UDP port, go their usual way past a counter."""
+    """With IPv4 fragments, and VXLAN on the other usual port, go their usual way past a counter."""
     overlay = Overlay(
         datapath="netdev",
         underlay=Underlay(device="br-phy", udp_port=udp_port),
@@ -133,7 +132,7 @@ def test_what_no_tunnel_takes_is_counted(
     assert [re.sub(r"reg13=0/0x[0-9a-f]+,", "", flow.match) for flow in counting] == [
         f"{udp},{match}" for match in rest
     ]
-    assert {flow.actions for flow in counting} == {"load:0x1->NXM_NX_REG13[0],resubmit(,0)"}
+    assert {flow.actions for flow in counting} <= {"load:0x1->NXM_NX_REG13[0],resubmit(,0)"}
 
 
 @pytest.mark.parametrize("group", ["239.0.0.1", "ff05::a:1"])
