@@ -5,6 +5,7 @@ h1 (agent; br-int ═ br-mcast ─ vxlan ─ eth0) ─ switch
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -49,5 +50,15 @@ def test_the_events_are_those_of_a_real_machine(either: Node, tmp_path: Path) ->
     with running(either) as agent:
         for name, script in HAPPENINGS.items():
             either.sh(script.replace("$UNDERLAY", either.host.underlay))
-            real[name] = agent.puts_back()
-    assert fake == real
+            real[name] = _of_the_machine(agent.puts_back())
+    assert {name: _of_the_machine(kinds) for name, kinds in fake.items()} == real
+
+
+def _of_the_machine(kinds: Iterable[str]) -> set[str]:
+    """Leave out `flow` where the flow monitor was lost: it depends on when the end is read.
+
+    An agent that opens a monitor after a reconcile says `flow`, for what it may have missed; one
+    that opens it before has missed nothing.
+    """
+    found = set(kinds)
+    return found - {"flow"} if "vswitchd" in found else found
