@@ -26,6 +26,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | peer-unreachable | error | health | the VTEP: there is no route from it to some peers |
 | peer-beyond-ttl | error | health | a gateway: peers behind it are beyond the TTL of the tunnels |
 | bridge-drops | error | health | the bridge for workloads: its flows drop the overlay's frames |
+| underlay-drops | error | health | the underlay's bridge: its flows drop the tunnels' packets |
 | keeper-missing | error | health | the overlay |
 | flows-missing | error | health | the overlay |
 | mtu-workload | warning | health | the bridge for workloads: ports whose MTU does not fit |
@@ -39,6 +40,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | learned-full | warning | health | a segment that has learned as many MACs as it may |
 | udp-port-shared | warning | health | a port or device of others on the overlay's UDP port |
 | bridge-controlled | warning | health | the bridge for workloads: a controller decides alone |
+| underlay-drops-some | warning | health | the same, of some of its ports alone |
 | port-unserved | warning | health | a port of others on the tunnel bridge |
 """
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from . import firewall, mtu, ownership, peers, reverse_path, udp_port, underlay, workload_bridge
+from . import (
+    firewall,
+    mtu,
+    ownership,
+    peers,
+    reverse_path,
+    udp_port,
+    underlay,
+    underlay_bridge,
+    workload_bridge,
+)
 from .changes import Plan
 from .findings import Finding, error, errors, warning
 from .groups import shared_ethernet
@@ -20,6 +30,8 @@ from .status import SegmentStatus
 from .target import Target, tentative_vtep
 from .traffic import Counters
 
+# Errors that do not end by waiting for Open vSwitch or the kernel to follow.
+_SETTLED = {"change-pending", "bridge-drops", "underlay-drops", "arp-answered"}
 # Values of arp_ignore with which a device does not answer for the addresses of others.
 _ARP_IGNORED = {1, 2, 8}
 
@@ -35,6 +47,11 @@ class Assessment:
     def healthy(self) -> bool:
         """Whether no finding is an error."""
         return not errors(self.findings)
+
+    @property
+    def settled(self) -> bool:
+        """Whether some error stays until somebody acts."""
+        return any(finding.code in _SETTLED for finding in errors(self.findings))
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -87,6 +104,7 @@ def warnings(target: Target) -> Iterator[Finding]:
 def lookup_warnings(target: Target, lookups: Lookups) -> Iterator[Finding]:
     """Yield the warnings that look-ups show."""
     yield from workload_bridge.warnings(target, lookups.traces)
+    yield from underlay_bridge.warnings(target, lookups.underlay_traces)
     yield from reverse_path.warnings(target, lookups.reverse_path)
     yield from firewall.warnings(target, lookups.rules)
 
@@ -138,6 +156,7 @@ def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:
     yield from udp_port.faults(target)
     yield from peers.faults(target, lookups)
     yield from workload_bridge.faults(target, lookups.traces)
+    yield from underlay_bridge.faults(target, lookups.underlay_traces)
 
 
 def _ports(target: Target) -> Iterator[Finding]:

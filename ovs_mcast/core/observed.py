@@ -177,8 +177,8 @@ class ReversePath:
 
 
 @dataclass(frozen=True, slots=True)
-class Broadcast:
-    """A broadcast to trace: ``tagged`` from the patch port, else from a workload's access port.
+class InnerSample:
+    """A workloads' frame to trace: ``tagged`` from the patch port, else from an access port.
 
     ``number`` is the OpenFlow port of the port so named.
     """
@@ -187,12 +187,35 @@ class Broadcast:
     number: int
     vlan: int
     tagged: bool
+    unicast: bool = False
 
     @property
     def flow(self) -> str:
-        """Return the frame as ofproto/trace takes it: an ARP request."""
+        """Return the frame as ofproto/trace takes it: an ARP request, or TCP to an unknown MAC."""
         tag = f"dl_vlan={self.vlan}," if self.tagged else ""
-        return f"in_port={self.number},{tag}arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff"
+        frame = "arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff"
+        if self.unicast:
+            frame = "ip,nw_proto=6,dl_dst=02:00:00:00:00:00"
+        return f"in_port={self.number},{tag}{frame}"
+
+
+@dataclass(frozen=True, slots=True)
+class OuterSample:
+    """A tunnels' packet to trace on the underlay's bridge: it comes by a port, or leaves.
+
+    ``packet`` is its fields as ofproto/trace takes them, ``what`` a phrase for people: packets to
+    239.0.0.1. ``port`` is the uplink, empty for what this host sends.
+    """
+
+    port: str
+    number: str
+    packet: str
+    what: str
+
+    @property
+    def flow(self) -> str:
+        """Return the packet as ofproto/trace takes it."""
+        return f"in_port={self.number},{self.packet}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +225,8 @@ class Lookups:
     ``joined`` are the groups of which the underlay device is a member (/proc/net/igmp, igmp6);
     ``sends`` and ``tunnels`` are route lookups by group, as an ordinary program and as the tunnel
     would send (explicit source). A group missing there has no route. ``peers`` are the tunnel's
-    paths to the learned VTEPs; ``traces`` what the bridge for workloads does with broadcasts.
+    paths to the learned VTEPs; ``traces`` what the bridge for workloads does with its frames, and
+    ``underlay_traces`` what the underlay's bridge does with the tunnels' packets.
     ``arp`` has the NICs that the userspace datapath's underlay bridge holds; ``reverse_path`` is
     for the kernel's datapath with IPv4; ``rules`` are those of the packet filter.
     """
@@ -212,7 +236,8 @@ class Lookups:
     tunnels: Mapping[str, RoutePath]
     arp: Mapping[str, ArpSettings] = field(default_factory=dict)
     peers: Mapping[str, RoutePath] = field(default_factory=dict)
-    traces: Mapping[Broadcast, str] = field(default_factory=dict)
+    traces: Mapping[InnerSample, str] = field(default_factory=dict)
+    underlay_traces: Mapping[OuterSample, str] = field(default_factory=dict)
     reverse_path: ReversePath | None = None
     rules: RuleSet = field(default_factory=RuleSet)
 

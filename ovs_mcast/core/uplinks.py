@@ -53,6 +53,12 @@ def _in_open_vswitch(name: str, ports: Mapping[str, Port]) -> Iterator[str]:
             yield peer.bridge
 
 
+def leads_to_network(port: Port, links: Mapping[str, Link]) -> bool:
+    """Return whether a port of Open vSwitch may lead to other hosts; behind a tap is a guest."""
+    link = links.get(port.name)
+    return port.type in _UPLINKS and (link is None or link.kind != _GUEST)
+
+
 class Carriers:
     """The carrier and the active link of each device, as last seen."""
 

@@ -1,40 +1,39 @@
 """Whether the bridge for workloads carries frames between them and the overlay's patch port. Pure.
 
 Its flows are an operator's or a controller's. Open vSwitch itself is asked what it does with one
-broadcast (ofproto/trace, ovs-vswitchd(8)): once for all VLANs and ports that no flow names, and
-once for each of those that flows name. The trace's megaflow shows which fields decided: a frame
-that is dropped for its addresses says nothing of other frames.
+broadcast and one unicast frame (ofproto/trace, ovs-vswitchd(8)): once for all VLANs and ports that
+no flow names, and once for each of those that flows name.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from . import ownership
 from .findings import Finding, error, listed, warning
+from .flow_trace import Trace
 from .items import Port
-from .observed import Broadcast
+from .observed import InnerSample
 from .target import Target
 
 _MOST = 32  # traces of one look
 _VLAN = re.compile(r"\bdl_vlan=(\d+)")
 _IN_PORT = re.compile(r"\bin_port=(\d+)")
 _HIDDEN = "table_id=254,"  # Open vSwitch's own
-_STEP = re.compile(r"^ *(\d+)\. (.*)$", re.MULTILINE)
-_NORMAL = re.compile(r"^ +NORMAL$", re.MULTILINE)
-_ACTIONS = re.compile(r"^Datapath actions: (.*)$", re.MULTILINE)
-_NOWHERE = re.compile(r"drop|userspace\(pid=\d+,controller\([^()]*\)\)")
-_MEGAFLOW = re.compile(r"^Megaflow: (.*)$", re.MULTILINE)
-# Fields that are the same for every broadcast of the port and VLAN.
-_COMMON = {"recirc_id", "eth", "arp", "in_port", "dl_vlan", "dl_vlan_pcp", "vlan_tci", "dl_dst"}
+# Fields that are the same for all frames of the kind on the port and VLAN.
+_COMMON = {
+    False: {"arp", "dl_vlan", "dl_vlan_pcp", "vlan_tci", "dl_dst"},
+    True: {"ip", "nw_frag", "dl_vlan", "dl_vlan_pcp", "vlan_tci", "dl_dst/group"},
+}
 
 
-def broadcasts(target: Target, lines: Iterable[str]) -> list[Broadcast]:
+def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
     """Return what to trace, given the bridge's flows as bridge/dump-flows prints them.
 
     Nothing where one flow serves all, as on a new bridge, or where no port has the VLAN of a
-    segment. At most 32.
+    segment. At most 32 broadcasts, then as many unicast frames.
     """
     patch = target.observed.ports.get(_patch(target))
     flows = [line for line in lines if line and not line.startswith(_HIDDEN)]
@@ -44,58 +43,64 @@ def broadcasts(target: Target, lines: Iterable[str]) -> list[Broadcast]:
         return []
     vlans = {int(number) for line in flows for number in _VLAN.findall(line)}
     ports = {int(number) for line in flows for number in _IN_PORT.findall(line)}
-    asked: dict[object, Broadcast] = {}
+    asked: dict[object, InnerSample] = {}
     there = list(workloads(target))
     carried = [_vlans(port) for port, _ in there]
     named = frozenset().union(*carried)
     for vlan in (segment.vlan for segment in target.overlay.segments):
         if str(vlan) in named or frozenset() in carried:
-            broadcast = Broadcast(patch.name, patch.ofport, vlan, tagged=True)
-            asked.setdefault(_among(vlan, vlans), broadcast)
+            sample = InnerSample(patch.name, patch.ofport, vlan, tagged=True)
+            asked.setdefault(_among(vlan, vlans), sample)
     segments = {str(segment.vlan): segment.vlan for segment in target.overlay.segments}
     for port, number in there:
         if port.vlans[1:] in {(), ("access",)} and port.vlans and port.vlans[0] in segments:
             vlan = segments[port.vlans[0]]
-            broadcast = Broadcast(port.name, number, vlan, tagged=False)
-            asked.setdefault((_among(number, ports), _among(vlan, vlans)), broadcast)
-    return list(asked.values())[:_MOST]
+            sample = InnerSample(port.name, number, vlan, tagged=False)
+            asked.setdefault((_among(number, ports), _among(vlan, vlans)), sample)
+    broadcasts = list(asked.values())[:_MOST]
+    return [*broadcasts, *(replace(one, unicast=True) for one in broadcasts)]
 
 
-def faults(target: Target, traces: Mapping[Broadcast, str]) -> Iterator[Finding]:
+def faults(target: Target, traces: Mapping[InnerSample, str]) -> Iterator[Finding]:
     """Yield what the bridge does not carry, by the flow that decided."""
     bridge = target.overlay.bridge
     for flow, which in _stopped(target, traces, by_controller=False):
         yield error(
-            "bridge-drops", bridge, f"{bridge} does not carry broadcasts {which}: {flow}",
+            "bridge-drops", bridge, f"{bridge} does not carry {which}: {flow}",
             f"let its flows serve port {_patch(target)}, or give the overlay another bridge",
         )  # fmt: skip
 
 
-def warnings(target: Target, traces: Mapping[Broadcast, str]) -> Iterator[Finding]:
+def warnings(target: Target, traces: Mapping[InnerSample, str]) -> Iterator[Finding]:
     """Yield what goes to a controller alone, whose answer Open vSwitch cannot foretell."""
     bridge = target.overlay.bridge
     for flow, which in _stopped(target, traces, by_controller=True):
         yield warning(
             "bridge-controlled", bridge,
-            f"{bridge} gives broadcasts {which} to a controller alone ({flow}): where no flow says "
+            f"{bridge} gives {which} to a controller alone ({flow}): where no flow says "
             "NORMAL, Open vSwitch applies no tag of access ports",
         )  # fmt: skip
 
 
 def _stopped(
-    target: Target, traces: Mapping[Broadcast, str], *, by_controller: bool
+    target: Target, traces: Mapping[InnerSample, str], *, by_controller: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield a flow, and what it stops, as text."""
-    found: dict[tuple[bool, str], list[Broadcast]] = {}
-    for broadcast, trace in traces.items():
-        flow = _stopped_by(trace, broadcast, target.overlay.tunnel_bridge)
-        if flow and ("controller(" in trace) == by_controller:
-            found.setdefault((broadcast.tagged, flow), []).append(broadcast)
+    """Yield a flow, and what it stops, as text; unicast only where broadcasts pass."""
+    found: dict[tuple[bool, str], list[InnerSample]] = {}
+    for sample in sorted(traces, key=lambda sample: sample.unicast):
+        trace = Trace.read(traces[sample])
+        flow = _stopped_by(trace, sample, target.overlay.tunnel_bridge)
+        if flow and trace.by_controller == by_controller:
+            found.setdefault((sample.tagged, flow), []).append(sample)
     for (tagged, flow), stopped in found.items():
+        first = stopped[0]
+        kind = "unicast" if first.unicast else "broadcasts"
+        alike = [one for one in stopped if one.unicast == first.unicast]
         if tagged:
-            yield flow, f"from the overlay in VLAN {listed(str(one.vlan) for one in stopped)}"
+            vlans = listed(str(one.vlan) for one in alike)
+            yield flow, f"{kind} from the overlay in VLAN {vlans}"
         else:
-            yield flow, f"from {listed(one.port for one in stopped)} to the overlay"
+            yield flow, f"{kind} from {listed(one.port for one in alike)} to the overlay"
 
 
 def _patch(target: Target) -> str:
@@ -129,20 +134,10 @@ def _vlans(port: Port) -> frozenset[str]:
     return frozenset(part for part in port.vlans if part.isdigit())
 
 
-def _stopped_by(trace: str, broadcast: Broadcast, tunnel_bridge: str) -> str:
-    """Return the flow that stops every broadcast like this one; empty if none does, or unknown."""
-    steps, _, end = trace.partition("\nFinal flow:")
-    _, own, *crossed = steps.split('\nbridge("')
-    if broadcast.tagged:
-        outputs = _ACTIONS.search(end)
-        arrives = _NORMAL.search(own) or (outputs and not _NOWHERE.fullmatch(outputs[1]))
+def _stopped_by(trace: Trace, sample: InnerSample, tunnel_bridge: str) -> str:
+    """Return the flow that stops every frame like this one; empty if none does, or unknown."""
+    if sample.tagged:
+        arrives = trace.normal or trace.goes_somewhere
     else:
-        arrives = any(part.startswith(f'{tunnel_bridge}"') for part in crossed)
-    megaflows = _MEGAFLOW.findall(end)
-    if arrives or len(megaflows) != 1:
-        return ""
-    decided = {part.partition("=")[0] for part in megaflows[0].split(",")}
-    if not decided <= _COMMON:
-        return ""
-    table, match = _STEP.findall(own)[-1]
-    return f"table {table}: {'no flow matches' if match == 'No match.' else match}"
+        arrives = tunnel_bridge in trace.crossed
+    return "" if arrives else trace.stopped_by(_COMMON[sample.unicast])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from netaddr import IPAddress
 
@@ -16,13 +17,14 @@ from ..core import (
     traffic,
     udp_port,
     underlay,
+    underlay_bridge,
     workload_bridge,
 )
 from ..core.changes import Plan
 from ..core.health import assess
 from ..core.items import Bridge, Flow
 from ..core.model import Overlay
-from ..core.observed import Broadcast, Decision, Lookups, Observed, ReversePath
+from ..core.observed import Decision, InnerSample, Lookups, Observed, OuterSample, ReversePath
 from ..core.packet_filter import RuleSet
 from ..core.plan import desired_flows, expected_flows, plan_for
 from ..core.preflight import check
@@ -31,6 +33,7 @@ from ..core.target import Target, tentative_vtep
 from ..errors import UnavailableError
 from .backend import Backend, Vswitchd
 
+_Sample = TypeVar("_Sample", InnerSample, OuterSample)
 _DETECTION = 8.0  # seconds that duplicate address detection may take
 
 
@@ -115,7 +118,7 @@ def verify(backend: Backend, overlay: Overlay, first: tuple[Target, Plan] | None
         found = assess(target, lookups(backend, target), pending)
         decision = target.observed.decision
         status = Status(overlay.name, (), found.healthy, found.segments, found.problems, decision)
-        return status, bool(pending)
+        return status, found.settled
 
     return await_verified(backend, overlay, inspect)
 
@@ -125,7 +128,7 @@ def await_verified(
 ) -> Status:
     """Return the status that ``inspect`` returns once it is verified, or at the deadline.
 
-    ``inspect`` also returns whether a change is pending: then waiting is useless.
+    ``inspect`` also returns whether its problems are settled: then waiting is useless.
     """
     # Open vSwitch's route table follows the kernel's; so does an IPv6 address's local route.
     follows = overlay.datapath == "netdev" or overlay.family == 6
@@ -142,7 +145,7 @@ def lookups(backend: Backend, target: Target) -> Lookups:
     """Return the groups joined, and the paths of programs', the tunnels' and workloads' packets."""
     groups, learned = target.overlay.flood_groups, target.observed.peers
     with backend.vswitchd() as control:
-        traces = _traces(control, target)
+        traces, underlay_traces = _traces(control, target), _underlay_traces(control, target)
         if target.userspace:
             tunnels, ways = control.routes(), control.look_up(learned)
     if not target.userspace:
@@ -155,7 +158,7 @@ def lookups(backend: Backend, target: Target) -> Lookups:
     reverse = _reverse_path(backend, target)
     joined, sends = backend.joined(target.device), backend.netlink.look_up(groups)
     rules = RuleSet.read(backend.rule_set())
-    return Lookups(joined, sends, tunnels, arp, ways, traces, reverse, rules)
+    return Lookups(joined, sends, tunnels, arp, ways, traces, underlay_traces, reverse, rules)
 
 
 def _reverse_path(backend: Backend, target: Target) -> ReversePath | None:
@@ -170,10 +173,18 @@ def _reverse_path(backend: Backend, target: Target) -> ReversePath | None:
     return ReversePath(rp_filter, ways[str(near)], ways[str(far)], backend.reverse_path_drops())
 
 
-def _traces(control: Vswitchd, target: Target) -> dict[Broadcast, str]:
-    """Return what the bridge for workloads does with broadcasts, if its flows leave it open."""
+def _traces(control: Vswitchd, target: Target) -> dict[InnerSample, str]:
+    """Return what the bridge for workloads does with frames, if its flows leave it open."""
     bridge = target.overlay.bridge
-    asked = workload_bridge.broadcasts(target, control.flows(bridge))
+    return _traced(control, bridge, workload_bridge.samples(target, control.flows(bridge)))
+
+
+def _underlay_traces(control: Vswitchd, target: Target) -> dict[OuterSample, str]:
+    """Return what the underlay's bridge does with the tunnels' packets."""
+    return _traced(control, target.underlay_bridge, underlay_bridge.samples(target))
+
+
+def _traced(control: Vswitchd, bridge: str, asked: Sequence[_Sample]) -> dict[_Sample, str]:
     answers = control.trace(bridge, [each.flow for each in asked]) if asked else {}
     return {each: answers[each.flow] for each in asked if each.flow in answers}
 

@@ -11,7 +11,8 @@ import signal
 import pytest
 
 from ovs_mcast.core import ownership
-from ovs_mcast.lab import Host, Lab
+from ovs_mcast.core.frames import ETHERTYPE_IPV4, decode_udp, ethernet, udp
+from ovs_mcast.lab import Host, Lab, Workload
 from tests.functional.agents import configuration, running
 from tests.functional.node import Node
 from tests.functional.test_status import status
@@ -43,6 +44,17 @@ def flows(host: Host, *lines: str) -> None:
     for line in lines:
         numbered = re.sub(r"([=:])([PW])\b", lambda found: found[1] + numbers[found[2]], line)
         host.ofctl("add-flow", "br-int", numbered)
+
+
+def unicast(sender: Workload, hearer: Workload, text: str) -> bytes:
+    """Return an IPv4 frame from one workload to another."""
+    datagram = udp("192.0.2.1", "192.0.2.2", 7, 7, text.encode())
+    return ethernet(hearer.mac, sender.mac, ETHERTYPE_IPV4, datagram)
+
+
+def of_workloads(seen: bytes) -> bytes | None:
+    """Return such a frame, or None for any other."""
+    return seen if (found := decode_udp(seen)) and found.source == "192.0.2.1" else None
 
 
 def test_what_the_bridge_for_workloads_drops_is_named(lab: Lab) -> None:
@@ -141,6 +153,39 @@ def test_what_is_named_is_lost_and_what_is_not_arrives(lab: Lab) -> None:
         assert [True for one in said if "from w1 to" in one] == [True] * (not out)
         with hears(lab, here) as heard_here, hears(lab, there) as heard_there:
             sent, answer = frame(there.mac), frame(here.mac)
+            there.send(sent)
+            here.send(answer)
+            assert sent in heard_there.wait(1)  # its own, as sent
+            assert (sent in heard_here.wait(2, timeout=1)) == into
+            assert (answer in heard_there.wait(2, timeout=1)) == out
+
+
+def test_unicast_that_is_dropped_is_named(lab: Lab) -> None:
+    """Where broadcasts pass and unicast does not, the problem says so; packets agree.
+
+    w1 ─ br-int ═ br-mcast ─ h1 ─ switch ─ l1 (VNI 100)
+    """
+    host, peer = lab.add_host(), lab.add_linux_host()
+    here, there = host.add_workload(vlan=100), peer.add_segment(vni=100, group=GROUP_1)
+    assert host.setup(*SEGMENTS).status == 0
+    wait_for_members(lab, GROUP_1, {"h1", "l1"})
+    hosts = "dl_dst=00:00:00:00:00:00/01:00:00:00:00:00"
+    for line, into, out in (
+        (f"priority=9,in_port=P,{hosts},actions=drop", False, True),
+        ("priority=9,in_port=W,ip,actions=drop", True, False),
+        (f"priority=9,dl_dst={there.mac},ip,actions=NORMAL", True, True),
+    ):
+        flows(host, "priority=0,actions=NORMAL", line)
+        said = problems(host)
+        assert [one.partition(":")[0] for one in said] == [
+            *["br-int does not carry unicast from the overlay in VLAN 100"] * (not into),
+            *["br-int does not carry unicast from w1 to the overlay"] * (not out),
+        ]
+        with (
+            lab.capture(here, "eth0", of_workloads) as heard_here,
+            lab.capture(there, "eth0", of_workloads) as heard_there,
+        ):
+            sent, answer = unicast(there, here, line), unicast(here, there, line)
             there.send(sent)
             here.send(answer)
             assert sent in heard_there.wait(1)  # its own, as sent

@@ -248,3 +248,80 @@ def test_a_bond_that_delivers_copies_is_refused(
     host.vsctl("set", "port", "bond0", "bond_mode=active-backup")
     assert host.setup("--underlay", "br-phy", *USERSPACE, SEGMENT).status == 0
     exchange(lab, here, there)
+
+
+class Operated:
+    """h1, set up, whose br-phy an operator adds flows to, and l1."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.host, peer = lab, lab.add_host(), lab.add_linux_host()
+        self.here = self.host.add_workload(vlan=100)
+        self.there = peer.add_segment(vni=100, group=GROUP_1)
+        assert self.set_up() == (0, [])
+        wait_for_members(lab, GROUP_1, {"h1", "l1"})
+
+    def set_up(self) -> tuple[int, list[str]]:
+        """Run setup; return its status and what it says is wrong, without the flow."""
+        done = self.host.setup("--underlay", "br-phy", *USERSPACE, SEGMENT)
+        return done.status, [str(one).partition(": ")[0] for one in done.report["problems"]]
+
+    def passes(self) -> tuple[bool, bool]:
+        """Broadcast from each side; return whether the overlay's workload hears, and the peer's."""
+        sent, answer = frame(self.there.mac), frame(self.here.mac)
+        with hears(self.lab, self.here) as here, hears(self.lab, self.there) as there:
+            self.there.send(sent)
+            self.here.send(answer)
+            return sent in here.wait(2, timeout=1), answer in there.wait(2, timeout=1)
+
+
+@pytest.fixture(scope="module")
+def operated() -> Iterator[Operated]:
+    """A host and a peer, shared by the tests of flows; each removes its flow."""
+    with Lab(kind="netdev", mtu=MTU) as lab:
+        yield Operated(lab)
+
+
+# An operator's flow on br-phy, what is said of it, and whether broadcasts still come and go.
+OPERATORS = {
+    "above, the group": (
+        "priority=65000,udp,nw_dst=239.0.0.0/8,actions=drop",
+        ["packets to 239.0.0.1 that this host sends", "packets to 239.0.0.1 from eth0"],
+        False, False,
+    ),
+    "above, what comes": (
+        "priority=65000,udp,in_port=eth0,tp_dst=4789,actions=drop",
+        ["packets to {0}, packets to 239.0.0.1 from eth0"], False, True,
+    ),
+    "below, what comes": (
+        "priority=9,udp,in_port=eth0,actions=drop",
+        ["packets to {0}, packets to 239.0.0.1 from eth0"], False, True,
+    ),
+    "below, all that leaves": (
+        "priority=9,in_port=LOCAL,actions=drop",
+        ["reports of br-phy, packets to 239.0.0.1 that this host sends"], True, False,
+    ),
+    "what comes from elsewhere": (
+        "priority=65000,udp,nw_src=192.0.2.0/24,actions=drop", [], True, True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", OPERATORS)
+def test_an_operators_flow_that_drops_the_tunnels_packets_is_named(
+    operated: Operated, which: str
+) -> None:
+    """The verdict of setup and what packets do, in each direction, are the same.
+
+    w1 ─ h1 (br-phy: a flow of the operator's) ─ switch ─ l1
+    """
+    flow, said, comes, leaves = OPERATORS[which]
+    host = operated.host
+    host.ofctl("add-flow", "br-phy", flow)
+    try:
+        problems = [f"br-phy does not carry {what.format(host.vtep)}" for what in said]
+        assert operated.set_up() == (3 if said else 0, problems)
+        assert operated.passes() == (comes, leaves)
+    finally:
+        host.ofctl("--strict", "del-flows", "br-phy", flow.partition(",actions")[0])
+    assert operated.set_up() == (0, [])
+    assert operated.passes() == (True, True)

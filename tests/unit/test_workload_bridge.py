@@ -9,15 +9,15 @@ import pytest
 
 from ovs_mcast.core import ownership
 from ovs_mcast.core.items import Port
-from ovs_mcast.core.observed import Broadcast
+from ovs_mcast.core.observed import InnerSample
 from ovs_mcast.core.target import Target, resolve
-from ovs_mcast.core.workload_bridge import broadcasts, faults, warnings
+from ovs_mcast.core.workload_bridge import faults, samples, warnings
 
 from .plan_overlays import TWO
 from .strategies import bare_machine, built
 
 PATCH = f"patch-tun-{ownership.suffix('default')}"
-IN, OUT = Broadcast(PATCH, 3, 100, tagged=True), Broadcast("w1", 1, 100, tagged=False)
+IN, OUT = InnerSample(PATCH, 3, 100, tagged=True), InnerSample("w1", 1, 100, tagged=False)
 DEFAULT = "duration=9s, n_packets=0, n_bytes=0, priority=0,actions=NORMAL"
 HIDDEN = "table_id=254, duration=9s, n_packets=0, n_bytes=0, priority=2,recirc_id=0,actions=drop"
 DROP = "duration=9s, n_packets=0, n_bytes=0, priority=0,actions=drop"
@@ -36,7 +36,7 @@ def port(name: str, ofport: int, *vlans: str) -> Port:
 
 
 def asked(lines: list[str], *ports: Port) -> list[tuple[str, int]]:
-    return [(one.port, one.vlan) for one in broadcasts(target(*ports), lines)]
+    return [(one.port, one.vlan) for one in samples(target(*ports), lines) if not one.unicast]
 
 
 W1, W2, W3 = port("w1", 11, "100"), port("w2", 12, "101", "access"), port("w3", 13, "100")
@@ -110,7 +110,7 @@ CROSSED = trace(
 
 
 @pytest.mark.parametrize(
-    ("broadcast", "said", "stopped"),
+    ("sample", "said", "stopped"),
     [
         (IN, NOTHING, "from the overlay in VLAN 100: table 0: no flow matches"),
         (OUT, NOTHING, "from w1 to the overlay: table 0: no flow matches"),
@@ -126,18 +126,49 @@ CROSSED = trace(
     ],
 )
 def test_what_every_broadcast_meets_is_a_fault(
-    broadcast: Broadcast, said: str, stopped: str
+    sample: InnerSample, said: str, stopped: str
 ) -> None:
     """Not what depends on addresses, nor what a controller decides."""
-    found = [str(one) for one in faults(target(), {broadcast: said})]
+    found = [str(one) for one in faults(target(), {sample: said})]
     assert [stopped in one for one in found] == [True] * bool(stopped)
 
 
-@pytest.mark.parametrize("broadcast", [IN, OUT])
-def test_what_a_controller_decides_alone_is_a_warning(broadcast: Broadcast) -> None:
-    [found] = warnings(target(), {broadcast: CONTROLLER})
+@pytest.mark.parametrize("sample", [IN, OUT])
+def test_what_a_controller_decides_alone_is_a_warning(sample: InnerSample) -> None:
+    [found] = warnings(target(), {sample: CONTROLLER})
     assert "to a controller alone (table 0: priority 50)" in str(found)
-    assert list(warnings(target(), {broadcast: NOTHING})) == []
+    assert list(warnings(target(), {sample: NOTHING})) == []
+
+
+HOSTS = trace(
+    " 0. ip, priority 9\n    drop", "dl_dst=00:00:00:00:00:00/01:00:00:00:00:00,nw_frag=no", "drop"
+).replace("arp", "ip")
+ONE_HOST = trace(" 0. priority 0\n    drop", "dl_dst=02:00:00:00:00:00", "drop")
+
+
+def test_unicast_is_traced_beside_each_broadcast() -> None:
+    found = samples(target(W1), [DROP])
+    assert [one.unicast for one in found] == [False, False, True, True]
+    assert [one.flow for one in found if one.tagged] == [
+        "in_port=7,dl_vlan=100,arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff",
+        "in_port=7,dl_vlan=100,ip,nw_proto=6,dl_dst=02:00:00:00:00:00",
+    ]
+
+
+@pytest.mark.parametrize(("said", "stopped"), [(HOSTS, True), (ONE_HOST, False)])
+@pytest.mark.parametrize("sample", [IN, OUT])
+def test_what_all_unicast_meets_is_a_fault(sample: InnerSample, said: str, stopped: bool) -> None:
+    """Not what depends on one host's address."""
+    found = [str(one) for one in faults(target(), {replace(sample, unicast=True): said})]
+    assert [one.startswith("br-int does not carry unicast from") for one in found] == (
+        [True] * stopped
+    )
+
+
+@pytest.mark.parametrize("sample", [IN, OUT])
+def test_a_flow_that_stops_broadcasts_too_is_named_once(sample: InnerSample) -> None:
+    [found] = faults(target(), {replace(sample, unicast=True): NOTHING, sample: NOTHING})
+    assert "does not carry broadcasts" in str(found)
 
 
 def test_all_that_one_flow_stops_is_one_fault() -> None:
