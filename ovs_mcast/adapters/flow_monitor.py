@@ -34,6 +34,8 @@ class FlowEvents(Closeable):
     """Flow events of one bridge, non-blocking; OSError if ovs-vswitchd does not have it now."""
 
     def __init__(self, rundir: Path, bridge: str, watched: Sequence[Watched], version: str) -> None:
+        if version not in _VERSIONS:
+            raise OSError(f"{version} has no flow monitor")
         self.bridge = bridge
         self._version = _VERSIONS[version]
         self.refused = False  # whether ovs-vswitchd reported that it has no flow monitor

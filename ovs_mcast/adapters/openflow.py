@@ -8,10 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..core.changes import Change
-from ..core.items import Bridge, Flow
+from ..core.items import BUNDLES, Bridge, Flow
 from ..errors import UnavailableError
-
-_VERSIONS = ("OpenFlow14", "OpenFlow15")  # those that have bundles
 
 
 class OpenFlowError(Exception):
@@ -41,7 +39,7 @@ class OpenFlow:
 
     def dump_counted_by_name(self, name: str, cookie: int, mask: int, patience: int) -> list[str]:
         """Return the same without the bridge's row: ovs-ofctl finds the version to speak."""
-        return self._counted(name, ",".join(_VERSIONS), cookie, mask, patience)
+        return self._counted(name, ",".join(BUNDLES), cookie, mask, patience)
 
     def _counted(self, name: str, version: str, cookie: int, mask: int, patience: int) -> list[str]:
         which = f"cookie={cookie:#x}/{mask:#x}"
@@ -75,10 +73,9 @@ class OpenFlow:
 
 
 def version_of(bridge: Bridge) -> str:
-    """Return the OpenFlow version to speak; a bridge without ``protocols`` speaks all."""
-    for version in _VERSIONS:
-        if not bridge.protocols or version in bridge.protocols:
-            return version
+    """Return the version to speak. UnavailableError if the bridge speaks none with bundles."""
+    if bridge.openflow:
+        return bridge.openflow
     raise UnavailableError(
         f"bridge {bridge.name} speaks {', '.join(bridge.protocols)} only: "
         f"`ovs-vsctl add bridge {bridge.name} protocols OpenFlow14`"

@@ -43,6 +43,7 @@ class EventFilter:
         self._name = overlay.name
         self._device = overlay.underlay.device
         self._tunnel_bridge = overlay.tunnel_bridge
+        self._guarded = overlay.bridge if overlay.guard else ""
         self._bridges = {overlay.bridge, overlay.tunnel_bridge, self._device}
         self._ports = set(ownership.port_names(overlay.name))
         self._groups = {str(group) for group in overlay.flood_groups}
@@ -61,8 +62,10 @@ class EventFilter:
                 Watched(UNICAST, added=False),  # learn() adds flows there all the time
             )
         }
+        if self._guarded:
+            self.watched[self._guarded] = (Watched(CLASSIFY, added=False),)  # others' come and go
         if bridge:
-            self.watched[bridge] = (Watched(0),)
+            self.watched[bridge] = (Watched(CLASSIFY),)
 
     @property
     def seeded(self) -> bool:

@@ -7,13 +7,14 @@
 | `ovs_mcast_own_vtep_packets_total` | received from this host's own VTEP address, and dropped |
 | `ovs_mcast_fragmented_packets_total` | UDP to groups or the VTEP that came in fragments, which no tunnel takes |
 | `ovs_mcast_other_port_packets_total` | to groups on UDP port 8472, Linux's default (4789 where 8472 is the overlay's) |
+| `ovs_mcast_guarded_packets_total` | VXLAN packets of workloads to this host, which the guard dropped |
 | `ovs_mcast_segment_info` | 1; labels `vlan`, `group`, `joined_by`, `send_path` of the last reconcile |
 | `ovs_mcast_bum_packets_total`, `ovs_mcast_bum_bytes_total` | to and from the group, by `direction` |
 | `ovs_mcast_received_packets_total`, `…_bytes_total` | everything received from other VTEPs |
 | `ovs_mcast_learned_macs` | MACs learned behind other VTEPs |
 | `ovs_mcast_peers` | VTEPs with learned MACs |
 
-All but the first five have the label `vni`, one per segment: at most 4,094. The third to the fifth
+All but the first six have the label `vni`, one per segment: at most 4,094. The third to the fifth
 count with the userspace datapath alone, two of them with IPv4 alone. Bytes are those of the workloads' frames. Counters start from 0 with ovs-vswitchd. There is no counter of unicast sent: it
 would be lost with each learned entry.
 """  # noqa: E501
@@ -44,15 +45,20 @@ Dump = Callable[[Overlay], list[str] | None]
 def dump_from(counted_flows: CountedFlows) -> Dump:
     """Return a function that dumps an overlay's flows; None where its tunnel bridge has none.
 
-    With the userspace datapath also those of the underlay device, if that is a bridge.
+    Also those of the bridge for workloads and, with the userspace datapath, of the underlay device,
+    if that is a bridge.
     """
 
     def dump(overlay: Overlay) -> list[str] | None:
         cookie, mask = ownership.cookie(overlay.name), ownership.OVERLAY_MASK
         lines = counted_flows(overlay.tunnel_bridge, cookie, mask, _PATIENCE)
-        if lines is None or overlay.datapath != "netdev":
+        if lines is None:
             return lines
-        return lines + (counted_flows(overlay.underlay.device, cookie, mask, _PATIENCE) or [])
+        more = [overlay.bridge] * overlay.guard
+        more += [overlay.underlay.device] * (overlay.datapath == "netdev")
+        for bridge in more:
+            lines = lines + (counted_flows(bridge, cookie, mask, _PATIENCE) or [])
+        return lines
 
     return dump
 
@@ -101,6 +107,7 @@ def _lost(overlay: Overlay, counters: Counters) -> Iterator[Metric]:
         ("own_vtep", "Packets from this host's own VTEP address.", counters.from_ourselves),
         ("fragmented", "UDP packets that came in fragments.", counters.fragments),
         ("other_port", "Packets to groups on another UDP port.", counters.other_port),
+        ("guarded", "VXLAN packets of workloads to this host.", counters.guarded),
     ):
         family = CounterMetricFamily(f"ovs_mcast_{name}_packets", what, labels=["overlay"])
         family.add_metric([overlay.name], count.packets)

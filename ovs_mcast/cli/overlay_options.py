@@ -78,6 +78,10 @@ class OverlayOptions:
     learned_limit: Annotated[
         int | None, _option("MACs learned per segment.", name="learned_limit")
     ] = None
+    guard: Annotated[
+        bool | None,
+        typer.Option("--guard/--no-guard", help="Drop workloads' VXLAN packets to this host."),
+    ] = None
 
     def overlay(self) -> Overlay:
         """Return the overlay. ConfigurationError names the key or option at fault."""
@@ -90,7 +94,7 @@ class OverlayOptions:
         return Overlay.from_mapping(
             {
                 **self._given("name", "bridge", "tunnel_bridge", "datapath", "membership"),
-                **self._given("groups", "aging", "learned_limit"),
+                **self._given("groups", "aging", "learned_limit", "guard"),
                 "underlay": {
                     "device": self.underlay,
                     **self._given("vtep", "udp_port", "ttl", "df", "checksum", "mark"),

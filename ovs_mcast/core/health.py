@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from . import (
     firewall,
+    guard,
     mtu,
     ownership,
     peers,
@@ -92,6 +93,7 @@ def warnings(target: Target) -> Iterator[Finding]:
         yield warning("ethernet-shared", members, sentence)
     yield from mtu.warnings(target)
     yield from udp_port.warnings(target)
+    yield from guard.warnings(target)
     tunnel_bridge, name = target.overlay.tunnel_bridge, target.overlay.name
     for port in target.observed.ports.values():
         if port.bridge == tunnel_bridge and port.owner != name:
@@ -134,6 +136,12 @@ def traffic_warnings(target: Target, counters: Counters) -> Iterator[Finding]:
             f"{counters.other_port.packets} packets to groups came on UDP port {other}, which a "
             "Linux vxlan device has by default: a peer on it is not heard",
             f"make it with dstport {target.overlay.underlay.udp_port}",
+        )  # fmt: skip
+    if counters.guarded.packets:
+        yield warning(
+            "workloads-send-vxlan", target.overlay.bridge,
+            f"workloads sent VXLAN packets to this host's own underlay address, which the guard "
+            f"dropped: {counters.guarded.packets} so far",
         )  # fmt: skip
     limit = target.overlay.learned_limit
     for vni, one in counters.segments.items():

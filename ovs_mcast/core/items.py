@@ -12,6 +12,7 @@ Key = tuple[str, ...]
 Options = tuple[tuple[str, str], ...]
 JoinedBy = Literal["autojoin", "repaired", "peer", "socket"]  # the methods; `auto` chooses one
 
+BUNDLES = ("OpenFlow14", "OpenFlow15", "OpenFlow13")  # versions with bundles, best first
 LOCAL = 65534  # OFPP_LOCAL: the port of a bridge that is its own Linux device
 
 
@@ -29,6 +30,14 @@ class Bridge:
     owner: str | None = None
     notes: Options = ()
     protocols: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def openflow(self) -> str:
+        """The version of OpenFlow to speak; empty if it speaks none with bundles.
+
+        A bridge without ``protocols`` speaks all.
+        """
+        return next((one for one in BUNDLES if not self.protocols or one in self.protocols), "")
 
     @property
     def key(self) -> Key:

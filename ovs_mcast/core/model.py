@@ -125,7 +125,8 @@ class Overlay(Value):
     ``segments`` are kept with their groups resolved, ordered by VNI. ``aging`` is in seconds, after
     the last frame from a MAC (300 like the Linux vxlan device); ``learned_limit`` is the number of
     MACs learned per segment, beyond which frames to new ones are flooded: Open vSwitch counts them
-    all for each new one.
+    all for each new one. ``guard`` drops workloads' own VXLAN packets to this host on the bridge:
+    where they reach an address of the host, they would cross into every segment.
 
     >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"), groups="239.1.0.0/20",
     ...                      segments=[om.Segment(vni=5050, vlan=10), om.Segment(vni=100)])
@@ -143,6 +144,7 @@ class Overlay(Value):
     segments: tuple[Segment, ...] = ()
     aging: Annotated[StrictInt, Field(ge=1, le=65535)] = 300
     learned_limit: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1024
+    guard: StrictBool = True
 
     if TYPE_CHECKING:
 
@@ -159,6 +161,7 @@ class Overlay(Value):
             groups: str | IPNetwork | None = None,
             aging: int | None = None,
             learned_limit: int | None = None,
+            guard: bool | None = None,
         ) -> None: ...
 
     @classmethod

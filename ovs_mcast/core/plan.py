@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
-from . import methods, ownership, pipeline, tunnel_port, udp_port
+from . import guard, methods, ownership, pipeline, tunnel_port, udp_port
 from .changes import Change, Neighbour, Plan
 from .errors import ConfigurationError
 from .groups import ethernet_of
@@ -112,7 +112,8 @@ def desired(target: Target) -> Iterator[Item]:
 
 
 def desired_flows(target: Target) -> Iterator[Flow]:
-    """Yield the flows alone; with the userspace datapath those of the underlay's bridge first."""
+    """Yield the flows alone: those of others' bridges first."""
+    yield from guard.flows(target)
     if target.userspace:
         yield from pipeline.underlay_flows(target)
     yield from pipeline.tunnel_flows(target)
@@ -123,9 +124,9 @@ def _bridges(target: Target) -> Iterator[Bridge]:
     existing = target.observed.bridges.get(overlay.bridge)
     if existing is None or existing.owner == overlay.name:
         yield Bridge(overlay.bridge, overlay.datapath, _fail_mode(target, existing), overlay.name)
-    notes: Options = ()
+    notes: Options = guard.notes(overlay)
     if overlay.bridge != Overlay.model_fields["bridge"].default:
-        notes = ((ownership.BRIDGE_NOTE, overlay.bridge),)
+        notes += ((ownership.BRIDGE_NOTE, overlay.bridge),)
     if overlay.membership == "auto" and decision is not None and decides(decision, overlay):
         notes += decision.to_notes()
     yield Bridge(

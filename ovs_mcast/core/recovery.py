@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 
-from . import ownership, tunnel_port
+from . import guard, ownership, tunnel_port
 from .errors import ConfigurationError
 from .flow_text import outer_destination, outer_source
 from .groups import MULTICAST, parse_address
@@ -56,6 +56,7 @@ def recover(name: str, observed: Observed) -> Overlay:
         segments=segments,
         aging=int(learns[1]) if learns else None,
         learned_limit=int(learns[2]) if learns else None,
+        guard=guard.is_noted(name, observed),
     )
 
 

@@ -27,11 +27,12 @@ from .pipeline import DELIVER, FLOOD, GROUP, UNICAST
 
 _COUNTED = re.compile(r"\s*cookie=(0x[0-9a-f]+), .*?table=(\d+), n_packets=(\d+), n_bytes=(\d+), ")
 _MAC = re.compile(r"dl_dst=([0-9a-f:]{17}) actions=")
-# Flows for all segments, of the tunnel bridge and of the underlay's.
+# Flows for all segments, of all bridges.
 _LOST = {
     "from_ourselves": re.compile(r"\btun_(?:ipv6_)?src=\S+ actions=drop"),
     "fragments": re.compile(r"\bnw_frag=first actions="),
     "other_port": re.compile(r"224\.0\.0\.0/4,tp_dst=\d+ actions="),
+    "guarded": re.compile(r"priority=65535,udp6?,reg13=\S+ actions=drop"),
 }
 # `load` up to OpenFlow 1.4, IPv6 in two halves; `set_field` from 1.5 on.
 _LOADED_V4 = re.compile(r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV4_DST\[\]")
@@ -110,12 +111,14 @@ class Counters:
     With the userspace datapath alone: ``from_ourselves`` came from the overlay's own VTEP (Linux
     drops such packets before its datapath sees them); with IPv4, ``fragments`` are first fragments
     of UDP to groups or the VTEP; ``other_port`` came to groups on another UDP port of VXLAN.
+    With both datapaths ``guarded`` are VXLAN packets of workloads to this host, which were dropped.
     """
 
     segments: Mapping[int, Traffic]
     from_ourselves: Count = Count()
     fragments: Count = Count()
     other_port: Count = Count()
+    guarded: Count = Count()
 
     @property
     def peers(self) -> frozenset[str]:

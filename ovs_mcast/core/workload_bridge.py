@@ -14,6 +14,7 @@ from dataclasses import replace
 from . import ownership
 from .findings import Finding, error, listed, warning
 from .flow_trace import Trace
+from .guard import is_guard
 from .items import Port
 from .observed import InnerSample
 from .target import Target
@@ -36,7 +37,8 @@ def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
     segment. At most 32 broadcasts, then as many unicast frames.
     """
     patch = target.observed.ports.get(_patch(target))
-    flows = [line for line in lines if line and not line.startswith(_HIDDEN)]
+    flows = [line for line in lines
+             if line and not line.startswith(_HIDDEN) and not is_guard(line)]  # fmt: skip
     if patch is None or not patch.ofport or patch.ofport < 1:
         return []
     if len(flows) == 1 and flows[0].endswith(" priority=0,actions=NORMAL"):

@@ -194,10 +194,11 @@ def dump_flows(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield each bridge that may have flows of the overlay, and those flows as printed.
 
-    Flows of ours are on our own bridges and, with the userspace datapath, on an underlay's.
+    Flows of ours are on our own bridges, on that for workloads and, with the userspace datapath, on
+    an underlay's. All are asked: an interrupted run may have changed which one is which.
     """
     for bridge in bridges:
-        if bridge.owner == name or bridge.datapath == "netdev":
+        if bridge.owner == name or bridge.datapath == "netdev" or bridge.openflow:
             try:
                 yield bridge.name, dump(bridge)
             except OpenFlowError as error:

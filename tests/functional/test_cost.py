@@ -66,7 +66,7 @@ def test_the_cost_does_not_depend_on_the_segments(node: Node, tmp_path: Path, po
         )
     node.sh("echo 20 >/proc/sys/net/ipv4/igmp_max_memberships")
     assert spent[0] == spent[1]
-    assert spent[1]["from nothing"]["bundles"] == 2
+    assert spent[1]["from nothing"]["bundles"] == 3
     assert spent[1]["from nothing"]["transactions"] == 1
     assert spent[1]["from nothing"]["next_cfg"] == 1
     assert spent[1]["again"]["bundles"] == 0

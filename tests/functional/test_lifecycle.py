@@ -13,6 +13,7 @@ import pytest
 
 from ovs_mcast.core import ownership
 from tests.functional.node import Node, State, difference, lost
+from tests.functional.wire import mac_of
 
 pytestmark = pytest.mark.needs("root", "ovs-vswitchd", "ovsdb-server", "ip", "ethtool", "nsenter")
 pytest_plugins = ("tests.functional.node_fixtures",)
@@ -138,6 +139,8 @@ GROUP = """
 """
 UDP_PORT = f"""
     update port vxlan-{SUFFIX} on br-mcast
+    remove flow br-int table 0 udp,reg13=0/0x8eec1,dl_dst=%,tp_dst=4789
+    add flow VXLAN of workloads to this host → drop
     remove flow br-phy table 0 udp,reg13=0/0x1,in_port=LOCAL,tp_dst=4789
     remove flow br-phy table 0 udp,reg13=0/0x1,nw_dst=239.0.0.1,tp_dst=4789
     remove flow br-phy table 0 udp,reg13=0/0x1,nw_dst=239.0.0.2,tp_dst=4789
@@ -155,6 +158,7 @@ NEW_VTEP = f"""
 """
 BRIDGE = f"""
     add bridge br-x
+    add flow VXLAN of workloads to this host → drop
     update bridge br-mcast
     update port patch-tun-{SUFFIX} on br-x
     remove bridge br-int
@@ -199,7 +203,8 @@ def test_only_what_differs_is_changed(shared: Node, case: str) -> None:
     before = furnish(shared).state()
     flows = stats(shared)
     done = shared.built(*arguments)
-    wanted = dedent(expected).replace("@", shared.host.vtep).strip().splitlines()
+    expected = expected.replace("@", shared.host.vtep).replace("%", mac_of(shared.host, "br-phy"))
+    wanted = dedent(expected).strip().splitlines()
     assert sorted(done.changes) == sorted(wanted)
     if forgotten is not None:
         assert learned(shared) == FAR.keys() - forgotten
@@ -215,11 +220,15 @@ def assert_lost(before: State, after: State, changes: list[str]) -> None:
     """Assert that flows, addresses, routes and rows are missing exactly as the changes list."""
     gone = lost(before, after)
     kinds = Counter(line.split()[1] for line in changes if not line.startswith("add "))
-    flows = [line for line in gone if line.startswith(("- flows br-mcast:", "- flows br-phy:"))]
+    bridges = () if kinds["bridge"] else ("- flows br-int:",)
+    flows = [
+        line for line in gone if line.startswith(("- flows br-mcast:", "- flows br-phy:", *bridges))
+    ]
     assert sum(", table=20, " not in line for line in flows) == kinds["flow"]
     assert sum(line.startswith("- addresses:") for line in gone) == kinds["address"]
     assert sum('"protocol": "109"' in line for line in gone) == kinds["route"]
-    rows = [line for line in gone if line.startswith("- ovsdb:")]
+    # ovs-vswitchd leaves this error at a patch port whose peer was moved until its next change.
+    rows = [line for line in gone if line.startswith("- ovsdb:") and "No usable peer" not in line]
     names = {line.split()[2] for line in changes if line.split()[1] in {"port", "bridge"}}
     names |= {"Open_vSwitch"} if kinds["bridge"] else set()
     assert [row for row in rows if not any(name in row for name in names)] == []

@@ -91,6 +91,8 @@ def test_what_is_not_ours_stays(node: Node) -> None:
 def test_the_bridge_for_workloads_is_the_operators_too(node: Node) -> None:
     """A br-int made by setup keeps the fail_mode, controller and flows that an operator gave it.
 
+    Open vSwitch deletes all flows of a bridge that becomes secure, the guard too.
+
     h1: br-int (secure, a controller, two flows of the operator) ═ br-mcast
     """
     node.built(*SEGMENTS)
@@ -99,10 +101,13 @@ def test_the_bridge_for_workloads_is_the_operators_too(node: Node) -> None:
         " ovs-ofctl add-flow br-int cookie=0x5,priority=5,dl_vlan=9,actions=drop;"
         " ovs-ofctl add-flow br-int cookie=0x5,priority=0,actions=NORMAL"
     )
-    flows = node.host.ofctl("--no-stats", "dump-flows", "br-int")
-    before = node.state()
+    again = node.built(*SEGMENTS)
+    assert again.changes == ["add flow VXLAN of workloads to this host → drop"]
     again = node.built(*SEGMENTS)
     assert (again.report["changed"], again.changes) == (False, [])
+    flows = node.host.ofctl("--no-stats", "dump-flows", "br-int")
+    before = node.state()
+    assert flows.count("cookie=0x5, ") == 2
     node.built(*SEGMENTS, "--segment", "102,group=239.0.0.3")
     node.built(*SEGMENTS)
     assert node.host.ofctl("--no-stats", "dump-flows", "br-int") == flows

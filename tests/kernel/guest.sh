@@ -9,7 +9,7 @@ done
 echo '{"up": true}' >&3
 export PATH=$PATH:/usr/sbin:/sbin
 
-modprobe openvswitch
+modprobe -a openvswitch tun
 
 # The machine's own root is read anew for every file. Nothing on it changes, so here is another view of it
 # with a cache, under a file system that takes what is written and forgets it.

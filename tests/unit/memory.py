@@ -90,6 +90,7 @@ def visible(machine: Observed, name: str) -> Observed:
             and (
                 machine.bridges[flow.bridge].owner == name
                 or machine.bridges[flow.bridge].datapath == "netdev"
+                or machine.bridges[flow.bridge].openflow
             )
         ),
     )

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from ovs_mcast import Overlay, Segment, Underlay
 from ovs_mcast.agent.event_filter import EventFilter, Trigger
 from ovs_mcast.core import ownership
-from ovs_mcast.core.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, Rule
+from ovs_mcast.core.events import (
+    EntryEvent,
+    FlowEvent,
+    Joined,
+    KernelEvent,
+    RowEvent,
+    Rule,
+    Watched,
+)
 from ovs_mcast.core.items import Address, Route
 from ovs_mcast.core.observed import Link
 
@@ -88,10 +96,12 @@ def test_flows_that_are_not_ours(cookie: int) -> None:
 
 
 def test_what_is_watched() -> None:
-    """Additions to table 20 are not watched: learn() adds there all day."""
-    assert set(EventFilter(OVERLAY).watched) == {"br-mcast"}
+    """Additions to table 20 are not watched, nor others' to br-int: they come all day."""
+    assert set(EventFilter(OVERLAY).watched) == {"br-mcast", "br-int"}
+    assert set(EventFilter(OVERLAY.replace(guard=False)).watched) == {"br-mcast"}
     watched = EventFilter(NETDEV).watched
-    assert set(watched) == {"br-mcast", "br-phy"}
+    assert set(watched) == {"br-mcast", "br-phy", "br-int"}
+    assert watched["br-int"] == (Watched(0, added=False),)
     assert {one.table: one.added for one in watched["br-mcast"]} == {
         0: True, 10: True, 15: True, 30: True, 20: False,
     }  # fmt: skip
@@ -181,7 +191,8 @@ def test_lost_events_are_everything() -> None:
     [
         ("db.sock", True), ("ovs-vswitchd.pid", None), ("ovs-vswitchd.123.ctl", True),
         ("ovsdb-server.9.ctl", True), ("", True), ("br-mcast.mgmt", False),
-        ("br-int.mgmt", None), ("br-mcast.snoop", None), ("ovs-vswitchd.log", None),
+        ("br-int.mgmt", False), ("br-mcast.snoop", None), ("ovs-vswitchd.log", None),
+        ("br-ex.mgmt", None),
         ("conf.db", None), ("ovs-mcast-tenants.keeper", False), ("ovs-mcast-x.keeper", None),
     ],
 )  # fmt: skip

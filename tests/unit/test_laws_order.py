@@ -123,7 +123,7 @@ def test_the_number_of_batches_does_not_grow_with_the_segments(datapath: str) ->
     assert destinations(0, 1) == destinations(0, _MANY)
     assert destinations(1, 2) == destinations(1, _MANY)
     assert destinations(2, 1) == destinations(_MANY, 1)
-    assert len(destinations(0, _MANY)[0]) == {"system": 3, "netdev": 4}[datapath]
+    assert len(destinations(0, _MANY)[0]) == {"system": 4, "netdev": 5}[datapath]
 
 
 def _sized(datapath: str, device: str, count: int) -> Overlay:

@@ -18,14 +18,17 @@ from .strategies import RIVAL, bare_machine, built, learned_flow
 
 
 def test_a_machine_without_anything() -> None:
-    """Two bridges, three ports, and per segment an address, a route and three flows are added."""
+    """Two bridges, three ports, and per segment an address, a route and three flows are added.
+
+    The device has two addresses, to which packets may come, and which are guarded.
+    """
     changes = plan(TWO, bare_machine())
     assert kinds(changes) == {
-        "add bridge": 2, "add port": 3, "add address": 2, "add route": 2, "add flow": 14,
+        "add bridge": 2, "add port": 3, "add address": 2, "add route": 2, "add flow": 16,
     }  # fmt: skip
     assert {change.reason for change in changes} == {"missing"}
     assert changes.overlay == "default"
-    assert len(changes) == 23
+    assert len(changes) == 25
     assert bool(changes)
     assert not changes.neighbours
 
@@ -58,13 +61,14 @@ def test_what_is_made() -> None:
 
 
 def test_an_existing_bridge_is_used() -> None:
-    """A br-int of another owner gets the patch port and nothing else."""
+    """A br-int of another owner gets the patch port, the guard and nothing else."""
     machine = having(bare_machine(), Bridge("br-int", "system"))
     changes = plan(TWO, machine)
     assert kinds(changes)["add bridge"] == 1
     assert not any(change.item.key == ("bridge", "br-int") for change in changes)
     on_it = [change.item for change in changes if getattr(change.item, "bridge", "") == "br-int"]
-    assert [item.target for item in on_it] == [f"patch-tun-{SUFFIX} on br-int"]
+    guard = "VXLAN of workloads to this host → drop"
+    assert [item.target for item in on_it] == [f"patch-tun-{SUFFIX} on br-int", guard, guard]
 
 
 def test_the_fail_mode_of_the_bridge_for_workloads_is_the_operators() -> None:
@@ -148,8 +152,8 @@ def test_another_vtep() -> None:
     ],
 )
 def test_another_option_of_the_port(wanted: Overlay, option: str) -> None:
-    """TTL and UDP port are the VXLAN port's alone."""
-    [change] = difference(wanted)
+    """TTL and UDP port are the VXLAN port's alone, but for the guard."""
+    [change] = (one for one in difference(wanted) if one.kind != "flow")
     assert isinstance(change.item, Port)
     assert isinstance(change.before, Port)
     assert change.action == "update"

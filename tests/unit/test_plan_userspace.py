@@ -39,11 +39,11 @@ def test_the_kernel_datapath_needs_no_neighbours() -> None:
 
 
 def test_another_mac_of_the_underlay() -> None:
-    """The flows that rewrite to the bridge's own address follow it, one for each group."""
+    """The flows that rewrite to the bridge's own address follow it, and the guard of it."""
     machine = built(USERSPACE, bare_machine())
     link = Link("br-phy", 1500, "02:00:00:00:00:77", True)
     changes = plan(USERSPACE, replace(machine, links={**machine.links, "br-phy": link}))
-    assert kinds(changes) == {"update flow": 2}
+    assert kinds(changes) == {"update flow": 2, "add flow": 1, "remove flow": 1}
 
 
 def test_from_one_datapath_to_the_other() -> None:
@@ -65,5 +65,9 @@ def test_the_flows_that_are_expected() -> None:
     machine = bare_machine()
     added = {change.item for change in plan(USERSPACE, machine) if change.kind == "flow"}
     assert set(expected_flows(USERSPACE, machine)) == added
-    assert {flow.bridge for flow in expected_flows(USERSPACE, machine)} == {"br-phy", "br-mcast"}
+    assert {flow.bridge for flow in expected_flows(USERSPACE, machine)} == {
+        "br-int",
+        "br-phy",
+        "br-mcast",
+    }
     assert expected_flows(USERSPACE, Observed()) == ()

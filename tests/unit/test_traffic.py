@@ -118,6 +118,20 @@ def test_what_no_tunnel_takes(match: str, kind: str) -> None:
     assert counts == dict.fromkeys(counts, Count()) | {kind: Count(5, 500)}
 
 
+@pytest.mark.parametrize(
+    "match",
+    [
+        "udp,reg13=0/0x8eec1,dl_dst=02:00:00:00:00:01,tp_dst=4789",
+        "udp6,reg13=0/0x8eec1,ipv6_dst=fd00::1,tp_dst=4789",
+    ],
+)
+def test_what_the_guard_drops(match: str) -> None:
+    """The flows of the bridge for workloads."""
+    printed = f"priority=65535,{match} actions=drop"
+    seen = traffic.read("default", [line(0, 5, 500, printed, cookie=ownership.cookie("default"))])
+    assert (seen.guarded, seen.from_ourselves) == (Count(5, 500), Count())
+
+
 def test_what_is_not_the_overlays_is_passed_over() -> None:
     foreign = ownership.cookie("other", vlan=12, vni=70_000)
     lines = [line.replace(f"{STATIC:#x}", f"{foreign:#x}") for line in DUMP]
