@@ -36,11 +36,11 @@ def problems(host: Host) -> list[str]:
 
 
 def flows(host: Host, *lines: str) -> None:
-    """Replace all flows of br-int; P is the patch port, W the workload's port of VLAN 100."""
+    """Replace all flows of br-int but the guard; P is the patch port, W the workload's port of VLAN 100."""
     names = {"P": PATCH, "W": "w1"}
     numbers = {key: host.vsctl("get", "interface", name, "ofport").strip()
                for key, name in names.items()}  # fmt: skip
-    host.ofctl("del-flows", "br-int")
+    host.ofctl("del-flows", "br-int", "cookie=0/0xff00000000000000")
     for line in lines:
         numbered = re.sub(r"([=:])([PW])\b", lambda found: found[1] + numbers[found[2]], line)
         host.ofctl("add-flow", "br-int", numbered)
