@@ -180,7 +180,8 @@ class ReversePath:
 class InnerSample:
     """A workloads' frame to trace: ``tagged`` from the patch port, else from an access port.
 
-    ``number`` is the OpenFlow port of the port so named.
+    ``number`` is the OpenFlow port of the port so named. ``alike``: no flow of others names an
+    address or a protocol that one unicast frame has and another has not.
     """
 
     port: str
@@ -188,6 +189,7 @@ class InnerSample:
     vlan: int
     tagged: bool
     unicast: bool = False
+    alike: bool = False
 
     @property
     def flow(self) -> str:

@@ -28,6 +28,9 @@ _COMMON = {
     False: {"arp", "dl_vlan", "dl_vlan_pcp", "vlan_tci", "dl_dst"},
     True: {"ip", "nw_frag", "dl_vlan", "dl_vlan_pcp", "vlan_tci", "dl_dst/group"},
 }
+# What the guard looks at, too, and what others' flows name where not all unicast is alike to them.
+_GUARD = {"tcp", "dl_dst", "nw_dst"}
+_UNLIKE = re.compile(r"\b(?:dl_dst=(?!0[01]:00:00:00:00:00/01:)|nw_|tcp|udp|icmp|sctp|tp_)")
 
 
 def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
@@ -60,7 +63,8 @@ def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
             sample = InnerSample(port.name, number, vlan, tagged=False)
             asked.setdefault((_among(number, ports), _among(vlan, vlans)), sample)
     broadcasts = list(asked.values())[:_MOST]
-    return [*broadcasts, *(replace(one, unicast=True) for one in broadcasts)]
+    alike = not any(_UNLIKE.search(line) for line in flows)
+    return [*broadcasts, *(replace(one, unicast=True, alike=alike) for one in broadcasts)]
 
 
 def faults(target: Target, traces: Mapping[InnerSample, str]) -> Iterator[Finding]:
@@ -142,4 +146,5 @@ def _stopped_by(trace: Trace, sample: InnerSample, tunnel_bridge: str) -> str:
         arrives = trace.normal or trace.goes_somewhere
     else:
         arrives = tunnel_bridge in trace.crossed
-    return "" if arrives else trace.stopped_by(_COMMON[sample.unicast])
+    common = _COMMON[sample.unicast] | (_GUARD if sample.alike else set())
+    return "" if arrives else trace.stopped_by(common)

@@ -36,7 +36,7 @@ def problems(host: Host) -> list[str]:
 
 
 def flows(host: Host, *lines: str) -> None:
-    """Replace all flows of br-int but the guard; P is the patch port, W the workload's port of VLAN 100."""
+    """Replace the flows of br-int but the guard; P is the patch port, W the port of VLAN 100."""
     names = {"P": PATCH, "W": "w1"}
     numbers = {key: host.vsctl("get", "interface", name, "ofport").strip()
                for key, name in names.items()}  # fmt: skip

@@ -165,6 +165,28 @@ def test_what_all_unicast_meets_is_a_fault(sample: InnerSample, said: str, stopp
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "alike"),
+    [
+        ("priority=9,dl_dst=02:00:00:00:00:01,actions=NORMAL", False),
+        ("priority=9,ip,nw_dst=192.0.2.1,actions=drop", False),
+        ("priority=9,tcp,actions=drop", False),
+        ("priority=9,dl_dst=00:00:00:00:00:00/01:00:00:00:00:00,actions=drop", True),
+        ("priority=9,ip,in_port=11,actions=drop", True),
+        ("priority=65535,udp,reg13=0/0x8eec1,nw_dst=10.0.0.1,tp_dst=4789,actions=drop", True),
+    ],
+)
+def test_where_no_flow_of_others_names_an_address_all_unicast_is_alike(
+    line: str, alike: bool
+) -> None:
+    """What the guard looks at says nothing then, though the megaflow has it."""
+    found = [one for one in samples(target(W1), [DROP, f"duration=9s, {line}"]) if one.unicast]
+    assert {one.alike for one in found} == {alike}
+    guarded = ONE_HOST.replace("recirc_id=0,eth,arp", "recirc_id=0,eth,tcp,nw_dst=0.0.0.0")
+    sample = replace(found[0], tagged=True)
+    assert bool(list(faults(target(), {sample: guarded}))) is alike
+
+
 @pytest.mark.parametrize("sample", [IN, OUT])
 def test_a_flow_that_stops_broadcasts_too_is_named_once(sample: InnerSample) -> None:
     [found] = faults(target(), {replace(sample, unicast=True): NOTHING, sample: NOTHING})
