@@ -16,7 +16,7 @@ from ..core.events import EntryEvent, FlowEvent, Joined, KernelEvent, RowEvent, 
 from ..core.items import Address, Route
 from ..core.model import Overlay
 from ..core.observed import Link
-from ..core.pipeline import CLASSIFY, DELIVER, FLOOD, GROUP, UNICAST
+from ..core.pipeline_tables import CLASSIFY, DELIVER, FLOOD, GROUP, PEER, TAGS, UNICAST
 from ..core.uplinks import Carriers
 from .observer import Kind
 
@@ -58,7 +58,7 @@ class EventFilter:
         """Watch the flows of the bridge that has the underlay device; empty for no such bridge."""
         self.watched = {
             self._tunnel_bridge: (
-                *(Watched(table) for table in (CLASSIFY, GROUP, DELIVER, FLOOD)),
+                *(Watched(table) for table in (CLASSIFY, TAGS, PEER, GROUP, DELIVER, FLOOD)),
                 Watched(UNICAST, added=False),  # learn() adds flows there all the time
             )
         }

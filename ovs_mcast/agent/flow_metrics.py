@@ -8,13 +8,16 @@
 | `ovs_mcast_fragmented_packets_total` | UDP to groups or the VTEP that came in fragments, which no tunnel takes |
 | `ovs_mcast_other_port_packets_total` | to groups on UDP port 8472, Linux's default (4789 where 8472 is the overlay's) |
 | `ovs_mcast_guarded_packets_total` | VXLAN packets of workloads to this host, which the guard dropped |
+| `ovs_mcast_no_host_packets_total` | from addresses that no host has, and dropped |
+| `ovs_mcast_no_peer_packets_total` | from others than the peers, and dropped (`only_peers`) |
+| `ovs_mcast_inner_vlan_packets_total` | with a VLAN tag within their segment, to or from workloads, and dropped |
 | `ovs_mcast_segment_info` | 1; labels `vlan`, `group`, `joined_by`, `send_path` of the last reconcile |
 | `ovs_mcast_bum_packets_total`, `ovs_mcast_bum_bytes_total` | to and from the group, by `direction` |
 | `ovs_mcast_received_packets_total`, `…_bytes_total` | everything received from other VTEPs |
 | `ovs_mcast_learned_macs` | MACs learned behind other VTEPs |
 | `ovs_mcast_peers` | VTEPs with learned MACs |
 
-All but the first six have the label `vni`, one per segment: at most 4,094. The third to the fifth
+All but the first nine have the label `vni`, one per segment: at most 4,094. The third to the fifth
 count with the userspace datapath alone, two of them with IPv4 alone. Bytes are those of the workloads' frames. Counters start from 0 with ovs-vswitchd. There is no counter of unicast sent: it
 would be lost with each learned entry.
 """  # noqa: E501
@@ -108,6 +111,9 @@ def _lost(overlay: Overlay, counters: Counters) -> Iterator[Metric]:
         ("fragmented", "UDP packets that came in fragments.", counters.fragments),
         ("other_port", "Packets to groups on another UDP port.", counters.other_port),
         ("guarded", "VXLAN packets of workloads to this host.", counters.guarded),
+        ("no_host", "Packets from addresses that no host has.", counters.from_no_host),
+        ("no_peer", "Packets from others than the peers.", counters.from_no_peer),
+        ("inner_vlan", "Frames with a VLAN tag within their segment.", counters.inner_vlan),
     ):
         family = CounterMetricFamily(f"ovs_mcast_{name}_packets", what, labels=["overlay"])
         family.add_metric([overlay.name], count.packets)

@@ -12,12 +12,13 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 import yaml
 
-from ..core.fields import Datapath, Method
+from ..core.fields import Datapath, InnerVlan, Method
 from ..core.model import Overlay, Underlay
 from ..errors import ConfigurationError
 from .app import redescribe
 
 _DIGITS = 20  # more than any number of the configuration has
+_REPEATED = {"segments": "--segment", "peers": "--peer"}
 _SHAPE = "VNI[,group=G][,vlan=V]"
 
 # libyaml, where PyYAML has it: thousands of segments in a tenth of the time.
@@ -82,6 +83,18 @@ class OverlayOptions:
         bool | None,
         typer.Option("--guard/--no-guard", help="Drop workloads' VXLAN packets to this host."),
     ] = None
+    inner_vlan: Annotated[
+        str | None,
+        _option("Frames with a VLAN tag in their segment.", name="inner_vlan", values=InnerVlan),
+    ] = None
+    peers: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="VTEP|PREFIX", help="A peer. Repeat for more."),
+    ] = None
+    only_peers: Annotated[
+        bool | None,
+        typer.Option("--only-peers/--all-peers", help="Drop packets of all but the peers."),
+    ] = None
 
     def overlay(self) -> Overlay:
         """Return the overlay. ConfigurationError names the key or option at fault."""
@@ -95,6 +108,7 @@ class OverlayOptions:
             {
                 **self._given("name", "bridge", "tunnel_bridge", "datapath", "membership"),
                 **self._given("groups", "aging", "learned_limit", "guard"),
+                **self._given("inner_vlan", "peers", "only_peers"),
                 "underlay": {
                     "device": self.underlay,
                     **self._given("vtep", "udp_port", "ttl", "df", "checksum", "mark"),
@@ -116,7 +130,7 @@ class OverlayOptions:
     def _from_file(self, path: Path) -> Overlay:
         for name in self.__dataclass_fields__:
             if name != "config" and getattr(self, name) not in (None, ()):
-                option = "--segment" if name == "segments" else "--" + name.replace("_", "-")
+                option = _REPEATED.get(name, "--" + name.replace("_", "-"))
                 raise ConfigurationError(
                     f"not allowed with --config: leave {option} out", field=option
                 )

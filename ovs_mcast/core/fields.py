@@ -29,6 +29,7 @@ VXLAN_UDP_PORT = 4789
 LINUX_UDP_PORT = 8472  # of a Linux vxlan device that was made without dstport
 
 Datapath = Literal["system", "netdev"]
+InnerVlan = Literal["drop", "keep"]
 Method = Literal["auto", "autojoin", "repaired", "peer", "socket"]
 
 # dev_valid_name() of the kernel: 1 to 15 octets, none of them a slash, a colon or white space.
@@ -73,6 +74,8 @@ def _tos(value: object) -> object:
 _ADDRESS = WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]})
 _POOL = WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9.]+$"})
 
+_PEER = WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]+)?$"})
+
 DeviceName = Annotated[
     str,
     AfterValidator(_device_name),
@@ -95,6 +98,7 @@ Tos = Annotated[
 ]  # fmt: skip
 Group = Annotated[IPAddress, BeforeValidator(_group), _ADDRESS]
 Vtep = Annotated[IPAddress, BeforeValidator(_vtep), _ADDRESS]
+Peer = Annotated[IPNetwork, BeforeValidator(groups.parse_peer), _PEER]
 Pool = Annotated[IPNetwork, BeforeValidator(groups.parse_pool), _POOL]
 
 

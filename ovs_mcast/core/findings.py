@@ -41,6 +41,9 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | udp-port-shared | warning | health | a port or device of others on the overlay's UDP port |
 | bridge-controlled | warning | health | the bridge for workloads: a controller decides alone |
 | underlay-drops-some | warning | health | the same, of some of its ports alone |
+| source-impossible | warning | health | the underlay device: packets came from no host |
+| peer-unknown | warning | health | the underlay device: packets came from others than the peers |
+| inner-tags | warning | health | the tunnel bridge: it dropped frames with a tag in their segment |
 | workloads-send-vxlan | warning | health | the bridge for workloads: the guard dropped packets |
 | guard-off | warning | health | the bridge for workloads: through it they reach the VTEP |
 | port-unserved | warning | health | a port of others on the tunnel bridge |

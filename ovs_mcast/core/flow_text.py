@@ -11,7 +11,7 @@ from ovs.flow.ofp import OFPFlow
 
 from . import ownership
 from .items import Flow
-from .pipeline import FLOOD
+from .pipeline_tables import FLOOD
 
 _PRINTED = re.compile(
     r"\s*cookie=(?P<cookie>0x[0-9a-f]+|\d+), (?:(?:table=(?P<table>\d+)|[a-z_]+=[^ ,]+), )*?"

@@ -63,6 +63,20 @@ def parse_pool(value: object) -> IPNetwork:
     return value
 
 
+def parse_peer(value: object) -> IPNetwork:
+    """Return a peer, or a prefix of peers, from text; ValueError if it is no unicast one."""
+    if not isinstance(value, IPNetwork):
+        try:
+            value = IPNetwork(value if isinstance(value, str) else str(parse_address(value)))
+        except (AddrFormatError, ValueError):
+            raise ValueError(f"{value!r} is not an address or a network of peers") from None
+    if value.ip != value.network:
+        raise ValueError(f"{value} has host bits set: {value.cidr} is the network")
+    if value.prefixlen == 0 or value in MULTICAST[value.version]:
+        raise ValueError(f"{value} is no network of peers: it has groups")
+    return value
+
+
 def check_group(group: IPAddress) -> IPAddress:
     """Return the group; ValueError, with the reason, if an overlay cannot use it.
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 from . import ownership
 from .findings import Finding, listed, warning
-from .items import Flow
+from .items import Flow, Options
 from .model import Overlay
 from .observed import Observed
 from .target import Target, tunnel_bridge_of
@@ -69,7 +69,7 @@ def warnings(target: Target) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def notes(overlay: Overlay) -> tuple[tuple[str, str], ...]:
+def notes(overlay: Overlay) -> Options:
     """Return the notes of the tunnel bridge that tell an overlay without a guard."""
     return () if overlay.guard else (_OFF,)
 

@@ -24,12 +24,9 @@ from .changes import Plan
 from .findings import Finding, error, errors, warning
 from .groups import shared_ethernet
 from .items import Port
-from .mtu import OVERHEAD
 from .observed import ArpSettings, Lookups, Observed, RoutePath
-from .pipeline import other_vxlan_port
 from .status import SegmentStatus
 from .target import Target, tentative_vtep
-from .traffic import Counters
 
 # Errors that do not end by waiting for Open vSwitch or the kernel to follow.
 _SETTLED = {"change-pending", "bridge-drops", "underlay-drops", "arp-answered"}
@@ -109,48 +106,6 @@ def lookup_warnings(target: Target, lookups: Lookups) -> Iterator[Finding]:
     yield from underlay_bridge.warnings(target, lookups.underlay_traces)
     yield from reverse_path.warnings(target, lookups.reverse_path)
     yield from firewall.warnings(target, lookups.rules)
-
-
-def traffic_warnings(target: Target, counters: Counters) -> Iterator[Finding]:
-    """Yield the warnings that counters show."""
-    own = counters.from_ourselves
-    if own.packets:
-        yield warning(
-            "vtep-duplicate", str(target.vtep),
-            f"packets came from {target.vtep}, this host's own VTEP, and were dropped: "
-            f"{own.packets} so far",
-            "another host has the address, or the underlay returns what it is sent",
-        )  # fmt: skip
-    if counters.fragments.packets:
-        yield warning(
-            "fragments-lost", target.device,
-            f"fragments of {counters.fragments.packets} UDP packets came: Open vSwitch's userspace "
-            "datapath reassembles none for its tunnels",
-            f"give the peers' underlay devices an MTU {OVERHEAD[target.overlay.family]} above that "
-            "of their workloads",
-        )  # fmt: skip
-    other = other_vxlan_port(target.overlay)
-    if counters.other_port.packets and not udp_port.is_used(other, target.observed):
-        yield warning(
-            "udp-port-differs", str(other),
-            f"{counters.other_port.packets} packets to groups came on UDP port {other}, which a "
-            "Linux vxlan device has by default: a peer on it is not heard",
-            f"make it with dstport {target.overlay.underlay.udp_port}",
-        )  # fmt: skip
-    if counters.guarded.packets:
-        yield warning(
-            "workloads-send-vxlan", target.overlay.bridge,
-            f"workloads sent VXLAN packets to this host's own underlay address, which the guard "
-            f"dropped: {counters.guarded.packets} so far",
-        )  # fmt: skip
-    limit = target.overlay.learned_limit
-    for vni, one in counters.segments.items():
-        if one.learned >= limit:
-            yield warning(
-                "learned-full", str(vni),
-                f"segment {vni} has learned {one.learned} MACs, its limit: frames to any other go "
-                "to the whole group", "raise learned_limit",
-            )  # fmt: skip
 
 
 def faults(target: Target, lookups: Lookups) -> Iterator[Finding]:

@@ -21,8 +21,10 @@ from .fields import (
     Datapath,
     DeviceName,
     Group,
+    InnerVlan,
     Method,
     OverlayName,
+    Peer,
     Pool,
     Tos,
     Value,
@@ -126,7 +128,9 @@ class Overlay(Value):
     the last frame from a MAC (300 like the Linux vxlan device); ``learned_limit`` is the number of
     MACs learned per segment, beyond which frames to new ones are flooded: Open vSwitch counts them
     all for each new one. ``guard`` drops workloads' own VXLAN packets to this host on the bridge:
-    where they reach an address of the host, they would cross into every segment.
+    where they reach an address of the host, they would cross into every segment. ``inner_vlan`` is
+    what becomes of a frame with a VLAN tag within its segment: `drop` (RFC 7348, 6.1) or `keep`.
+    ``peers`` are VTEPs and prefixes; with ``only_peers`` packets of all others are dropped.
 
     >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"), groups="239.1.0.0/20",
     ...                      segments=[om.Segment(vni=5050, vlan=10), om.Segment(vni=100)])
@@ -145,6 +149,9 @@ class Overlay(Value):
     aging: Annotated[StrictInt, Field(ge=1, le=65535)] = 300
     learned_limit: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1024
     guard: StrictBool = True
+    inner_vlan: InnerVlan = "drop"
+    peers: tuple[Peer, ...] = ()
+    only_peers: StrictBool = False
 
     if TYPE_CHECKING:
 
@@ -162,6 +169,9 @@ class Overlay(Value):
             aging: int | None = None,
             learned_limit: int | None = None,
             guard: bool | None = None,
+            inner_vlan: str | None = None,
+            peers: Iterable[str | IPNetwork] = (),
+            only_peers: bool | None = None,
         ) -> None: ...
 
     @classmethod
@@ -189,11 +199,20 @@ class Overlay(Value):
                 "the userspace datapath has no route for packets with a mark, and sends none",
                 field="underlay.mark",
             )
+        if self.peers and "only_peers" not in self.model_fields_set:
+            raise ConfigurationError(
+                "say whether only these peers are heard: only_peers, true or false", field="peers"
+            )
+        if self.only_peers and not self.peers:
+            raise ConfigurationError(
+                "there are no peers: nobody would be heard", field="only_peers"
+            )
         _refuse_twice(self.segments)
         resolved = tuple(
             _resolve(index, segment, self.groups) for index, segment in enumerate(self.segments)
         )
         _refuse_mixed_families(resolved, self.underlay.vtep)
+        _refuse_other_peers(self.peers, resolved)
         ordered = tuple(sorted(resolved, key=lambda segment: segment.vni))
         object.__setattr__(self, "segments", ordered)
         return self
@@ -275,6 +294,14 @@ def _resolve(index: int, segment: Segment, pool: IPNetwork | None) -> Segment:
     except ValueError as error:
         raise ConfigurationError(str(error), field=f"segments.{index}.group") from None
     return segment.model_copy(update={"group": group})
+
+
+def _refuse_other_peers(peers: Sequence[IPNetwork], segments: Sequence[Segment]) -> None:
+    for index, peer in enumerate(peers):
+        if segments and peer.version != segments[0].flood_group.version:
+            raise ConfigurationError(
+                f"{peer} is not of the groups' address family", field=f"peers.{index}"
+            )
 
 
 def _refuse_mixed_families(segments: Sequence[Segment], vtep: IPAddress | None) -> None:

@@ -4,7 +4,9 @@ The tables of the tunnel bridge (patch port 1, VXLAN port 2):
 
 | table | does |
 |---|---|
-| 0 classify | from the patch port: outer source = VTEP, group addresses to 30, else to 20; from the VXLAN port: what we sent ourselves is dropped, to an address of the underlay device to 15, else to 10 |
+| 0 classify | from the patch port: outer source = VTEP, to 5 (`inner_vlan: keep`: group addresses to 30, else to 20); from the VXLAN port: what is not admitted and what we sent ourselves is dropped, to an address of the underlay device to 15, else to 10 (`only_peers`: to 6) |
+| 5 tags | a second VLAN tag: drop; else to 20 |
+| 6 peer | from a peer: to an address of the underlay device to 15, else to 10 |
 | 10 group | (VNI, group) of a segment: to 15 |
 | 15 deliver | per VNI: push the segment's VLAN, learn into 20, out of the patch port |
 | 20 unicast | learned: (VLAN, MAC) to one VTEP; no entry: to 30 |
@@ -17,19 +19,26 @@ the others learning. delete_learned removes what a segment learned with the segm
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from netaddr import IPAddress
 
-from . import ownership
+from . import admission, ownership
 from .fields import LINUX_UDP_PORT, VXLAN_UDP_PORT
 from .groups import MULTICAST, ethernet_of
 from .items import Flow
 from .model import Overlay, Segment
+from .pipeline_tables import (
+    CLASSIFY,
+    DELIVER,
+    FIELDS,
+    FLOOD,
+    GROUP,
+    PATCH,
+    TUNNEL,
+    UNICAST,
+    Row,
+)
 from .target import Target
-
-PATCH, TUNNEL = 1, 2
-CLASSIFY, GROUP, DELIVER, UNICAST, FLOOD = 0, 10, 15, 20, 30
 
 # Above what an operator's own flows on the underlay bridge usually have, below what they can have.
 UNDERLAY_PRIORITY = 64000
@@ -38,22 +47,6 @@ _MARK_SEEN = "load:0x1->NXM_NX_REG13[0],resubmit(,0)"
 
 
 _Row = tuple[int, str, str, str]  # priority above the lowest, match, actions, summary
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """The names of one address family's tunnel fields in matches and in learn()."""
-
-    src: str
-    dst: str
-    nxm_src: str
-    nxm_dst: str
-
-
-FIELDS = {
-    4: Fields("tun_src", "tun_dst", "NXM_NX_TUN_IPV4_SRC[]", "NXM_NX_TUN_IPV4_DST[]"),
-    6: Fields("tun_ipv6_src", "tun_ipv6_dst", "NXM_NX_TUN_IPV6_SRC[]", "NXM_NX_TUN_IPV6_DST[]"),
-}
 
 
 def tunnel_flows(target: Target) -> Iterator[Flow]:
@@ -67,24 +60,20 @@ def _shared_flows(target: Target) -> Iterator[Flow]:
     overlay, vtep = target.overlay, target.vtep
     names = FIELDS[vtep.version]
     cookie = ownership.cookie(overlay.name)
-    # Explicit, so that no local route of a group can send our packets to lo; set here and not in
-    # each segment's flows, so that a new VTEP address changes two flows.
-    source = f"set_field:{vtep}->{names.src}"
-    rows = (
+    table, comes = admission.destinations(overlay)
+    rows: tuple[Row, ...] = (
         (CLASSIFY, 110, f"in_port={TUNNEL},dl_src=01:00:00:00:00:00/01:00:00:00:00:00", "drop",
          "no frame comes from a group address"),
-        (CLASSIFY, 100, f"in_port={PATCH},dl_dst=01:00:00:00:00:00/01:00:00:00:00:00",
-         f"{source},goto_table:{FLOOD}", "broadcast and multicast → flood"),
-        (CLASSIFY, 90, f"in_port={PATCH}", f"{source},goto_table:{UNICAST}",
-         "unicast → learned"),
+        *admission.from_workloads(target),
+        *admission.from_underlay(target),
         (CLASSIFY, 100, f"{names.src}={vtep},in_port={TUNNEL}", "drop", "from ourselves → drop"),
-        *((CLASSIFY, 90, f"{names.dst}={address},in_port={TUNNEL}", f"goto_table:{DELIVER}",
+        *((table, 90, f"{names.dst}={address}{comes}", f"goto_table:{DELIVER}",
            f"to VTEP {address} → deliver") for address in target.vteps),
-        (CLASSIFY, 80, f"in_port={TUNNEL}", f"goto_table:{GROUP}", "to a group → which one"),
+        (table, 80, comes.removeprefix(","), f"goto_table:{GROUP}", "to a group → which one"),
         (UNICAST, 0, "", f"goto_table:{FLOOD}", "unknown unicast → flood"),
     )  # fmt: skip
-    for table, priority, match, actions, summary in rows:
-        yield Flow(overlay.tunnel_bridge, table, priority, match, actions, cookie, summary)
+    for number, priority, match, actions, summary in rows:
+        yield Flow(overlay.tunnel_bridge, number, priority, match, actions, cookie, summary)
 
 
 def segment_flows(target: Target, segment: Segment) -> Iterator[Flow]:

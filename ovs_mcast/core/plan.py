@@ -25,7 +25,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
-from . import guard, methods, ownership, pipeline, tunnel_port, udp_port
+from . import (
+    admission,
+    guard,
+    methods,
+    ownership,
+    pipeline,
+    pipeline_tables,
+    tunnel_port,
+    udp_port,
+)
 from .changes import Change, Neighbour, Plan
 from .errors import ConfigurationError
 from .groups import ethernet_of
@@ -124,7 +133,7 @@ def _bridges(target: Target) -> Iterator[Bridge]:
     existing = target.observed.bridges.get(overlay.bridge)
     if existing is None or existing.owner == overlay.name:
         yield Bridge(overlay.bridge, overlay.datapath, _fail_mode(target, existing), overlay.name)
-    notes: Options = guard.notes(overlay)
+    notes: Options = guard.notes(overlay) + admission.notes(overlay)
     if overlay.bridge != Overlay.model_fields["bridge"].default:
         notes += ((ownership.BRIDGE_NOTE, overlay.bridge),)
     if overlay.membership == "auto" and decision is not None and decides(decision, overlay):
@@ -150,7 +159,7 @@ def _ports(target: Target) -> Iterator[Port]:
     ports = (
         Port(
             overlay.tunnel_bridge, to_bridge, "patch", (("peer", to_tunnel),),
-            ofport_request=pipeline.PATCH, owner=overlay.name,
+            ofport_request=pipeline_tables.PATCH, owner=overlay.name,
         ),
         Port(
             overlay.bridge, to_tunnel, "patch", (("peer", to_bridge),), snooping=_FLOOD,
@@ -159,7 +168,7 @@ def _ports(target: Target) -> Iterator[Port]:
         Port(
             overlay.tunnel_bridge, vxlan, "vxlan",
             tuple(sorted(tunnel_port.options(target).items())),
-            ofport_request=pipeline.TUNNEL,
+            ofport_request=pipeline_tables.TUNNEL,
             configured=tuple(sorted(tunnel_port.configured(overlay))), owner=overlay.name,
         ),
     )  # fmt: skip

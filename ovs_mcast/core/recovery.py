@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any
 
 from . import guard, ownership, tunnel_port
+from .admission import INNER_VLAN_NOTE
 from .errors import ConfigurationError
 from .flow_text import outer_destination, outer_source
 from .groups import MULTICAST, parse_address
 from .items import Address, Bridge, Flow, Route
 from .model import Overlay
 from .observed import Observed
-from .pipeline import CLASSIFY, DELIVER, FIELDS, FLOOD, GROUP
+from .pipeline_tables import CLASSIFY, DELIVER, FIELDS, FLOOD, GROUP, PEER, TUNNEL
 from .target import UNDECIDED, tunnel_bridge_of
 
 _MATCHES_GROUP = re.compile(rf"(?:{FIELDS[4].dst}|{FIELDS[6].dst})=([0-9a-f.:]+)")
+_ADMITS = re.compile(rf"(?:{FIELDS[4].src}|{FIELDS[6].src})=([0-9a-f.:/]+),in_port={TUNNEL}")
 _LEARNS = re.compile(r"learn\(.*?hard_timeout=(\d+).*?limit=(\d+)")
 
 
@@ -57,7 +60,16 @@ def recover(name: str, observed: Observed) -> Overlay:
         aging=int(learns[1]) if learns else None,
         learned_limit=int(learns[2]) if learns else None,
         guard=guard.is_noted(name, observed),
+        inner_vlan=dict(tunnel.notes).get(INNER_VLAN_NOTE),
+        **_peers(flows),
     )
+
+
+def _peers(flows: Iterable[Flow]) -> Mapping[str, Any]:
+    """Return the peers by the flows that admit them; nothing where all are heard."""
+    admits = (_ADMITS.fullmatch(f.match) for f in flows if f.actions == f"goto_table:{PEER}")
+    found = [admitted[1] for admitted in admits if admitted]
+    return {"peers": found, "only_peers": True} if found else {}
 
 
 def _bridge(name: str, observed: Observed, tunnel: Bridge) -> str | None:

@@ -23,13 +23,16 @@ from netaddr import IPAddress
 
 from . import ownership
 from .flow_text import outer_destination
-from .pipeline import DELIVER, FLOOD, GROUP, UNICAST
+from .pipeline_tables import CLASSIFY, DELIVER, FLOOD, GROUP, TAGS, UNICAST
 
 _COUNTED = re.compile(r"\s*cookie=(0x[0-9a-f]+), .*?table=(\d+), n_packets=(\d+), n_bytes=(\d+), ")
 _MAC = re.compile(r"dl_dst=([0-9a-f:]{17}) actions=")
 # Flows for all segments, of all bridges.
 _LOST = {
-    "from_ourselves": re.compile(r"\btun_(?:ipv6_)?src=\S+ actions=drop"),
+    "from_ourselves": re.compile(r"\btun_(?:ipv6_)?src=[^/,]+,in_port=\d+ actions=drop"),
+    "from_no_host": re.compile(r"\btun_(?:ipv6_)?src=[^/,]+/\d+,in_port=\d+ actions=drop"),
+    "from_no_peer": re.compile(r"priority=94,in_port=\d+ actions=drop"),
+    "inner_vlan": re.compile(r"(?:vlan_tci=0x1000/0x1000|dl_type=0x8[0-9a-f]+) actions=drop"),
     "fragments": re.compile(r"\bnw_frag=first actions="),
     "other_port": re.compile(r"224\.0\.0\.0/4,tp_dst=\d+ actions="),
     "guarded": re.compile(r"priority=65535,udp6?,reg13=\S+ actions=drop"),
@@ -111,7 +114,9 @@ class Counters:
     With the userspace datapath alone: ``from_ourselves`` came from the overlay's own VTEP (Linux
     drops such packets before its datapath sees them); with IPv4, ``fragments`` are first fragments
     of UDP to groups or the VTEP; ``other_port`` came to groups on another UDP port of VXLAN.
-    With both datapaths ``guarded`` are VXLAN packets of workloads to this host, which were dropped.
+    With both datapaths ``from_no_host`` came from addresses that no host has, ``from_no_peer`` from
+    others than the peers; ``inner_vlan`` are frames with a tag within their segment, and
+    ``guarded`` VXLAN packets of workloads to this host. All were dropped.
     """
 
     segments: Mapping[int, Traffic]
@@ -119,6 +124,9 @@ class Counters:
     fragments: Count = Count()
     other_port: Count = Count()
     guarded: Count = Count()
+    from_no_host: Count = Count()
+    from_no_peer: Count = Count()
+    inner_vlan: Count = Count()
 
     @property
     def peers(self) -> frozenset[str]:
@@ -144,10 +152,11 @@ def read(overlay: str, lines: Iterable[str]) -> Counters:
             continue
         count = Count(int(printed[3]), int(printed[4]))
         vni, vlan = ownership.segment_of(cookie)
-        if not vni:
-            kinds = (kind for kind, match in _LOST.items() if table == 0 and match.search(line))
+        if not vni and table in {CLASSIFY, TAGS}:
+            kinds = (kind for kind, match in _LOST.items() if match.search(line))
             for kind in kinds:
                 lost[kind] += count
+        if not vni:
             continue
         vlans[vni] = vlan
         counts[vni][table] = counts[vni].get(table, Count()) + count

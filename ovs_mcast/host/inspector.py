@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 
-from ..core import flow_text, ownership, traffic
+from ..core import flow_text, losses, ownership, traffic
 from ..core.changes import Plan
 from ..core.closeable import Closeable
 from ..core.findings import Finding, error
-from ..core.health import Assessment, assess, traffic_warnings
+from ..core.health import Assessment, assess
 from ..core.items import Bridge, Flow
 from ..core.observed import owners
 from ..core.plan import desired_flows, plan_for
@@ -48,7 +48,7 @@ class Inspector(Closeable):
             target, pending, counters = self._recover(name)
         except ConfigurationError as refused:
             return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(refused),))
-        more = [*_missing(target, holder), *traffic_warnings(target, counters)]
+        more = [*_missing(target, holder), *losses.warnings(target, counters)]
         found = assess(target, lookups(self._backend, target), pending, more)
         return OverlayStatus(
             overlay=name,

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar, get_args
 from ..core import ownership
 from ..core.changes import Change
 from ..core.items import Address, Flow, Route
-from ..core.pipeline import FLOOD
+from ..core.pipeline_tables import FLOOD
 from .linux import Linux
 from .openvswitch import OpenVSwitch
 from .system import FakeSystem

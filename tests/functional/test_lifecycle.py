@@ -152,8 +152,7 @@ NEW_VTEP = f"""
     remove flow br-phy table 0 udp,reg13=0/{FRAGMENTS:#x},nw_dst=@,nw_frag=first
     add flow fragments to 10.0.9.1 → counted
     remove flow br-mcast table 0 tun_src=@,in_port=2
-    update flow broadcast and multicast → flood
-    update flow unicast → learned
+    update flow from workloads → tags
     add flow from ourselves → drop
 """
 BRIDGE = f"""

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from ovs_mcast.core import ownership
+from ovs_mcast.core.admission import NO_HOST
 from ovs_mcast.lab import Host, Kind, Lab, LinuxHost, Workload
 from tests.functional.agents import CONFIG, configuration, running, write
 from tests.functional.membership_lab import Net, keepers
@@ -218,8 +219,9 @@ def assert_each_frame_arrives_once(site: Site) -> Iterator[None]:
 def assert_taken_over(site: Site) -> None:
     """Run setup, status and the agent on a recorded overlay; only what differs is rewritten.
 
-    Since 0.1.0 the patch port floods multicast on a br-int that snoops, which has a guard, and on
-    the userspace datapath the flows of the groups deliver by the bridge's own way.
+    Since 0.1.0 the patch port floods multicast on a br-int that snoops, which has a guard, tags
+    within segments and impossible sources are dropped, and on the userspace datapath the flows of
+    the groups deliver by the bridge's own way.
     """
     write(site.node, site.configuration())
     holders = site.holders()
@@ -242,6 +244,20 @@ def assert_taken_over(site: Site) -> None:
         differs |= {
             f"update flow {group} → the tunnel": f"{field}={group},tp_dst" for group in site.groups
         }
+    group = "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00"
+    differs |= {
+        f"remove flow br-mcast table 0 in_port=1,{group}": f"priority=100,in_port=1,{group}",
+        "remove flow br-mcast table 0 in_port=1": "priority=90,in_port=1",
+        "add flow from workloads → tags": "goto_table:5",
+        "add flow with a second tag → drop": "table=5,",
+        "add flow with a second tag of type 0x8100 → drop": "table=5,",
+        "add flow with a second tag of type 0x88a8 → drop": "table=5,",
+        "add flow with one tag → learned, or flood": "table=5,",
+    }
+    family = site.recording.family
+    for network in NO_HOST[family]:
+        differs[f"add flow from {network}, which no host has → drop"] = "priority=106,"
+    differs["add flow with a tag → drop"] = "priority=105,"
     with site.assert_nothing_rewritten(but=list(differs.values())):
         done = site.node.built("--config", CONFIG)
         assert (done.report["changed"], done.changes) == (True, list(differs))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from ovs_mcast.core import ownership, pipeline
+from ovs_mcast.core import ownership, pipeline_tables
 from ovs_mcast.core.items import Address, Bridge, Flow, GroupMembership, Item, Options, Port, Route
 from ovs_mcast.core.model import Overlay
 from ovs_mcast.core.observed import Limits, Observed
@@ -77,7 +77,7 @@ def _leftovers(name: str, machine: Observed) -> list[Item]:
         *(
             Flow(bridge, table, 5, "dl_vlan=7", "drop", ownership.cookie(name, vlan=7, vni=7))
             for bridge in _owned(name, machine)
-            for table in (0, pipeline.FLOOD)
+            for table in (0, pipeline_tables.FLOOD)
         ),
     ]
 

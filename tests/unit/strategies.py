@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ovs_mcast.core import ownership, pipeline
+from ovs_mcast.core import ownership, pipeline_tables
 from ovs_mcast.core.changes import Change
 from ovs_mcast.core.items import Address, Bridge, Flow, Item, Port, Route
 from ovs_mcast.core.model import Overlay, Segment, Underlay
@@ -63,6 +63,12 @@ _outer: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     + [{"tos": "inherit"}, {"df": True, "mark": 7}, {"tos": 72, "df": False, "checksum": False}]
 )
 
+_admission: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{}] * 3
+    + [{"guard": False}, {"inner_vlan": "keep"}]
+    + [{"peers": ["10.0.0.0/16", "10.9.0.1"], "only_peers": True, "inner_vlan": "keep"}]
+)
+
 
 def _overlay(
     name: str,
@@ -74,6 +80,7 @@ def _overlay(
     numbers: tuple[int, int, int, int],
     named: bool,
     outer: dict[str, Any],
+    admission: dict[str, Any],
 ) -> Overlay:
     ttl, udp_port, aging, limit = numbers
     datapath, device = where
@@ -97,6 +104,7 @@ def _overlay(
         ],
         aging=aging,
         learned_limit=limit,
+        **admission,
     )
 
 
@@ -119,6 +127,7 @@ def overlays(names: tuple[str, ...] = NAMES, udp_port: int = 4789) -> st.SearchS
         ),
         st.booleans(),
         _outer,
+        _admission,
     )
 
 
@@ -159,7 +168,7 @@ def learned_flow(bridge: str, vlan: int, vni: int, name: str) -> Flow:
     """A flow that learn() made for a segment of an overlay."""
     return Flow(
         bridge,
-        pipeline.UNICAST,
+        pipeline_tables.UNICAST,
         1,
         f"vlan_tci={vlan:#06x}/0x0fff,dl_dst=02:00:00:00:00:{vni & 0xFF:02x}",
         "strip_vlan,load:0x64->NXM_NX_TUN_ID[],output:2",

@@ -103,7 +103,7 @@ def test_what_is_watched() -> None:
     assert set(watched) == {"br-mcast", "br-phy", "br-int"}
     assert watched["br-int"] == (Watched(0, added=False),)
     assert {one.table: one.added for one in watched["br-mcast"]} == {
-        0: True, 10: True, 15: True, 30: True, 20: False,
+        0: True, 5: True, 6: True, 10: True, 15: True, 30: True, 20: False,
     }  # fmt: skip
 
 

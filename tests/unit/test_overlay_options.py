@@ -90,6 +90,7 @@ def test_options_make_an_overlay() -> None:
         name="x", bridge="b", tunnel_bridge="t", datapath="netdev", membership="autojoin",
         underlay="eth0", vtep="10.0.0.1", udp_port=4790, ttl=3, groups="239.1.0.0/20", aging=9,
         learned_limit=8, tos="0x48", df=False, checksum=True,
+        guard=False, inner_vlan="keep", peers=["10.0.0.2"], only_peers=True,
         segments=["100,vlan=7", "101,group=239.0.0.1"],
     ).overlay()  # fmt: skip
     assert (overlay.name, overlay.bridge, overlay.tunnel_bridge) == ("x", "b", "t")
@@ -99,6 +100,8 @@ def test_options_make_an_overlay() -> None:
     outer = overlay.underlay
     assert (outer.tos, outer.df, outer.checksum, outer.mark) == (72, False, True, None)
     assert (overlay.aging, overlay.learned_limit) == (9, 8)
+    assert (overlay.guard, overlay.inner_vlan, overlay.only_peers) == (False, "keep", True)
+    assert list(map(str, overlay.peers)) == ["10.0.0.2/32"]
     assert [(s.vni, s.vlan, str(s.group)) for s in overlay.segments] == [
         (100, 7, "239.1.0.100"),
         (101, 101, "239.0.0.1"),
@@ -212,6 +215,7 @@ def test_a_mistake_in_a_file_names_its_key(tmp_path: Path) -> None:
         ({"ttl": 0}, "--ttl"),
         ({"groups": "239.1.0.0/20"}, "--groups"),
         ({"learned_limit": 1}, "--learned-limit"),
+        ({"peers": ["10.0.0.2"]}, "--peer"),
     ],
 )
 def test_a_file_excludes_other_options(tmp_path: Path, other: dict[str, str], option: str) -> None:

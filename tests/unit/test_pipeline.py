@@ -13,6 +13,7 @@ from ovs_mcast.core import flow_text, ownership, pipeline
 from ovs_mcast.core.items import Address, Bridge, Flow, Port
 from ovs_mcast.core.model import Overlay, Segment, Underlay
 from ovs_mcast.core.observed import Link, Observed
+from ovs_mcast.core.pipeline_tables import DELIVER, FLOOD, GROUP, UNICAST
 from ovs_mcast.core.target import Target, resolve
 
 from .pipeline_flows import MAC, V4, V6, everything, lines, on, overlay_of
@@ -24,9 +25,16 @@ def test_the_pipeline_of_one_segment() -> None:
     overlay = overlay_of(Segment(vni=100, vlan=10, group="239.0.0.1"))
     assert lines(overlay, V4) == [
         "0 110 in_port=2,dl_src=01:00:00:00:00:00/01:00:00:00:00:00 = drop",
-        "0 100 in_port=1,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 = "
-        "set_field:10.0.0.1->tun_src,goto_table:30",
-        "0 90 in_port=1 = set_field:10.0.0.1->tun_src,goto_table:20",
+        "0 100 in_port=1,vlan_tci=0x1000/0x1000 = set_field:10.0.0.1->tun_src,"
+        "move:NXM_OF_VLAN_TCI[]->NXM_NX_REG0[0..15],pop_vlan,goto_table:5",
+        "5 3 vlan_tci=0x1000/0x1000 = drop",
+        "5 1 dl_type=0x8100 = drop",
+        "5 2 dl_type=0x88a8 = drop",
+        "5 0 any = push_vlan:0x8100,move:NXM_NX_REG0[0..15]->NXM_OF_VLAN_TCI[],goto_table:20",
+        "0 106 tun_src=0.0.0.0/8,in_port=2 = drop",
+        "0 106 tun_src=127.0.0.0/8,in_port=2 = drop",
+        "0 106 tun_src=224.0.0.0/3,in_port=2 = drop",
+        "0 105 in_port=2,vlan_tci=0x1000/0x1000 = drop",
         "0 100 tun_src=10.0.0.1,in_port=2 = drop",
         "0 90 tun_dst=10.0.0.1,in_port=2 = goto_table:15",
         "0 80 in_port=2 = goto_table:10",
@@ -49,7 +57,30 @@ def test_the_pipeline_of_one_ipv6_segment() -> None:
     assert not re.search(r"tun_(src|dst)|IPV4", text)
     back = text.replace("ff05::1", "239.0.0.1").replace("fd00::1", "10.0.0.1")
     back = back.replace("tun_ipv6_", "tun_").replace("TUN_IPV6", "TUN_IPV4")
-    assert back.splitlines() == four
+    ours = [line for line in back.splitlines() if not line.startswith("0 106 ")]
+    assert ours == [line for line in four if not line.startswith("0 106 ")]
+    assert "0 106 tun_ipv6_src=::/127,in_port=2 = drop" in text
+    assert "0 106 tun_ipv6_src=ff00::/8,in_port=2 = drop" in text
+
+
+def test_the_pipeline_that_keeps_inner_tags_and_hears_peers_alone() -> None:
+    overlay = overlay_of(Segment(vni=100, vlan=10, group="239.0.0.1"))
+    options = overlay.replace(inner_vlan="keep", peers=["10.0.0.2", "10.1.0.0/16"], only_peers=True)
+    assert lines(options, V4)[1:13] == [
+        "0 100 in_port=1,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 = "
+        "set_field:10.0.0.1->tun_src,goto_table:30",
+        "0 90 in_port=1 = set_field:10.0.0.1->tun_src,goto_table:20",
+        "0 106 tun_src=0.0.0.0/8,in_port=2 = drop",
+        "0 106 tun_src=127.0.0.0/8,in_port=2 = drop",
+        "0 106 tun_src=224.0.0.0/3,in_port=2 = drop",
+        "0 95 tun_src=10.0.0.2,in_port=2 = goto_table:6",
+        "0 95 tun_src=10.1.0.0/16,in_port=2 = goto_table:6",
+        "0 94 in_port=2 = drop",
+        "0 100 tun_src=10.0.0.1,in_port=2 = drop",
+        "6 90 tun_dst=10.0.0.1 = goto_table:15",
+        "6 80 any = goto_table:10",
+        "20 0 any = goto_table:30",
+    ]
 
 
 def carrying(target: Target) -> list[Flow]:
@@ -176,7 +207,11 @@ def test_every_flow_is_marked_and_no_two_are_one(overlay: Overlay) -> None:
         assert flow.summary
     for segment in overlay.segments:
         own = list(pipeline.segment_flows(on(overlay, V4), segment))
-        assert {flow.table for flow in own} == {pipeline.GROUP, pipeline.DELIVER, pipeline.FLOOD}
+        assert {flow.table for flow in own} == {
+            GROUP,
+            DELIVER,
+            FLOOD,
+        }
         assert {ownership.segment_of(flow.cookie) for flow in own} == {(segment.vni, segment.vlan)}
 
 
@@ -184,7 +219,11 @@ def test_every_flow_is_marked_and_no_two_are_one(overlay: Overlay) -> None:
 def test_frames_only_go_forward(overlay: Overlay) -> None:
     """Every table that a flow sends to is a later one, and has flows of its own."""
     made = list(pipeline.tunnel_flows(on(overlay, V4)))
-    tables = {flow.table for flow in made} | {pipeline.GROUP, pipeline.DELIVER, pipeline.FLOOD}
+    tables = {flow.table for flow in made} | {
+        GROUP,
+        DELIVER,
+        FLOOD,
+    }
     for flow in made:
         for found in re.findall(r"goto_table:(\d+)", flow.actions):
             assert flow.table < int(found)
@@ -198,7 +237,7 @@ def test_segments_are_learned_apart(overlay: Overlay) -> None:
         [deliver] = (
             flow
             for flow in pipeline.segment_flows(on(overlay, V4), segment)
-            if flow.table == pipeline.DELIVER
+            if flow.table == DELIVER
         )
         learned = ownership.cookie(overlay.name, vlan=segment.vlan, vni=segment.vni, learned=True)
         assert f"cookie={learned:#x}," in deliver.actions
@@ -233,10 +272,8 @@ def test_the_answers_of_two_overlays_are_two(group: str, vtep: IPAddress) -> Non
 def test_only_flood_flows_carry_a_segment_out() -> None:
     """A flow of another table that names a group, or one without a segment, does not count."""
     overlay = overlay_of(Segment(vni=100, vlan=10, group="239.0.0.1"))
-    [flood] = (
-        flow for flow in pipeline.tunnel_flows(on(overlay, V4)) if flow.table == pipeline.FLOOD
-    )
+    [flood] = (flow for flow in pipeline.tunnel_flows(on(overlay, V4)) if flow.table == FLOOD)
     assert flow_text.segments_of([flood]) == {100: (10, IPAddress("239.0.0.1"))}
-    assert flow_text.segments_of([replace(flood, table=pipeline.UNICAST)]) == {}
+    assert flow_text.segments_of([replace(flood, table=UNICAST)]) == {}
     assert flow_text.segments_of([replace(flood, cookie=ownership.cookie("default"))]) == {}
     assert flow_text.segments_of([replace(flood, actions="drop")]) == {}

@@ -170,7 +170,7 @@ def test_the_help_shows_the_defaults() -> None:
     shown_defaults = {match[1]: match[2] for match in found if match}
     underlay = Underlay(device="eth0")
     overlay = Overlay(underlay=underlay, segments=[Segment(vni=1, vlan=1, group="239.0.0.1")])
-    names = "name bridge tunnel_bridge datapath membership aging learned_limit"
+    names = "name bridge tunnel_bridge datapath membership aging learned_limit inner_vlan"
     wanted = {name.replace("_", "-"): str(getattr(overlay, name)) for name in names.split()}
     wanted |= {"udp-port": str(underlay.udp_port), "ttl": str(underlay.ttl)}
     assert wanted.items() <= shown_defaults.items()

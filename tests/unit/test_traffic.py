@@ -119,6 +119,28 @@ def test_what_no_tunnel_takes(match: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("table", "match", "kind"),
+    [
+        (0, "priority=106,tun_src=224.0.0.0/3,in_port=2", "from_no_host"),
+        (0, "priority=106,tun_ipv6_src=::/127,in_port=2", "from_no_host"),
+        (0, "priority=94,in_port=2", "from_no_peer"),
+        (0, "priority=105,in_port=2,vlan_tci=0x1000/0x1000", "inner_vlan"),
+        (5, "priority=3,vlan_tci=0x1000/0x1000", "inner_vlan"),
+        (5, "priority=1,dl_type=0x8100", "inner_vlan"),
+        (5, "priority=2,dl_type=0x88a8", "inner_vlan"),
+        (0, "priority=110,in_port=2,dl_src=01:00:00:00:00:00/01:00:00:00:00:00", ""),
+    ],
+)
+def test_what_is_not_admitted(table: int, match: str, kind: str) -> None:
+    """Each kind apart."""
+    printed = line(table, 5, 500, f"{match} actions=drop", cookie=ownership.cookie("default"))
+    seen = traffic.read("default", [printed])
+    kinds = ("from_no_host", "from_no_peer", "inner_vlan", "from_ourselves", "guarded")
+    counts = {name: getattr(seen, name).packets for name in kinds}
+    assert counts == dict.fromkeys(counts, 0) | ({kind: 5} if kind else {})
+
+
+@pytest.mark.parametrize(
     "match",
     [
         "udp,reg13=0/0x8eec1,dl_dst=02:00:00:00:00:01,tp_dst=4789",
