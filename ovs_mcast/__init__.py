@@ -5,6 +5,8 @@ change one Segment of it. For asyncio the same is in `ovs_mcast.aio`. The librar
 logging (it logs to "ovs_mcast") and has no global state. In the examples, om is ovs_mcast.
 """
 
+from . import search_path as search_path  # first: it acts  # isort: skip
+
 from .cli.version import VERSION
 from .core.changes import Change, Plan
 from .core.model import Overlay, Segment, Underlay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,14 +13,18 @@ from ..core.udp_port import UNSEEN
 _UDP = (Path("/proc/net/udp"), Path("/proc/net/udp6"))
 
 
-def process_with_socket(inode: int) -> int | None:
-    """Return the process that has a socket open; None if it is not visible from here."""
-    link = f"socket:[{inode}]"
-    for process in Path("/proc").glob("[0-9]*"):
+def with_sockets(inodes: Collection[int]) -> dict[int, int]:
+    """Return socket → the process that has it open, for those that are visible from here."""
+    links = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, int] = {}
+    for process in Path("/proc").glob("[0-9]*") if links else ():
         with suppress(OSError):  # it ended, or is another user's
-            if any(os.readlink(entry.path) == link for entry in os.scandir(process / "fd")):
-                return int(process.name)
-    return None
+            for number in os.listdir(process / "fd"):
+                with suppress(OSError):  # closed by now
+                    inode = links.get(os.readlink(process / "fd" / number))
+                    if inode is not None:
+                        found.setdefault(inode, int(process.name))
+    return found
 
 
 def user_of(process: int) -> int | None:
@@ -47,9 +52,11 @@ def option_of(process: int, option: str) -> str | None:
 def udp_holders(port: int) -> tuple[str, ...]:
     """Return the holders of the sockets that are bound to the port, as text, sorted.
 
-    A socket of the kernel belongs to no process. A search of all processes for each socket.
+    A socket of the kernel belongs to no process.
     """
-    return tuple(sorted({_holder(inode) for inode in _bound(port)}))
+    bound = _bound(port)
+    found = with_sockets(bound)
+    return tuple(sorted({_holder(found.get(inode)) for inode in bound}))
 
 
 def _bound(port: int) -> set[int]:
@@ -65,8 +72,7 @@ def _bound(port: int) -> set[int]:
     return found
 
 
-def _holder(inode: int) -> str:
-    process = process_with_socket(inode)
+def _holder(process: int | None) -> str:
     if process is None:
         return UNSEEN
     name = "ended"

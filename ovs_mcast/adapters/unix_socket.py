@@ -6,14 +6,10 @@ can take a name, so the owner of the listener matters.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import socket
 import struct
 from collections.abc import Collection
 from pathlib import Path
-
-from ..core.closeable import Closeable
 
 _PATIENCE = 5  # seconds, for each word of an answer
 _TIMEVAL = struct.Struct("@ll")
@@ -56,10 +52,10 @@ def connect(name: str, trusted: Collection[int], *, wait: bool = True) -> socket
 
 def names(prefix: str) -> list[str]:
     """Return the names with this prefix that have a listener, sorted."""
-    return sorted(_listeners(prefix))
+    return sorted(listeners(prefix))
 
 
-def _listeners(prefix: str) -> dict[str, int]:
+def listeners(prefix: str) -> dict[str, int]:
     """Return the inode of each listener whose name has this prefix."""
     marked = f" @{prefix}"  # "@" stands for the first octet, which is 0
     text = Path("/proc/net/unix").read_text(errors="replace")
@@ -68,53 +64,18 @@ def _listeners(prefix: str) -> dict[str, int]:
     return {name: inode for name, inode in found.items() if name.startswith(prefix)}
 
 
-class TakenError(Exception):
-    """Another process has the name: ``pid``, or 0 if it is in another PID namespace."""
+def owner(name: str) -> tuple[int, int] | None:
+    """Return the process and user that listen at the name; None if its queue is full, or it ended.
 
-    def __init__(self, pid: int, uid: int) -> None:
-        super().__init__(f"process {pid} of user {uid}")
-        self.pid, self.uid = pid, uid
-
-
-def _instance(rundir: Path, overlay: str) -> str:
-    name = f"{rundir.resolve()} {overlay}"
-    return f"ovs-mcast-agent-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
-
-
-def agent_socket(rundir: Path, overlay: str) -> int | None:
-    """Return the inode of the socket by which an agent is the only one of its overlay.
-
-    None without an agent. The agent accepts no connection, so none is made.
+    The process is 0 in another PID namespace.
     """
-    address = _instance(rundir, overlay)
-    return _listeners(address).get(address)
-
-
-class Instance(Closeable):
-    """The name of an overlay's agent, until ``close``; TakenError if another process has it."""
-
-    def __init__(self, rundir: Path, overlay: str) -> None:
-        address = _instance(rundir, overlay)
-        try:
-            self._socket = listen(address)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise _taken(address) from None
-
-    def close(self) -> None:
-        """Release the name."""
-        self._socket.close()
-
-
-def _taken(address: str) -> TakenError:
     with socket.socket(socket.AF_UNIX) as caller:
-        caller.settimeout(1)
+        caller.setblocking(False)
         try:
-            caller.connect(f"\0{address}")
-            return TakenError(*_peer(caller))
+            caller.connect(f"\0{name}")
+            return _peer(caller)
         except OSError:
-            return TakenError(0, 0)
+            return None
 
 
 def _peer(caller: socket.socket) -> tuple[int, int]:

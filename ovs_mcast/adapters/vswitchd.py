@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from .. import files
 from ..core.changes import Neighbour
 from ..core.closeable import Closeable
 from ..core.observed import RoutePath
@@ -22,6 +23,7 @@ _ROUTE = re.compile(
 )
 _DECODER = json.JSONDecoder()
 _PATIENCE = 30.0  # seconds that one answer may take
+_PID_MAX = 64  # bytes
 DEFAULT_RUNDIR = "/var/run/openvswitch"
 
 
@@ -36,11 +38,11 @@ class Vswitchd(Closeable):
     def __init__(self, rundir: Path) -> None:
         missing = f"ovs-vswitchd does not run (no answer in {rundir}): start openvswitch-switch"
         try:
-            pid = int((rundir / "ovs-vswitchd.pid").read_text())
-        except (FileNotFoundError, ValueError):
-            raise UnavailableError(missing) from None
+            pid = int(files.read(rundir / "ovs-vswitchd.pid", _PID_MAX))
         except PermissionError:
             raise UnavailableError(f"reading {rundir} needs privileges: run as root") from None
+        except (OSError, ValueError):
+            raise UnavailableError(missing) from None
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_PATIENCE)
         self._received = ""

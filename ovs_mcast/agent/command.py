@@ -14,11 +14,11 @@ from typing import Annotated
 import typer
 
 from ..adapters.systemd import Notify, handed_over
-from ..adapters.unix_socket import Instance, TakenError
 from ..cli import output
 from ..cli.app import log_to_stderr, require_net_admin, run_module
 from ..cli.run import run
 from ..errors import ConfigurationError, UnavailableError
+from ..host.agent_name import AgentName, TakenError
 from ..host.connect import check_remote, rundir_of, this_platform
 from ..host.platform import Platform
 from ..membership.in_process import stored_sets
@@ -141,13 +141,11 @@ def _log(form: str, notify: Notify, *, verbose: bool) -> Log:
     return Log(write, notify.status, verbose=verbose)
 
 
-def _alone(name: str, db: str | None) -> Instance:
+def _alone(name: str, db: str | None) -> AgentName:
     try:
-        return Instance(rundir_of(db), name)
+        return AgentName(rundir_of(db), name)
     except TakenError as taken:
-        raise UnavailableError(
-            f"another agent keeps overlay {name}: process {taken.pid} of user {taken.uid}"
-        ) from None
+        raise UnavailableError(f"another agent keeps overlay {name}: {taken}") from None
 
 
 def main(open_platform: OpenPlatform = this_platform) -> None:

@@ -22,6 +22,11 @@ from ..core.model import Overlay
 from ..errors import OvsMcastError
 from ..probe import respond
 
+# In isolated mode Python takes no module from the current directory, where others may write.
+_PROGRAM = (
+    f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r}); "
+    "from ovs_mcast.agent.responder import main; main()"
+)
 KEY_VARIABLE = "OVS_MCAST_PROBE_KEY"
 _PR_SET_PDEATHSIG = 1
 _START_INTERVAL = 5.0  # seconds between two starts
@@ -47,12 +52,11 @@ class Responder(Closeable):
             return
         self._wanted = wanted
         self._not_before = time.monotonic() + _START_INTERVAL
-        package = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ovs_mcast.agent.responder", str(os.getpid())],
+            [sys.executable, "-I", "-c", _PROGRAM, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": package},
+            cwd="/",
         )
         assert self._process.stdin is not None
         with suppress(BrokenPipeError), self._process.stdin as stdin:  # it reports why it ended

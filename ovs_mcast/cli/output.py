@@ -68,9 +68,17 @@ def write_line(text: str) -> None:
 def say(message: str) -> None:
     """Print one message to stderr; discard it if nothing reads stderr any more."""
     try:
-        console().print(message)
+        console().print(harmless(message))
     except BrokenPipeError:
         _discard(sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """Return a text without characters that act on a terminal: each as Python would write it."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
+        for one in text
+    )
 
 
 def discard_stdout() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, signature
@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
-import yaml
 
 from ..core.fields import Datapath, InnerVlan, Method
 from ..core.model import Overlay, Underlay
 from ..errors import ConfigurationError
 from .app import redescribe
+from .yaml_file import read_file
 
 _DIGITS = 20  # more than any number of the configuration has
 _REPEATED = {"segments": "--segment", "peers": "--peer"}
 _SHAPE = "VNI[,group=G][,vlan=V]"
-
-# libyaml, where PyYAML has it: thousands of segments in a tenth of the time.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _option(
@@ -157,26 +154,6 @@ def takes_overlay(command: Callable[..., None]) -> Callable[..., None]:
         command(options, **given)
 
     return redescribe(called, [*chosen, *own])
-
-
-def read_file(path: Path) -> Mapping[str, object]:
-    """Return a configuration file, YAML or JSON; ConfigurationError unless it is a mapping."""
-    try:
-        data = yaml.load(path.read_text(), Loader=_LOADER)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}", field="--config") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not text", field="--config") from None
-    except ValueError as error:  # an invalid date, or an integer of too many digits
-        raise ConfigurationError(f"{path}: {error}", field="--config") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        reason = getattr(error, "problem", None) or "it cannot be read"
-        raise ConfigurationError(f"{path}{line}: {reason}", field="--config") from None
-    if not isinstance(data, Mapping):
-        raise ConfigurationError(f"{path} is not a mapping of names to values", field="--config")
-    return data
 
 
 def parse_segment(text: str) -> dict[str, object]:

@@ -31,6 +31,12 @@ class ConfigurationError(OvsMcastError, ValueError):
     exit_status = 2
 
     def __init__(self, message: str, *, field: str = "") -> None:
+        field, message = _shortened(field, 80), _shortened(message, 400)
         super().__init__(f"{field}: {message}" if field else message)
         self.field = field
         self.reason = message
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters: what it quotes may be of any length."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"

@@ -184,6 +184,18 @@ class Overlay(Value):
         except RecursionError:
             raise ConfigurationError("the configuration contains itself") from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _few_segments(cls, data: Any) -> Any:
+        """Refuse, before each is looked at, more than there are VLANs."""
+        segments = data.get("segments") if isinstance(data, Mapping) else None
+        if isinstance(segments, list | tuple) and len(segments) > VLAN_MAX:
+            raise ConfigurationError(
+                f"{len(segments):,} segments are more than there are VLANs, {VLAN_MAX:,}",
+                field="segments",
+            )
+        return data
+
     @model_validator(mode="after")
     def _consistent(self) -> Overlay:
         if self.bridge == self.tunnel_bridge:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from .. import files
 from ..adapters import unix_socket
 from ..core.items import GroupMembership
 from ..core.status import Holder
@@ -34,6 +35,9 @@ _PROGRAM = (
     f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); "
     "from membership.keeper_process import main; main()"
 )
+
+
+_NAME_MAX = 200  # bytes
 
 
 class KeeperError(Exception):
@@ -56,7 +60,6 @@ class Keeper:
         self._overlay, self._start = overlay, start or _start_process
         self._rundir = rundir
         self._file = rundir / f"ovs-mcast-{overlay}.keeper"
-        self._new_file = self._file.with_suffix(".new")
         place = hashlib.sha256(f"{rundir.resolve()} {overlay}".encode()).hexdigest()
         self._prefix = f"ovs-mcast-keeper-{place[:32]}-"
 
@@ -184,17 +187,15 @@ class Keeper:
     def _publish(self, name: str) -> None:
         """Write the keeper's name to the file."""
         with suppress(OSError):  # watchers then notice at the next reconcile
-            self._new_file.touch(mode=0o600)
-            self._new_file.write_text(name)
-            self._new_file.rename(self._file)
+            files.replace(self._file, name)
 
     def _published(self) -> str:
         with suppress(OSError, ValueError):
-            return self._file.read_text("ascii")
+            return files.read(self._file, _NAME_MAX, follow=False).decode("ascii")
         return ""
 
     def _unlink(self) -> None:
-        for file in (self._file, self._new_file):
+        for file in (self._file, self._file.with_suffix(".new")):
             with suppress(OSError):
                 file.unlink()
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-
-from ..adapters import processes, unix_socket
+from ..adapters import processes
 from ..errors import UnavailableError
+from ..host.agent_name import keeping
 from ..host.connect import rundir_of
 
 
 def keeping_agent(db: str | None, overlay: str) -> UnavailableError | None:
-    """Return an error that names the agent's process and configuration file; None without one.
-
-    The processes of other unprivileged users are no agents, whatever name their sockets have.
-    """
-    rundir = rundir_of(db)
-    inode = unix_socket.agent_socket(rundir, overlay)
-    if inode is None:
+    """Return an error that names the agent's process and configuration file; None without one."""
+    found = keeping(rundir_of(db), overlay)
+    if found is None:
         return None
-    trusted = {0, os.geteuid()}
-    with suppress(OSError):
-        trusted.add(rundir.stat().st_uid)
-    process = processes.process_with_socket(inode)
-    if process is not None and processes.user_of(process) not in trusted:
-        return None
-    file = None if process is None else processes.option_of(process, "--config")
-    which = f" (process {process})" if process is not None else " in another PID namespace"
+    file = processes.option_of(found.pid, "--config") if found.pid else None
+    which = f" (process {found.pid})" if found.pid else " in another PID namespace"
     source = f" from {file}" if file else ""
     return UnavailableError(
         f"an agent{which} keeps overlay {overlay}{source}: "

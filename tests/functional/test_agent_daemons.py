@@ -144,9 +144,9 @@ with socket.socket(socket.AF_UNIX) as listener:
 
 
 def test_a_stray_user_is_no_agent(system: Node) -> None:
-    """Setup is not kept from an overlay by another user's process with the agent's name.
+    """Another user's process with the agent's name keeps neither setup nor an agent away.
 
-    h1 (a listener of user 1000 at the name of the agent; setup)
+    h1 (a listener of user 1000 at the name of the agent; setup, then an agent)
     """
     digest = hashlib.sha256(f"{RUNDIR} default".encode()).hexdigest()[:32]
     script = _STRAY.format(name=f"ovs-mcast-agent-{digest}")
@@ -155,6 +155,9 @@ def test_a_stray_user_is_no_agent(system: Node) -> None:
         assert stray.stdout.readline() == "there\n"
         system.built("--underlay=eth0", "--segment=100,group=239.0.0.1", "--membership=socket")
         system.torn_down()
+        with running(system, configuration(system)) as agent:
+            agent.settles()
+    system.torn_down()
 
 
 @pytest.mark.timeout(240)

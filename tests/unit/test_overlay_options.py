@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovs_mcast.cli.overlay_options import OverlayOptions, parse_segment, read_file
+from ovs_mcast.cli.overlay_options import OverlayOptions, parse_segment
+from ovs_mcast.cli.yaml_file import read_file
 from ovs_mcast.errors import ConfigurationError
 
 FULL = """

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from netaddr import IPAddress, IPNetwork
 
 import ovs_mcast as om
-from ovs_mcast.cli.overlay_options import read_file
+from ovs_mcast.cli.yaml_file import read_file
 from ovs_mcast.core import schemas
 from ovs_mcast.core.observed import Decision
 from ovs_mcast.core.status import Holder, OverlayStatus, SegmentDetail
