@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .findings import Finding, listed, warning
 from .items import Options
 from .model import Overlay
 from .pipeline_tables import (
@@ -28,6 +29,7 @@ from .pipeline_tables import (
     Row,
 )
 from .target import Target
+from .workload_bridge import members
 
 # Sources that no host has: of "this network", loopback, groups and class E; unspecified, loopback,
 # groups.
@@ -36,6 +38,19 @@ INNER_VLAN_NOTE = "ovs-mcast-inner-vlan"  # of the tunnel bridge, where it is no
 TAGGED = "vlan_tci=0x1000/0x1000"
 _SAVE = "move:NXM_OF_VLAN_TCI[]->NXM_NX_REG0[0..15]"
 _RESTORE = "push_vlan:0x8100,move:NXM_NX_REG0[0..15]->NXM_OF_VLAN_TCI[]"
+
+
+def warnings(target: Target) -> Iterator[Finding]:
+    """Yield the ports whose workloads' own tags are dropped."""
+    if target.overlay.inner_vlan == "keep":
+        return
+    tunnels = [port.name for port in members(target) if "dot1q-tunnel" in port.vlans]
+    if tunnels:
+        yield warning(
+            "inner-tags", target.overlay.bridge,
+            f"{listed(tunnels)} is a dot1q-tunnel port, and the tags of its workload are dropped",
+            "set inner_vlan: keep, here and on all hosts",
+        )  # fmt: skip
 
 
 def notes(overlay: Overlay) -> Options:

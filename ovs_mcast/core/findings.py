@@ -43,7 +43,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | underlay-drops-some | warning | health | the same, of some of its ports alone |
 | source-impossible | warning | health | the underlay device: packets came from no host |
 | peer-unknown | warning | health | the underlay device: packets came from others than the peers |
-| inner-tags | warning | health | the tunnel bridge: it dropped frames with a tag in their segment |
+| inner-tags | warning | health | tags within a segment: frames were dropped, or a port sends them |
 | workloads-send-vxlan | warning | health | the bridge for workloads: the guard dropped packets |
 | guard-off | warning | health | the bridge for workloads: through it they reach the VTEP |
 | port-unserved | warning | health | a port of others on the tunnel bridge |

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from . import (
+    admission,
     firewall,
     guard,
     mtu,
@@ -91,6 +92,7 @@ def warnings(target: Target) -> Iterator[Finding]:
     yield from mtu.warnings(target)
     yield from udp_port.warnings(target)
     yield from guard.warnings(target)
+    yield from admission.warnings(target)
     tunnel_bridge, name = target.overlay.tunnel_bridge, target.overlay.name
     for port in target.observed.ports.values():
         if port.bridge == tunnel_bridge and port.owner != name:

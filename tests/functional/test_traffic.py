@@ -193,7 +193,9 @@ def test_a_tagged_frame_stops_at_an_access_port(overlay: Overlay) -> None:
 
 @pytest.mark.either_datapath
 def test_a_tagged_frame_passes_tunnel_ports_whole(overlay: Overlay) -> None:
-    """With vlan_mode=dot1q-tunnel the workload's own tag goes through, as with Linux vxlan.
+    """With vlan_mode=dot1q-tunnel and `inner_vlan: keep` the workload's own tag goes through.
+
+    As with Linux vxlan. Without `keep` setup names the ports whose tags are dropped.
 
     h1, h2 (dot1q-tunnel ports of br-int) ─ switch ─ l1 (Linux vxlan): each sends one, then a marker
     """
@@ -204,11 +206,17 @@ def test_a_tagged_frame_passes_tunnel_ports_whole(overlay: Overlay) -> None:
     for host, port in ports:
         host.vsctl("set", "port", port, "vlan_mode=dot1q-tunnel")
     try:
+        for host, port in ports:
+            dropped = overlay.set_up(host)
+            assert dropped.status == 0
+            assert f"{port} is a dot1q-tunnel port, and the tags of" in dropped.problems
+            assert overlay.set_up(host, "auto", "--inner-vlan=keep").report["problems"] == []
         out = exchange(overlay, [(here, tagged), (here, marker)])
         back = exchange(overlay, [(there, tagged_back), (there, marker_back)])
     finally:
         for host, port in ports:
             host.vsctl("clear", "port", port, "vlan_mode")
+            assert overlay.set_up(host).report["problems"] == []
     assert list(out.values()) == [[tagged, marker]] * 3
     assert list(back.values()) == [[tagged_back, marker_back]] * 3
 

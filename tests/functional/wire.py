@@ -87,13 +87,13 @@ class Overlay:
             if host.name == name:
                 host.appctl("revalidator/wait")
 
-    def set_up(self, host: Host, membership: str = "auto") -> Result:
-        """Run setup with the options of the overlay, but for the membership."""
-        return self._start(host, membership).wait()
+    def set_up(self, host: Host, membership: str = "auto", *more: str) -> Result:
+        """Run setup with the options of the overlay, but for the membership, and with more."""
+        return self._start(host, membership, *more).wait()
 
-    def _start(self, host: Host, membership: str = "auto") -> Run:
-        segments = (net.option for net in NETS.values())
-        return self._warm.start(host, *segments, f"--ttl={TTL}", f"--membership={membership}")
+    def _start(self, host: Host, membership: str = "auto", *more: str) -> Run:
+        options = (*(net.option for net in NETS.values()), f"--ttl={TTL}", *more)
+        return self._warm.start(host, *options, f"--membership={membership}")
 
     def __getitem__(self, where: tuple[str, int]) -> Workload:
         return self._workloads[where]

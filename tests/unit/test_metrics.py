@@ -8,12 +8,14 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ovs_mcast.agent import metrics_server
 from ovs_mcast.agent.flow_metrics import FlowMetrics
 from ovs_mcast.agent.metrics import Metrics
 from ovs_mcast.agent.metrics_server import MetricsServer, parse_address
@@ -317,3 +319,42 @@ def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
 def test_what_is_no_address_is_refused_by_the_name_of_the_option(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^--metrics: "):
         parse_address(text)
+
+
+SLOW = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: "
+
+
+def test_slow_clients_hold_few_threads_and_keep_nobody_out(switch: Switch) -> None:
+    """Of a hundred that never end their request some stay, and a scrape passes."""
+    registry = Metrics(None, FlowMetrics(switch.dump)).registry
+    with MetricsServer(LOOPBACK, registry) as server, ExitStack() as stack:
+        before = threading.active_count()
+        for _ in range(100):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            slow.sendall(SLOW)
+        url = f"http://127.0.0.1:{server.port}/metrics"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert b"ovs_mcast_healthy" in answer.read()
+        assert threading.active_count() - before <= 16
+
+
+def test_a_request_has_a_deadline(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends an octet now and then is left at the deadline for the whole request."""
+    monkeypatch.setattr(metrics_server, "_TIMEOUT", 0.3)
+    registry = Metrics(None, FlowMetrics(switch.dump)).registry
+    with (
+        MetricsServer(LOOPBACK, registry) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as slow,
+    ):
+        slow.settimeout(0.05)
+        slow.sendall(SLOW)
+
+        def is_left() -> bool:
+            with suppress(TimeoutError):
+                return slow.recv(1) == b""
+            with suppress(OSError):
+                slow.sendall(b"x")
+                return False
+            return True
+
+        assert eventually(is_left)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from netaddr import IPAddress
 
-from ovs_mcast.core import flow_text, ownership, pipeline
+from ovs_mcast.core import admission, flow_text, ownership, pipeline
 from ovs_mcast.core.items import Address, Bridge, Flow, Port
 from ovs_mcast.core.model import Overlay, Segment, Underlay
 from ovs_mcast.core.observed import Link, Observed
@@ -277,3 +277,19 @@ def test_only_flood_flows_carry_a_segment_out() -> None:
     assert flow_text.segments_of([replace(flood, table=UNICAST)]) == {}
     assert flow_text.segments_of([replace(flood, cookie=ownership.cookie("default"))]) == {}
     assert flow_text.segments_of([replace(flood, actions="drop")]) == {}
+
+
+@pytest.mark.parametrize(("vlan", "inner", "named"), [
+    ("100", "drop", True), ("100", "keep", False), ("7", "drop", False),
+])  # fmt: skip
+def test_a_dot1q_tunnel_port_whose_tags_are_dropped_is_named(
+    vlan: str, inner: str, named: bool
+) -> None:
+    """Of a port that carries a segment alone."""
+    overlay = overlay_of(Segment(vni=100, group="239.0.0.1")).replace(inner_vlan=inner)
+    port = Port("br-int", "w1", "", vlans=(vlan, "dot1q-tunnel"), ofport=5)
+    target = on(overlay, V4)
+    there = replace(target, observed=replace(target.observed, ports={"w1": port}))
+    found = [str(one) for one in admission.warnings(there)]
+    said = "w1 is a dot1q-tunnel port, and the tags of its workload are dropped: "
+    assert found == [f"{said}set inner_vlan: keep, here and on all hosts"] * named
