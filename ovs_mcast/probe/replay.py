@@ -13,27 +13,70 @@ from .protocol import Way
 
 WINDOW = 4096  # sequence numbers that a window looks back
 RUNS_MAX = 1024
+SOURCES_MAX = 4096  # sources whose shares are remembered
 TOLERANCE = 30.0  # seconds by which the clocks of sender and responder may differ
 
 
 class TokenBucket:
     """So many a second on average; at most one second's worth at once."""
 
-    def __init__(self, rate: float, now: float) -> None:
+    def __init__(self, rate: float, now: float, tokens: float | None = None) -> None:
         self._rate = rate
         self._depth = max(1.0, rate)
-        self._tokens = self._depth
+        self._tokens = self._depth if tokens is None else tokens
         self._last = now
 
     def take(self, now: float) -> bool:
         """Return whether one more is allowed. ``now``: seconds of a monotonic clock."""
-        passed = max(0.0, now - self._last)
-        self._tokens = min(self._depth, self._tokens + passed * self._rate)
-        self._last = max(now, self._last)
+        self._fill(now)
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
         return True
+
+    def is_half_full(self, now: float) -> bool:
+        """Return whether half a second's worth is left."""
+        self._fill(now)
+        return self._tokens >= self._depth / 2
+
+    def _fill(self, now: float) -> None:
+        passed = max(0.0, now - self._last)
+        self._tokens = min(self._depth, self._tokens + passed * self._rate)
+        self._last = max(now, self._last)
+
+
+@dataclass(slots=True)
+class _Source:
+    """One that asks: its share, and when it asked last."""
+
+    share: TokenBucket
+    last: float
+
+
+class FairBucket:
+    """So many a second for all sources; while there are several, none has more than a quarter.
+
+    Anybody can forge sources. Beside others a source's share is empty at first, so that those who
+    ask once get nothing, however many they are; it lasts while the 4,096 latest are remembered. The
+    first half of the whole is anybody's, so that honest sources that are few need no share.
+    """
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._all, self._rate = TokenBucket(rate, now), rate / 4
+        self._sources: OrderedDict[str, _Source] = OrderedDict()
+
+    def take(self, source: str, now: float) -> bool:
+        """Return whether one more is allowed to a source. ``now``: seconds, never backward."""
+        own = self._sources.pop(source, None) or _Source(TokenBucket(self._rate, now, 0.0), now)
+        latest = next(reversed(self._sources.values()), None)
+        own.last = now
+        self._sources[source] = own
+        if len(self._sources) > SOURCES_MAX:
+            self._sources.popitem(last=False)
+        alone = latest is None or now - latest.last > 1.0
+        if not own.share.take(now) and not alone and not self._all.is_half_full(now):
+            return False
+        return self._all.take(now)
 
 
 @dataclass(slots=True)

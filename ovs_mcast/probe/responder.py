@@ -1,11 +1,12 @@
 """Decide what a responder answers to a frame. Pure: the caller has frames, clocks and sockets.
 
 Made for hostile networks. A responder answers only a well-formed question, once, to its unicast
-source, with a frame no longer than the question's, at a limited rate. With a key, a question
-without its code, with a bad time, or sent again, gets no answer. A question with the wrong key is
-refused, so that a mistyped key is not mistaken for a network that loses packets: a refusal is no
-longer than an answer, has a tenth of the rate, and reveals no more than the IGMP report did.
-``silent`` turns refusals off.
+source, with a frame no longer than the question's, at a limited rate, of which each source has a
+share while others ask: so much, and no more, is sent to a victim whose address is forged. With a
+key, a question without its code, with a bad time, or sent again, gets no answer. A question with
+the wrong key is refused, so that a mistyped key is not mistaken for a network that loses packets: a
+refusal is no longer than an answer, has a tenth of the rate, and reveals no more than the IGMP
+report did. ``silent`` turns refusals off.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..core.frames import EthernetFrame, UdpDatagram, decode_ethernet, decode_ud
 from ..core.groups import check_vtep
 from .device import Station
 from .protocol import PORT, Kind, Message, Reason, Way, parse
-from .replay import TOLERANCE, Run, Runs, TokenBucket
+from .replay import TOLERANCE, FairBucket, Run, Runs, TokenBucket
 
 RATE = 200.0
 _TTL = 64
@@ -77,7 +78,7 @@ class Answerer:
         self._mine = frozenset(self.station.unicast(4) + self.station.unicast(6))
         self._broadcasts = self.station.broadcasts()
         self._runs = Runs(keep=self.key is not None)
-        self._answers = TokenBucket(self.rate, self.started.steady)
+        self._answers = FairBucket(self.rate, self.started.steady)
         self._refusals = TokenBucket(self.rate / 10, self.started.steady)
 
     def answer(self, frame: bytes, now: Now) -> bytes | None:
@@ -92,7 +93,7 @@ class Answerer:
         run = self._runs.find(asked.datagram.source, message.run, now.steady)
         if run is None or not run.windows[message.way].accept(message.sequence):
             return None
-        if not self._answers.take(now.steady):
+        if not self._answers.take(asked.datagram.source, now.steady):
             run.withheld += message.way is Way.GROUP
             self.counts.withheld += 1
             return None

@@ -6,12 +6,20 @@ sequence number's last octet is the 68th of the IPv4 packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from netaddr import IPAddress
 
+from ovs_mcast.adapters.packet_socket import PacketSocket
+from ovs_mcast.core.frames import ETHERTYPE_IPV4, ethernet, udp
 from ovs_mcast.lab import Lab
 from ovs_mcast.lab.namespace import Namespace, link_batch
+from ovs_mcast.probe.protocol import PORT, Kind, Message, Way
 from tests.functional.probing import (
     GROUP,
     answering,
@@ -264,6 +272,53 @@ def test_the_rate_limit_is_told(lab: Lab) -> None:
     assert said["withheld"] == said["lost"]
     assert (said["lost_there"], said["lost_back"]) == (0, 0)
     assert "held back by its rate limit" in said["conclusion"]
+
+
+@contextmanager
+def flood(host: Namespace, forged: Callable[[int], str]) -> Iterator[None]:
+    """Questions from forged sources, some thousands a second, until the end of the context."""
+    over = threading.Event()
+    mac = Path(host.path("/sys/class/net/eth0/address")).read_text().strip()
+
+    def send(wire: PacketSocket) -> None:
+        for number in itertools.count():
+            if over.wait(0.0003):
+                return
+            message = Message(Kind.QUESTION, Way.GROUP, number.to_bytes(16, "big"), 0,
+                              IPAddress(GROUP), ttl=1)  # fmt: skip
+            datagram = udp(forged(number), GROUP, 4000, PORT, message.encode(), ttl=1)
+            wire.send(ethernet("01:00:5e:00:00:01", mac, ETHERTYPE_IPV4, datagram))
+
+    with PacketSocket("eth0", namespace=host.pid) as wire:
+        thread = threading.Thread(target=send, args=(wire,))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("forged", ["one source", "ever new sources"])
+def test_forged_questions_keep_no_answers_from_others(lab: Lab, forged: str) -> None:
+    """Most questions are answered, and of the others the responder says that it held them back.
+
+    l1 asks ─ switch ─ l2 (member, 100 answers a second);  l3 forges thousands of questions a second
+    """
+    one, two, three = hosts(lab, 3)
+
+    def source(number: int) -> str:
+        return (
+            "10.0.9.9"
+            if forged == "one source"
+            else f"10.{number >> 14 & 63}.{number >> 7 & 127}.7"
+        )
+
+    with member(lab, two, rate=100), flood(three, source):
+        ask(one, GROUP, count=10, interval=0.1)  # while the whole is used up for the first time
+        said = ask(one, GROUP, count=20, interval=0.1)["responders"][TWO]
+    assert said["received"] > 12, said
+    assert said["lost"] - said["withheld"] <= 1, said
 
 
 def test_an_ordinary_socket_beside_frames_of_our_own(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,16 @@ from ovs_mcast.core.items import Address
 from ovs_mcast.core.observed import Link
 from ovs_mcast.probe.device import Station
 from ovs_mcast.probe.protocol import PORT, Kind, Message, Reason, Way, parse
-from ovs_mcast.probe.replay import RUNS_MAX, TOLERANCE, WINDOW, Runs, TokenBucket, Window
+from ovs_mcast.probe.replay import (
+    RUNS_MAX,
+    SOURCES_MAX,
+    TOLERANCE,
+    WINDOW,
+    FairBucket,
+    Runs,
+    TokenBucket,
+    Window,
+)
 from ovs_mcast.probe.responder import Answerer, Now
 
 GROUP, OTHER_GROUP = IPAddress("239.0.0.1"), IPAddress("239.0.0.2")
@@ -199,6 +209,47 @@ def test_a_bucket_never_gives_more_than_its_rate(rate: float, gaps: list[float])
         for last in range(first, len(given_at)):
             passed = given_at[last] - begin
             assert last - first + 1 <= max(1.0, rate) + rate * passed + 1e-6
+
+
+@pytest.mark.parametrize("forged", ["one", "two", "ever new"])
+def test_a_flood_of_forged_sources_leaves_an_honest_one_its_answers(forged: str) -> None:
+    """Of 10,000 forged questions a second for ten seconds, beside twenty a second.
+
+    After the first second, when the flood has just begun, it gets nearly all.
+    """
+    bucket = FairBucket(200, 0.0)
+    given_to: Counter[str] = Counter()
+    for tick in range(100_000):
+        now = tick / 10_000
+        source = {"one": "f", "two": f"f{tick % 2}", "ever new": f"f{tick}"}[forged]
+        given_to["forged"] += bucket.take(source, now)
+        if tick % 500 == 250:
+            given_to["honest" if now >= 1 else "at first"] += bucket.take("honest", now)
+    assert given_to["honest"] >= 175  # of 180
+    assert given_to["forged"] <= 200 + 10 * 200
+
+
+def test_who_asks_alone_has_the_whole_rate() -> None:
+    """Also after others have gone."""
+    bucket = FairBucket(20, 0.0)
+    assert not all(bucket.take(source, 0.0) for source in "ab" * 15)
+    assert sum(bucket.take("a", 2.0) for _ in range(30)) == 20
+
+
+def test_the_sources_that_are_remembered_are_few() -> None:
+    bucket = FairBucket(200, 0.0)
+    for number in range(2 * SOURCES_MAX):
+        bucket.take(str(number), 0.0)
+    assert len(bucket._sources) == SOURCES_MAX
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), max_size=60))
+def test_a_fair_bucket_never_gives_more_than_its_rate(asked: list[tuple[str, float]]) -> None:
+    bucket, now, given_out = FairBucket(8, 0.0), 0.0, 0
+    for source, gap in asked:
+        now += gap
+        given_out += bucket.take(source, now)
+    assert given_out <= 8 + 8 * now + 1e-6
 
 
 @given(st.lists(st.integers(0, 3 * WINDOW) | st.integers(0, 50)))
