@@ -68,16 +68,20 @@ def write_line(text: str) -> None:
 def say(message: str) -> None:
     """Print one message to stderr; discard it if nothing reads stderr any more."""
     try:
-        console().print(harmless(message))
+        console().print("\n".join(map(harmless, message.split("\n"))))
     except BrokenPipeError:
         _discard(sys.stderr)
 
 
 def harmless(text: str) -> str:
-    """Return a text without characters that act on a terminal: each as Python would write it."""
+    """Return a text without characters that act on a terminal: each as Python would write it.
+
+    Names of strangers in Open vSwitch's database may have any, also a line's end.
+    """
+    if text.isprintable():
+        return text
     return "".join(
-        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
-        for one in text
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )
 
 
@@ -96,7 +100,7 @@ def say_changes(changes: Sequence[Change], *, verbose: bool) -> None:
     """Print the changes, one a line, or their counts by kind if they are many."""
     if len(changes) <= _MANY or verbose:
         for change in changes:
-            say(str(change))
+            say(harmless(str(change)))
         return
     counts = Counter((change.action, change.kind) for change in changes)
     for (action, kind), count in counts.items():

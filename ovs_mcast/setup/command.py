@@ -117,7 +117,9 @@ class _Setup:
             with output.progress() as bar:
                 status = host.teardown(self.name, bar)
         if not status.changed and others:
-            output.say(f"no overlay {self.name} on this host; --name: {', '.join(others)}")
+            output.say(
+                f"no overlay {self.name} on this host; --name: {output.harmless(', '.join(others))}"
+            )
         self._report(status, _summary(status))
         return 0
 
@@ -155,7 +157,7 @@ class _Setup:
             complain("setup", error)
         else:
             for problem in status.problems:
-                output.say(problem)
+                output.say(output.harmless(problem))
 
     def _hold(self, overlay: Overlay) -> int:
         """Stay while sockets hold groups; SIGTERM and Ctrl-C end it in order."""

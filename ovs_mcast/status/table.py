@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from ..cli.output import stdout_console
+from ..cli.output import harmless, stdout_console
 from ..core.status import OverlayStatus, SegmentDetail
 from ..core.traffic import Count
 
@@ -66,20 +66,21 @@ def _overlay(one: OverlayStatus, pace: Pace, height: int | None) -> Iterator[Ren
     holder = one.held_by
     by = f"{holder.who} (pid {holder.pid})" if holder.pid else holder.who
     yield Text.assemble(
-        ("overlay ", "dim"), (one.overlay, "bold"), "  ",
+        ("overlay ", "dim"), (harmless(one.overlay), "bold"), "  ",
         ("healthy", "green") if one.healthy else ("DEGRADED", "bold red"),
     )  # fmt: skip
     if one.underlay is not None:
+        names = f"{one.bridge} ═ {one.tunnel_bridge} ─ {one.underlay} {one.vtep}, datapath"
         yield Text(
-            f"{one.bridge} ═ {one.tunnel_bridge} ─ {one.underlay} {one.vtep}, datapath "
-            f"{one.datapath}, memberships held by {by}, {len(one.segments):,} segments"
+            f"{harmless(names)} {one.datapath}, memberships held by {by}, "
+            f"{len(one.segments):,} segments"
         )
     shown = one.problems[:_PROBLEMS] if height is not None else one.problems
     room = None if height is None else max(height - _FRAME - len(shown), 1)
     if one.segments:
         yield from _table(one, pace, room)
     for problem in shown:
-        yield Text(problem, style="yellow" if one.healthy else "red")
+        yield Text(harmless(problem), style="yellow" if one.healthy else "red")
     if len(shown) < len(one.problems):
         yield Text(f"… and {len(one.problems) - len(shown):,} more")
 

@@ -289,3 +289,33 @@ def test_it_is_a_subcommand_too(lab: Lab) -> None:
         sys.executable, "-c", program, "status", "--json", env=_PACKAGE
     )
     assert json.loads(done.stdout) == {"overlays": []}
+
+
+HARM = 'x\x1b[2J"]\nevil'
+
+
+def test_strangers_names_in_the_database(lab: Lab) -> None:
+    """They act on no terminal, forge no line, and stay as they are in JSON.
+
+    h1: a bridge whose external_ids call it an overlay so named, and a port so named on br-mcast
+    """
+    host = lab.add_host(kind="dummy")
+    segment = f"--segment=100,group={GROUP_1}"
+    assert host.setup(segment, "--membership=socket").status == 0
+    name = json.dumps(HARM)
+    host.vsctl("--no-wait", "add-br", "b9", "--", "set", "bridge", "b9",
+               f"external_ids:ovs-mcast={name}")  # fmt: skip
+    host.vsctl("--no-wait", "--", "--id=@i", "create", "interface", f"name={name}",
+               "type=internal", "--", "--id=@p", "create", "port", f"name={name}",
+               "interfaces=@i", "--", "add", "bridge", "br-mcast", "ports", "@p")  # fmt: skip
+    seen = status(host)
+    lines = seen.stdout.splitlines()
+    assert all(line.isprintable() for line in lines), lines
+    assert not any(line.startswith("evil") for line in lines)
+    told = json.loads(status(host, "--json").stdout)["overlays"]
+    assert [one["overlay"] for one in told] == ["default", HARM]
+    done = host.setup(segment, "--membership=socket")
+    assert any(HARM in str(problem) for problem in done.report["problems"])
+    assert "evil" not in [line[:4] for line in done.stderr.splitlines()]
+    assert all(line.isprintable() for line in done.stderr.splitlines())
+    host.vsctl("--no-wait", "del-br", "b9")

@@ -92,6 +92,15 @@ def test_a_broken_overlay_is_described_by_its_problems() -> None:
     ]  # fmt: skip
 
 
+def test_strangers_names_act_on_no_terminal() -> None:
+    """Each escape and each line's end is shown as Python would write it."""
+    harm = "x\x1b[2J\nevil\x9b"
+    said = shown(OverlayStatus(harm, healthy=False, problems=(f"port {harm} is not ours",)))
+    assert len(said) == 2
+    assert all(line.isprintable() for line in said)
+    assert r"port x\x1b[2J\nevil\x9b is not ours" in said[1]
+
+
 @pytest.mark.parametrize(
     ("gained", "text"),
     [(Count(), "9"), (Count(3, 180), "9 +1.5/s 90 bytes/s"), (Count(30, 3000), "9 +15/s 1.5 kB/s")],
