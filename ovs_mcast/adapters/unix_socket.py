@@ -55,25 +55,36 @@ def names(prefix: str) -> list[str]:
     return sorted(listeners(prefix))
 
 
-def listeners(prefix: str) -> dict[str, int]:
-    """Return the inode of each listener whose name has this prefix."""
+def listeners(prefix: str) -> dict[str, set[int]]:
+    """Return the inodes that /proc/net/unix has for each listener whose name has this prefix.
+
+    The kernel shows a name as it is: one with a line's end in it makes up rows of any name and
+    inode, beside the true ones. Only a connection shows who listens at a name.
+    """
     marked = f" @{prefix}"  # "@" stands for the first octet, which is 0
     text = Path("/proc/net/unix").read_text(errors="replace")
     rows = (line.split(maxsplit=7) for line in text.splitlines() if marked in line)
-    found = {row[7][1:]: int(row[6]) for row in rows if len(row) == 8 and row[3] == _LISTENING}
-    return {name: inode for name, inode in found.items() if name.startswith(prefix)}
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        if len(row) == 8 and row[3] == _LISTENING and row[6].isdecimal():
+            name = row[7][1:]
+            if name.startswith(prefix):
+                found.setdefault(name, set()).add(int(row[6]))
+    return found
 
 
 def owner(name: str) -> tuple[int, int] | None:
-    """Return the process and user that listen at the name; None if its queue is full, or it ended.
+    """Return the process and user that listen at the name; None if nobody does.
 
-    The process is 0 in another PID namespace.
+    The process is 0 in another PID namespace. BlockingIOError if the queue is full.
     """
     with socket.socket(socket.AF_UNIX) as caller:
         caller.setblocking(False)
         try:
             caller.connect(f"\0{name}")
             return _peer(caller)
+        except BlockingIOError:
+            raise
         except OSError:
             return None
 

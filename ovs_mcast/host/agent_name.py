@@ -66,25 +66,30 @@ class AgentName(Closeable):
 def keeping(rundir: Path, overlay: str, *, before: str = "") -> Keeping | None:
     """Return the agent that keeps an overlay, the one with the first name; None without one.
 
-    ``before`` leaves out that name and those after it. The agent accepts no connection: its queue
-    may be full, and then its process is looked for.
+    ``before`` leaves out that name and those after it. The agent accepts no connection: where its
+    queue is full, its process is looked for by the inodes that are shown for the name, which others
+    can add to (unix_socket.listeners): all of them must be of trusted users.
     """
     trusted = {0, os.geteuid()}
     with suppress(OSError):
         trusted.add(rundir.stat().st_uid)
-    unanswered: dict[int, str] = {}
-    for name, inode in sorted(unix_socket.listeners(_prefix(rundir, overlay)).items()):
+    full: dict[str, set[int]] = {}
+    for name, inodes in sorted(unix_socket.listeners(_prefix(rundir, overlay)).items()):
         if before and name >= before:
             continue
-        owner = unix_socket.owner(name)
-        if owner is None:
-            unanswered[inode] = name
-        elif owner[1] in trusted:
+        try:
+            owner = unix_socket.owner(name)
+        except BlockingIOError:
+            full[name] = inodes
+            continue
+        if owner is not None and owner[1] in trusted:
             return Keeping(name, *owner)
-    for inode, pid in processes.with_sockets(unanswered).items():
-        uid = processes.user_of(pid)
-        if uid is not None and uid in trusted:
-            return Keeping(unanswered[inode], pid, uid)
+    processes_of = processes.with_sockets(set().union(*full.values()))
+    for name, inodes in full.items():
+        pids = [processes_of.get(inode) for inode in sorted(inodes)]
+        users = [None if pid is None else processes.user_of(pid) for pid in pids]
+        if pids[0] is not None and users[0] is not None and set(users) <= trusted:
+            return Keeping(name, pids[0], users[0])
     return None
 
 

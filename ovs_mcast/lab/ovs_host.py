@@ -167,4 +167,4 @@ class OvsHost(Namespace):
     def _setup_command(self, arguments: Sequence[str]) -> tuple[str, ...]:
         own = {"--underlay", "--config", "--teardown"} & {part.split("=")[0] for part in arguments}
         given = () if own else ("--underlay", self.underlay, "--datapath", self.datapath)
-        return (sys.executable, "-m", "ovs_mcast.setup", *given, *arguments, "--json")
+        return (sys.executable, "-P", "-m", "ovs_mcast.setup", *given, *arguments, "--json")

@@ -62,7 +62,8 @@ def strangers(tmp_path: Path) -> Iterator[str]:
 def test_another_user_keeps_no_agent_from_starting(tmp_path: Path, strangers: str) -> None:
     """Whatever names they listen at; here their sockets are open in this process of root's."""
     assert unix_socket.owner(strangers) == (os.getpid(), NOBODY)
-    assert unix_socket.owner(f"{strangers}-1") is None
+    with pytest.raises(BlockingIOError):
+        unix_socket.owner(f"{strangers}-1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "user_of", lambda _process: NOBODY)
         assert keeping(tmp_path, "x") is None
@@ -79,3 +80,39 @@ def test_an_agent_whose_queue_others_have_filled_is_found(tmp_path: Path) -> Non
         found = keeping(tmp_path, "x")
         assert found is not None
         assert found.pid == os.getpid()
+
+
+@AS_ROOT
+def test_a_name_with_a_lines_end_makes_up_no_agent(tmp_path: Path) -> None:
+    """/proc/net/unix shows it as another row, here with the inode of a socket of root's.
+
+    Neither alone, nor beside a true listener of the other user's whose queue is full.
+    """
+    prefix = agent_name._prefix(tmp_path, "x")
+    with ExitStack() as stack:
+        ours = stack.enter_context(closing(unix_socket.listen(f"ovs-mcast-{os.getpid()}-ours")))
+        inode = os.fstat(ours.fileno()).st_ino
+        row = f"0: 00000002 00000000 00010000 0001 01 {inode} @{prefix}-0"
+        os.seteuid(NOBODY)
+        try:
+            stack.enter_context(closing(unix_socket.listen(f"{os.getpid()}\n{row}")))
+        finally:
+            os.seteuid(0)
+        assert unix_socket.listeners(prefix) == {f"{prefix}-0": {inode}}
+        assert keeping(tmp_path, "x") is None
+
+        os.seteuid(NOBODY)
+        try:
+            true = stack.enter_context(closing(unix_socket.listen(f"{prefix}-0")))
+        finally:
+            os.seteuid(0)
+        while (caller := unix_socket.connect(f"{prefix}-0", {NOBODY}, wait=False)) is not None:
+            stack.enter_context(caller)
+        theirs = os.fstat(true.fileno()).st_ino
+        assert unix_socket.listeners(prefix) == {f"{prefix}-0": {inode, theirs}}
+        found = {inode: os.getpid(), theirs: 1}
+        users = {os.getpid(): 0, 1: NOBODY}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(processes, "with_sockets", lambda _inodes: found)
+            patch.setattr(processes, "user_of", users.__getitem__)
+            assert keeping(tmp_path, "x") is None
