@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 
+from ..core.text import harmless
+
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 _MOST_DESCRIPTORS = 253  # of one message: SCM_MAX_FD
 _QUEUE_SECONDS = 5.0  # to wait for room in a full queue, for a message that must not be lost
@@ -72,7 +74,7 @@ class Notify:
 
     def status(self, sentence: str) -> None:
         """Set the status line of `systemctl status`."""
-        self._send("STATUS=" + " ".join(sentence.split()))
+        self._send("STATUS=" + harmless(" ".join(sentence.split())))
 
     def store(self, name: str, descriptors: Sequence[int]) -> None:
         """Have duplicates kept open, and passed to the next process of the service.

@@ -27,6 +27,7 @@ from typing import Literal
 from ..core.changes import Change
 from ..core.model import Overlay
 from ..core.status import Status
+from ..core.text import harmless
 from ..errors import ConfigurationError, OvsMcastError
 from ..probe.verdict import SendPath
 from .announcer import Announcement
@@ -98,7 +99,7 @@ class Log(Observer):
         """Log the reason, once."""
         if str(error) != self._refused:
             self._refused = str(error)
-            text = f"the new configuration is refused, the old one is kept: {error}"
+            text = f"the new configuration is refused, the old one is kept: {harmless(str(error))}"
             self._log("error", "refused", text, field=error.field, message=error.reason)
 
     def event(self, kind: Kind) -> None:
@@ -127,7 +128,7 @@ class Log(Observer):
         self._applied = True
         for problem in status.problems:
             if problem not in self._problems:
-                self._log("warning", "problem", problem, message=problem)
+                self._log("warning", "problem", harmless(problem), message=problem)
         self._problems = frozenset(status.problems)
         self._status(f"{status.overlay}: {len(status.segments)} segments applied and verified")
 
@@ -210,7 +211,7 @@ class Log(Observer):
         return "; ".join(map(str, changes))
 
     def _named(self, text: str) -> str:
-        return f"overlay {self._overlay}: {text}"
+        return f"overlay {self._overlay}: {harmless(text)}"
 
     def _text(self, level: Level, text: str) -> None:
         if level != "debug" or self._verbose:

@@ -71,7 +71,7 @@ def line(record: Record, *, form: Format, journal: bool = False, now: float = 0.
         for name, value in fields.items()
     }
     if form == "json":
-        text = json.dumps(rounded, ensure_ascii=False)
+        text = _printable(json.dumps(rounded, ensure_ascii=False))
     else:
         text = " ".join(f"{name}={_quoted(value)}" for name, value in rounded.items())
     return f"<{_PRIORITY[record.level]}>{text}" if journal else text
@@ -80,4 +80,13 @@ def line(record: Record, *, form: Format, journal: bool = False, now: float = 0.
 def _quoted(value: object) -> str:
     """Return one word unchanged, all else as a JSON string."""
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    if text.isprintable() and _PLAIN.fullmatch(text):
+        return text
+    return _printable(json.dumps(text, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    """Escape, too, what json leaves and a terminal acts on: C1 controls, marks of direction."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)

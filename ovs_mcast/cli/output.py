@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..core.changes import Change
 from ..core.status import Progress as OnProgress
+from ..core.text import harmless
 
 _MANY = 40  # changes beyond which a reader wants counts
 _MUCH = 200  # changes beyond which a bar is worth drawing
@@ -71,18 +72,6 @@ def say(message: str) -> None:
         console().print("\n".join(map(harmless, message.split("\n"))))
     except BrokenPipeError:
         _discard(sys.stderr)
-
-
-def harmless(text: str) -> str:
-    """Return a text without characters that act on a terminal: each as Python would write it.
-
-    Names of strangers in Open vSwitch's database may have any, also a line's end.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
 
 
 def discard_stdout() -> None:

@@ -19,6 +19,7 @@ from ..core.changes import Change
 from ..core.model import Overlay
 from ..core.status import Status
 from ..core.target import UNDECIDED, decides
+from ..core.text import harmless
 from ..errors import ApplyError, VerifyError
 from ..host.connect import check_remote, connect
 from ..host.host import Host
@@ -118,7 +119,7 @@ class _Setup:
                 status = host.teardown(self.name, bar)
         if not status.changed and others:
             output.say(
-                f"no overlay {self.name} on this host; --name: {output.harmless(', '.join(others))}"
+                f"no overlay {self.name} on this host; --name: {harmless(', '.join(others))}"
             )
         self._report(status, _summary(status))
         return 0
@@ -157,7 +158,7 @@ class _Setup:
             complain("setup", error)
         else:
             for problem in status.problems:
-                output.say(output.harmless(problem))
+                output.say(harmless(problem))
 
     def _hold(self, overlay: Overlay) -> int:
         """Stay while sockets hold groups; SIGTERM and Ctrl-C end it in order."""

@@ -11,8 +11,9 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from ..cli.output import harmless, stdout_console
+from ..cli.output import stdout_console
 from ..core.status import OverlayStatus, SegmentDetail
+from ..core.text import harmless
 from ..core.traffic import Count
 
 _PEERS = 3  # VTEPs that are named in a row

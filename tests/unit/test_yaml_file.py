@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ovs_mcast.cli.output import harmless
 from ovs_mcast.cli.overlay_options import OverlayOptions
 from ovs_mcast.cli.yaml_file import read_file
 from ovs_mcast.core.model import Overlay
+from ovs_mcast.core.text import harmless
 from ovs_mcast.errors import ConfigurationError
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(
