@@ -35,9 +35,9 @@ class Trace:
 
     @classmethod
     def read(cls, printed: str) -> Trace:
-        """Return the trace of a printed one."""
+        """Return the trace of a printed one; of what is not printed so, nothing is known."""
         steps, _, end = printed.partition("\nFinal flow:")
-        _, own, *crossed = steps.split('\nbridge("')
+        _, own, *crossed = (*steps.split('\nbridge("'), "")
         actions = _ACTIONS.search(end)
         megaflows = _MEGAFLOW.findall(end)
         return cls(
@@ -60,7 +60,8 @@ class Trace:
 
     def stopped_by(self, common: Iterable[str]) -> str:
         """Return the last flow, as text, if nothing but these fields decided; else nothing."""
-        if self.decided is None or not self.decided <= {"recirc_id", "eth", "in_port", *common}:
+        known = {"recirc_id", "eth", "in_port", *common}
+        if self.decided is None or not self.steps or not self.decided <= known:
             return ""
         table, match = self.steps[-1]
         return f"table {table}: {'no flow matches' if match == 'No match.' else match}"

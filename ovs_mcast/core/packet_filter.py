@@ -53,10 +53,11 @@ class RuleSet:
         """Return the rule set of the parsed document; empty if it is none."""
         chains: dict[Key, Json] = {}
         rules: dict[Key, list[Json]] = {}
-        for entry in document.get("nftables", []) if isinstance(document, dict) else []:
-            if chain := entry.get("chain"):
+        entries = document.get("nftables") if isinstance(document, dict) else None
+        for entry in entries if isinstance(entries, list) else []:
+            if chain := _member(entry, "chain", ("family", "table", "name")):
                 chains[chain["family"], chain["table"], chain["name"]] = chain
-            if rule := entry.get("rule"):
+            if rule := _member(entry, "rule", ("family", "table", "chain")):
                 rules.setdefault((rule["family"], rule["table"], rule["chain"]), []).append(rule)
         return cls(chains, rules)
 
@@ -129,6 +130,13 @@ class RuleSet:
             outcome = self._chain((*key[:2], content["target"]), packet, depth - 1)
             return None if outcome.verdict == "end" and kind == "jump" else outcome
         return _Outcome("unknown")
+
+
+def _member(entry: object, kind: str, names: Sequence[str]) -> Json:
+    """Return the object of this kind in an entry; empty unless it has these names as text."""
+    found = entry.get(kind) if isinstance(entry, dict) else None
+    known = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in names)
+    return found if isinstance(found, dict) and known else {}
 
 
 def _name(key: Key) -> str:

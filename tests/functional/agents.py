@@ -65,10 +65,11 @@ class Agent:
     def _is_idle(self) -> bool:
         """True if it is idle, and nothing happened since the last reconcile or call.
 
-        Until it logs `idle` it may measure the send path, and not read events.
+        Until it logs `idle` it may measure the send path, and not read events. Reports that follow
+        a change of the underlay's link come in idle time.
         """
         before, self._before = self._before, self.said()
-        lines = self._before.splitlines()
+        lines = [line for line in self._before.splitlines() if "reported again" not in line]
         heard = [line for line in lines if line.startswith(("reconcile:", "event:"))]
         reconciled = bool(heard) and heard[-1].startswith("reconcile:")
         return before == self._before and reconciled and lines[-1] == "idle"
