@@ -120,7 +120,7 @@ class Crossing:
         mac = mac_of(self.host, self.host.underlay)
         return [(mac, self.host.vtep), (mac, self.groups[1])]
 
-    def crossed(self, send: Send, place: tuple[str, str], stranger: str) -> int:
+    def crossed(self, send: Send, place: tuple[str, str], stranger: str, expected: int) -> int:
         """Send five packets of VNI 200 to a place; return how many segment 200 hears."""
         mac, address = place
         frames = [frame(stranger) for _ in range(5)]
@@ -130,6 +130,7 @@ class Crossing:
             last = frame(self.there.mac)  # by the overlay: what crosses came before
             self.there.send(last)
             assert eventually(lambda: last in heard.seen())
+            eventually(lambda: len([one for one in heard.seen() if one in frames]) >= expected)
             return len([one for one in heard.seen() if one in frames])
 
     def learned(self, stranger: str) -> bool:
@@ -145,7 +146,7 @@ def cross(crossing: Crossing) -> None:
             warned = crossing.set_up(*options)
             for name, send in senders.items():
                 for place in crossing.places():
-                    found = crossing.crossed(send, place, stranger)
+                    found = crossing.crossed(send, place, stranger, expected)
                     assert found == expected, (name, place, options, found)
             assert crossing.learned(stranger) == bool(expected)
             assert [("gw0" in one, "guard" in one) for one in warned] == (
