@@ -27,6 +27,8 @@ def read(path: Path, most: int, *, seconds: float = 1.0, follow: bool = True) ->
     descriptor = os.open(path, flags)
     try:
         mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
             raise OSError(errno.EINVAL, "not a file", str(path))
         found = bytearray()

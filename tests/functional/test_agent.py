@@ -180,7 +180,7 @@ def test_probes_are_answered(net: Net, system: Node) -> None:
         return done.returncode == 0
 
     def responders() -> list[str]:
-        shown = system.sh("ps -eo pid,args | grep '[o]vs_mcast.agent.responder' || true")
+        shown = system.sh("ps -ewwo pid,args | grep '[o]vs_mcast.agent.responder' || true")
         return [line.split()[0] for line in shown.splitlines()]
 
     with running(system, "", "--respond") as agent:

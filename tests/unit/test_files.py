@@ -21,10 +21,13 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
         files.read(path, 99)
 
 
-@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/"])
-def test_what_is_no_file_is_not_read(device: str) -> None:
-    with pytest.raises(OSError, match="not a file"):
-        files.read(Path(device), 100)
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [("/dev/zero", "not a file"), ("/dev/full", "not a file"), ("/", "Is a directory")],
+)
+def test_what_is_no_file_is_not_read(path: str, what: str) -> None:
+    with pytest.raises(OSError, match=what):
+        files.read(Path(path), 100)
 
 
 def test_a_pipe_is_read_to_its_end_and_not_waited_for(tmp_path: Path) -> None:
