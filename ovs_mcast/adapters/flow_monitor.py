@@ -86,6 +86,8 @@ class FlowEvents(Closeable):
     def _events(self) -> Iterator[FlowEvent]:
         while len(self._received) >= _HEADER.size:
             _version, kind, length, transaction = _HEADER.unpack_from(self._received)
+            if length < _HEADER.size:
+                raise struct.error("a message without length")
             if len(self._received) < length:
                 return
             body = bytes(self._received[_HEADER.size : length])

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from ovs_mcast.adapters.rtnetlink import decode, encode
@@ -60,6 +62,18 @@ def test_numbers_are_in_the_byte_order_of_the_host(
     assert decode.number((4789).to_bytes(4, order)) == 4789
     refused = Answer(2, 1, (-errno.ENODEV).to_bytes(4, order, signed=True) + bytes(16), False)
     assert refused.code == errno.ENODEV
+
+
+_lengths = st.sampled_from([0, 1, 15, 16, 20, 0xFFFF]) | st.integers(0, 0xFFFF)
+_headers = st.builds(lambda length: struct.pack("=IHHI", length, 16, 0, 1), _lengths)
+
+
+@given(st.lists(_headers | st.binary(max_size=20), max_size=8).map(b"".join))
+def test_any_datagram_is_split(data: bytes) -> None:
+    """Into no more messages and attributes than it has room for, whatever lengths it claims."""
+    found = list(decode.answers(data))
+    assert len(found) <= len(data) // 16
+    assert all(len(decode.attributes(one.body, 0)) <= len(one.body) // 4 for one in found)
 
 
 def test_a_route_by_a_device_that_has_gone() -> None:

@@ -70,6 +70,8 @@ def answers(data: bytes) -> Iterator[Answer]:
     offset = 0
     while offset + 16 <= len(data):
         length, kind, flags, sequence = struct.unpack_from("=IHHI", data, offset)
+        if length < 16:
+            break
         yield Answer(kind, sequence, data[offset + 16 : offset + length], bool(flags & _MULTI))
         offset += length + 3 & ~3
 
