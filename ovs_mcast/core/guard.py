@@ -23,11 +23,12 @@ from . import ownership
 from .findings import Finding, listed, warning
 from .items import Flow, Options
 from .model import Overlay
-from .observed import Observed
-from .target import Target, tunnel_bridge_of
+from .pipeline_tables import FIELDS
+from .target import Target
 
 _PRIORITY = 0xFFFF  # above all flows of others
-_PRINTED = re.compile(r"\bpriority=65535,udp6?,reg13=0/0x[89a-f][0-9a-f]{4},\S+,actions=drop$")
+# A flow of some overlay's guard, as ovs-ofctl and bridge/dump-flows print it.
+PRINTED = re.compile(r"\bpriority=65535,udp6?,reg13=0/0x[89a-f][0-9a-f]{4},\S+[ ,]actions=drop$")
 _OFF = ("ovs-mcast-guard", "off")  # a note of the tunnel bridge
 
 
@@ -36,13 +37,12 @@ def flows(target: Target) -> Iterator[Flow]:
     overlay = target.overlay
     if not overlay.guard or not _can_have_flows(target):
         return
-    udp, field = ("udp", "nw_dst") if overlay.family == 4 else ("udp6", "ipv6_dst")
-    own = 0x80000 | ownership.number(overlay.name)
+    names, own = FIELDS[overlay.family], ownership.register(overlay.name)
     places = [f"dl_dst={target.link.mac}"]
     if not target.userspace:
-        places = [f"{field}={address}" for address in target.vteps]
+        places = [f"{names.outer_dst}={address}" for address in target.vteps]
     for place in places:
-        match = f"{udp},reg13=0/{own:#x},{place},tp_dst={overlay.underlay.udp_port}"
+        match = f"{names.udp},reg13=0/{own:#x},{place},tp_dst={overlay.underlay.udp_port}"
         yield Flow(
             overlay.bridge, 0, _PRIORITY, match, "drop", ownership.cookie(overlay.name),
             "VXLAN of workloads to this host → drop",
@@ -74,15 +74,9 @@ def notes(overlay: Overlay) -> Options:
     return () if overlay.guard else (_OFF,)
 
 
-def is_noted(name: str, observed: Observed) -> bool:
-    """Return whether the overlay in place has a guard."""
-    tunnel = tunnel_bridge_of(name, observed)
-    return tunnel is None or _OFF not in tunnel.notes
-
-
-def is_guard(printed: str) -> bool:
-    """Return whether a flow, as bridge/dump-flows prints it, is some overlay's guard."""
-    return _PRINTED.search(printed) is not None
+def is_on(noted: Options) -> bool:
+    """Return whether the overlay has a guard, by the notes of its tunnel bridge."""
+    return _OFF not in noted
 
 
 def _can_have_flows(target: Target) -> bool:

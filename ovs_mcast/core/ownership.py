@@ -65,6 +65,11 @@ def is_metric(value: int | None) -> bool:
     return value is not None and value >> 24 == _PREFIX and value & 0xFFFFFF <= 0x7FFFF
 
 
+def register(overlay: str) -> int:
+    """Return the overlay's value of reg13, which keeps otherwise identical flows distinct."""
+    return 0x80000 | number(overlay)
+
+
 def cookie(overlay: str, *, vlan: int = 0, vni: int = 0, learned: bool = False) -> int:
     """Return the cookie of a flow; VLAN and VNI are 0 where the flow serves all segments."""
     base = _PREFIX << 56 | number(overlay) << 37 | vlan << 24 | vni

@@ -135,8 +135,9 @@ class RuleSet:
 def _member(entry: object, kind: str, names: Sequence[str]) -> Json:
     """Return the object of this kind in an entry; empty unless it has these names as text."""
     found = entry.get(kind) if isinstance(entry, dict) else None
-    known = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in names)
-    return found if isinstance(found, dict) and known else {}
+    if isinstance(found, dict) and all(isinstance(found.get(name), str) for name in names):
+        return found
+    return {}
 
 
 def _name(key: Key) -> str:

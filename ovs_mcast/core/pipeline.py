@@ -124,7 +124,7 @@ def underlay_flows(target: Target) -> Iterator[Flow]:
     bridge, local, port = target.underlay_bridge, target.underlay_port, overlay.underlay.udp_port
     cookie = ownership.cookie(overlay.name)
     answers = _answer_arp if overlay.family == 4 else _answer_discovery
-    udp, field = ("udp", "nw_dst") if overlay.family == 4 else ("udp6", "ipv6_dst")
+    udp, field = FIELDS[overlay.family].udp, FIELDS[overlay.family].outer_dst
     rows = [
         (1, f"{udp},{_SEEN},in_port={local},tp_dst={port}", _MARK_SEEN,
          "VXLAN from this host → its usual way"),
@@ -161,7 +161,7 @@ def _counting(target: Target, udp: str, field: str) -> Iterator[_Row]:
     0 (ovs-ofctl(8), set-frags). Packets to groups on the other UDP port of VXLAN. IPv4 alone: to
     add such flows beside IPv6 tunnels lost a frame of each (Open vSwitch 3.1.0, under load).
     """
-    overlay, own = target.overlay, _reg13(target.overlay) << 1 | 1
+    overlay, own = target.overlay, ownership.register(target.overlay.name) << 1 | 1
     groups, port = MULTICAST[overlay.family], other_vxlan_port(overlay)
     for destination in (target.vtep, groups):
         yield (
@@ -194,17 +194,13 @@ def _rewrite_source(vtep: IPAddress) -> str:
     )
 
 
-def _reg13(overlay: Overlay) -> int:
-    """Return the overlay's value of reg13: it keeps the otherwise identical ARP flows distinct."""
-    return 0x80000 | ownership.number(overlay.name)
-
-
 def _answer_arp(target: Target) -> Iterator[_Row]:
     overlay, local = target.overlay, target.underlay_port
+    own = ownership.register(overlay.name)
     for group in overlay.flood_groups:
         mac = ethernet_of(group)
         yield (
-            0, f"arp,reg13=0/{_reg13(overlay):#x},in_port={local},arp_tpa={group},arp_op=1",
+            0, f"arp,reg13=0/{own:#x},in_port={local},arp_tpa={group},arp_op=1",
             "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],set_field:2->arp_op,"
             "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],"
             f"set_field:{mac}->arp_sha,set_field:{group}->arp_spa,IN_PORT",
@@ -218,7 +214,8 @@ def _answer_discovery(target: Target) -> Iterator[_Row]:
     OpenFlow lets only an advertisement have a target link-layer address: 33:33 and the low 32 bits
     of the group (RFC 2464, 7).
     """
-    overlay, local, own = target.overlay, target.underlay_port, _reg13(target.overlay)
+    overlay, local = target.overlay, target.underlay_port
+    own = ownership.register(overlay.name)
     for group in overlay.flood_groups:
         yield (
             0,

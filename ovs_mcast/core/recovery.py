@@ -59,7 +59,7 @@ def recover(name: str, observed: Observed) -> Overlay:
         segments=segments,
         aging=int(learns[1]) if learns else None,
         learned_limit=int(learns[2]) if learns else None,
-        guard=guard.is_noted(name, observed),
+        guard=guard.is_on(tunnel.notes),
         inner_vlan=dict(tunnel.notes).get(INNER_VLAN_NOTE),
         **_peers(flows),
     )

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from netaddr import IPAddress
 
-from . import ownership
+from . import guard, ownership
 from .flow_text import outer_destination
 from .pipeline_tables import CLASSIFY, DELIVER, FLOOD, GROUP, TAGS, UNICAST
 
@@ -35,7 +35,7 @@ _LOST = {
     "inner_vlan": re.compile(r"(?:vlan_tci=0x1000/0x1000|dl_type=0x8[0-9a-f]+) actions=drop"),
     "fragments": re.compile(r"\bnw_frag=first actions="),
     "other_port": re.compile(r"224\.0\.0\.0/4,tp_dst=\d+ actions="),
-    "guarded": re.compile(r"priority=65535,udp6?,reg13=\S+ actions=drop"),
+    "guarded": guard.PRINTED,
 }
 # `load` up to OpenFlow 1.4, IPv6 in two halves; `set_field` from 1.5 on.
 _LOADED_V4 = re.compile(r"load:(0x[0-9a-f]+|0)->NXM_NX_TUN_IPV4_DST\[\]")

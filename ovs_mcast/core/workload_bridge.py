@@ -14,7 +14,7 @@ from dataclasses import replace
 from . import ownership
 from .findings import Finding, error, listed, warning
 from .flow_trace import Trace
-from .guard import is_guard
+from .guard import PRINTED
 from .items import Port
 from .observed import InnerSample
 from .target import Target
@@ -41,7 +41,7 @@ def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
     """
     patch = target.observed.ports.get(_patch(target))
     flows = [line for line in lines
-             if line and not line.startswith(_HIDDEN) and not is_guard(line)]  # fmt: skip
+             if line and not line.startswith(_HIDDEN) and not PRINTED.search(line)]  # fmt: skip
     if patch is None or not patch.ofport or patch.ofport < 1:
         return []
     if len(flows) == 1 and flows[0].endswith(" priority=0,actions=NORMAL"):

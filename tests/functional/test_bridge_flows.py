@@ -46,6 +46,15 @@ def flows(host: Host, *lines: str) -> None:
         host.ofctl("add-flow", "br-int", numbered)
 
 
+def joined(lab: Lab) -> tuple[Host, Workload, Workload]:
+    """h1, set up, with a workload in VLAN 100, and one of l1's in VNI 100."""
+    host, peer = lab.add_host(), lab.add_linux_host()
+    here, there = host.add_workload(vlan=100), peer.add_segment(vni=100, group=GROUP_1)
+    assert host.setup(*SEGMENTS).status == 0
+    wait_for_members(lab, GROUP_1, {"h1", "l1"})
+    return host, here, there
+
+
 def unicast(sender: Workload, hearer: Workload, text: str) -> bytes:
     """Return an IPv4 frame from one workload to another."""
     datagram = udp("192.0.2.1", "192.0.2.2", 7, 7, text.encode())
@@ -136,10 +145,7 @@ def test_what_is_named_is_lost_and_what_is_not_arrives(lab: Lab) -> None:
 
     w1 ─ br-int ═ br-mcast ─ h1 ─ switch ─ l1 (VNI 100)
     """
-    host, peer = lab.add_host(), lab.add_linux_host()
-    here, there = host.add_workload(vlan=100), peer.add_segment(vni=100, group=GROUP_1)
-    assert host.setup(*SEGMENTS).status == 0
-    wait_for_members(lab, GROUP_1, {"h1", "l1"})
+    host, here, there = joined(lab)
     for lines, into, out in (
         (("in_port=W,actions=NORMAL",), False, True),
         (("in_port=P,actions=NORMAL",), True, False),
@@ -165,10 +171,7 @@ def test_unicast_that_is_dropped_is_named(lab: Lab) -> None:
 
     w1 ─ br-int ═ br-mcast ─ h1 ─ switch ─ l1 (VNI 100)
     """
-    host, peer = lab.add_host(), lab.add_linux_host()
-    here, there = host.add_workload(vlan=100), peer.add_segment(vni=100, group=GROUP_1)
-    assert host.setup(*SEGMENTS).status == 0
-    wait_for_members(lab, GROUP_1, {"h1", "l1"})
+    host, here, there = joined(lab)
     hosts = "dl_dst=00:00:00:00:00:00/01:00:00:00:00:00"
     for line, into, out in (
         (f"priority=9,in_port=P,{hosts},actions=drop", False, True),
