@@ -176,9 +176,20 @@ class ReversePath:
     drops: int
 
 
+Carried = Literal["broadcasts", "unicast", "IPv6 unicast", "neighbour solicitations"]
+_FRAMES: Mapping[Carried, str] = {
+    "broadcasts": "arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff",
+    "unicast": "ip,nw_proto=6,dl_dst=02:00:00:00:00:00",
+    "IPv6 unicast": "ipv6,nw_proto=6,dl_dst=02:00:00:00:00:00",
+    "neighbour solicitations": "icmp6,icmpv6_type=135,icmpv6_code=0,dl_dst=33:33:ff:00:00:01",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class InnerSample:
-    """A workloads' frame to trace: ``tagged`` from the patch port, else from an access port.
+    """A workloads' frame to trace, by the kind that it stands for: an ARP request, TCP to a MAC.
+
+    ``tagged``: it comes from the patch port, else from an access port.
 
     ``number`` is the OpenFlow port of the port so named. ``alike``: no flow of others names an
     address or a protocol that one unicast frame has and another has not.
@@ -188,17 +199,14 @@ class InnerSample:
     number: int
     vlan: int
     tagged: bool
-    unicast: bool = False
+    carries: Carried = "broadcasts"
     alike: bool = False
 
     @property
     def flow(self) -> str:
-        """Return the frame as ofproto/trace takes it: an ARP request, or TCP to an unknown MAC."""
+        """Return the frame as ofproto/trace takes it."""
         tag = f"dl_vlan={self.vlan}," if self.tagged else ""
-        frame = "arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff"
-        if self.unicast:
-            frame = "ip,nw_proto=6,dl_dst=02:00:00:00:00:00"
-        return f"in_port={self.number},{tag}{frame}"
+        return f"in_port={self.number},{tag}{_FRAMES[self.carries]}"
 
 
 @dataclass(frozen=True, slots=True)

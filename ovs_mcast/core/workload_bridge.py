@@ -1,7 +1,7 @@
 """Whether the bridge for workloads carries frames between them and the overlay's patch port. Pure.
 
 Its flows are an operator's or a controller's. Open vSwitch itself is asked what it does with one
-broadcast and one unicast frame (ofproto/trace, ovs-vswitchd(8)): once for all VLANs and ports that
+frame of each kind (ofproto/trace, ovs-vswitchd(8)): once for all VLANs and ports that
 no flow names, and once for each of those that flows name.
 """
 
@@ -16,7 +16,7 @@ from .findings import Finding, error, listed, warning
 from .flow_trace import Trace
 from .guard import PRINTED
 from .items import Port
-from .observed import InnerSample
+from .observed import Carried, InnerSample
 from .target import Target
 
 _MOST = 32  # traces of one look
@@ -24,20 +24,35 @@ _VLAN = re.compile(r"\bdl_vlan=(\d+)")
 _IN_PORT = re.compile(r"\bin_port=(\d+)")
 _HIDDEN = "table_id=254,"  # Open vSwitch's own
 # Fields that are the same for all frames of the kind on the port and VLAN.
-_COMMON = {
-    False: {"arp", "dl_vlan", "dl_vlan_pcp", "vlan_tci", "dl_dst"},
-    True: {"ip", "nw_frag", "dl_vlan", "dl_vlan_pcp", "vlan_tci", "dl_dst/group"},
+_TAG = {"dl_vlan", "dl_vlan_pcp", "vlan_tci"}
+_COMMON: Mapping[Carried, set[str]] = {
+    "broadcasts": {"arp", "dl_dst", *_TAG},
+    "unicast": {"ip", "nw_frag", "dl_dst/group", *_TAG},
+    "IPv6 unicast": {"ipv6", "nw_frag", "dl_dst/group", *_TAG},
+    "neighbour solicitations": {
+        "ipv6",
+        "icmp6",
+        "icmp_type",
+        "icmp_code",
+        "nw_frag",
+        "dl_dst",
+        "dl_dst/group",
+        *_TAG,
+    },
 }
+_KINDS = list(_COMMON)  # in the order of the faults
 # What the guard looks at, too, and what others' flows name where not all unicast is alike to them.
-_GUARD = {"tcp", "dl_dst", "nw_dst"}
-_UNLIKE = re.compile(r"\b(?:dl_dst=(?!0[01]:00:00:00:00:00/01:)|nw_|tcp|udp|icmp|sctp|tp_)")
+_GUARD = {"tcp", "tcp6", "dl_dst", "nw_dst", "ipv6_dst"}
+_UNLIKE = re.compile(
+    r"\b(?:dl_dst=(?!0[01]:00:00:00:00:00/01:)|nw_|ipv6_|nd_|tcp|udp|icmp|sctp|tp_)"
+)
 
 
 def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
     """Return what to trace, given the bridge's flows as bridge/dump-flows prints them.
 
     Nothing where one flow serves all, as on a new bridge, or where no port has the VLAN of a
-    segment. At most 32 broadcasts, then as many unicast frames.
+    segment. At most 32 broadcasts, then as many frames of each other kind.
     """
     patch = target.observed.ports.get(_patch(target))
     flows = [line for line in lines
@@ -64,7 +79,10 @@ def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
             asked.setdefault((_among(number, ports), _among(vlan, vlans)), sample)
     broadcasts = list(asked.values())[:_MOST]
     alike = not any(_UNLIKE.search(line) for line in flows)
-    return [*broadcasts, *(replace(one, unicast=True, alike=alike) for one in broadcasts)]
+    return [
+        *broadcasts,
+        *(replace(one, carries=kind, alike=alike) for kind in _KINDS[1:] for one in broadcasts),
+    ]
 
 
 def faults(target: Target, traces: Mapping[InnerSample, str]) -> Iterator[Finding]:
@@ -93,15 +111,15 @@ def _stopped(
 ) -> Iterator[tuple[str, str]]:
     """Yield a flow, and what it stops, as text; unicast only where broadcasts pass."""
     found: dict[tuple[bool, str], list[InnerSample]] = {}
-    for sample in sorted(traces, key=lambda sample: sample.unicast):
+    for sample in sorted(traces, key=lambda sample: _KINDS.index(sample.carries)):
         trace = Trace.read(traces[sample])
         flow = _stopped_by(trace, sample, target.overlay.tunnel_bridge)
         if flow and trace.by_controller == by_controller:
             found.setdefault((sample.tagged, flow), []).append(sample)
     for (tagged, flow), stopped in found.items():
         first = stopped[0]
-        kind = "unicast" if first.unicast else "broadcasts"
-        alike = [one for one in stopped if one.unicast == first.unicast]
+        kind = first.carries
+        alike = [one for one in stopped if one.carries == kind]
         if tagged:
             vlans = listed(str(one.vlan) for one in alike)
             yield flow, f"{kind} from the overlay in VLAN {vlans}"
@@ -146,5 +164,5 @@ def _stopped_by(trace: Trace, sample: InnerSample, tunnel_bridge: str) -> str:
         arrives = trace.normal or trace.goes_somewhere
     else:
         arrives = tunnel_bridge in trace.crossed
-    common = _COMMON[sample.unicast] | (_GUARD if sample.alike else set())
+    common = _COMMON[sample.carries] | (_GUARD if sample.alike else set())
     return "" if arrives else trace.stopped_by(common)

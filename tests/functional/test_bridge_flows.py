@@ -11,7 +11,7 @@ import signal
 import pytest
 
 from ovs_mcast.core import ownership
-from ovs_mcast.core.frames import ETHERTYPE_IPV4, decode_udp, ethernet, udp
+from ovs_mcast.core.frames import ETHERTYPE_IPV4, ETHERTYPE_IPV6, decode_udp, ethernet, udp
 from ovs_mcast.lab import Host, Lab, Workload
 from tests.functional.agents import configuration, running
 from tests.functional.node import Node
@@ -23,6 +23,10 @@ pytest_plugins = ("tests.functional.node_fixtures",)
 
 PATCH = f"patch-tun-{ownership.suffix('default')}"
 SEGMENTS = (f"--segment=100,group={GROUP_1}", f"--segment=101,group={GROUP_2}")
+ENDS = {
+    4: ("192.0.2.1", "192.0.2.2", ETHERTYPE_IPV4),
+    6: ("2001:db8:9::1", "2001:db8:9::2", ETHERTYPE_IPV6),
+}
 NO_WAY = "br-int does not carry broadcasts"
 
 
@@ -55,15 +59,16 @@ def joined(lab: Lab) -> tuple[Host, Workload, Workload]:
     return host, here, there
 
 
-def unicast(sender: Workload, hearer: Workload, text: str) -> bytes:
-    """Return an IPv4 frame from one workload to another."""
-    datagram = udp("192.0.2.1", "192.0.2.2", 7, 7, text.encode())
-    return ethernet(hearer.mac, sender.mac, ETHERTYPE_IPV4, datagram)
+def datagram(sender: Workload, mac: str, text: str, family: int = 4) -> bytes:
+    """Return a frame of a workload to a MAC, unicast or not."""
+    here, there, kind = ENDS[family]
+    return ethernet(mac, sender.mac, kind, udp(here, there, 7, 7, text.encode()))
 
 
 def of_workloads(seen: bytes) -> bytes | None:
     """Return such a frame, or None for any other."""
-    return seen if (found := decode_udp(seen)) and found.source == "192.0.2.1" else None
+    found = decode_udp(seen)
+    return seen if found and found.source in {here for here, _, _ in ENDS.values()} else None
 
 
 def test_what_the_bridge_for_workloads_drops_is_named(lab: Lab) -> None:
@@ -166,29 +171,36 @@ def test_what_is_named_is_lost_and_what_is_not_arrives(lab: Lab) -> None:
             assert (answer in heard_there.wait(2, timeout=10 if out else 1)) == out
 
 
-def test_unicast_that_is_dropped_is_named(lab: Lab) -> None:
-    """Where broadcasts pass and unicast does not, the problem says so; packets agree.
+def test_what_is_dropped_where_broadcasts_pass_is_named(lab: Lab) -> None:
+    """Unicast of either IP version, and IPv6's multicast: the problem says which; packets agree.
 
     w1 ─ br-int ═ br-mcast ─ h1 ─ switch ─ l1 (VNI 100)
     """
     host, here, there = joined(lab)
-    hosts = "dl_dst=00:00:00:00:00:00/01:00:00:00:00:00"
-    for line, into, out in (
-        (f"priority=9,in_port=P,{hosts},actions=drop", False, True),
-        ("priority=9,in_port=W,ip,actions=drop", True, False),
-        (f"priority=9,dl_dst={there.mac},ip,actions=NORMAL", True, True),
-    ):
+    hosts, groups = "00:00:00:00:00:00/01:00:00:00:00:00", "33:33:00:00:00:00/ff:ff:00:00:00:00"
+    solicited = "33:33:ff:00:00:01"
+    for line, named, family, to, into, out in (
+        (f"priority=9,in_port=P,dl_dst={hosts},actions=drop", "unicast", 4, "", False, True),
+        ("priority=9,in_port=W,ip,actions=drop", "unicast", 4, "", True, False),
+        (f"priority=9,dl_dst={there.mac},ip,actions=NORMAL", "unicast", 4, "", True, True),
+        ("priority=9,in_port=W,ipv6,actions=drop", "IPv6 unicast", 6, "", True, False),
+        (
+            f"priority=9,dl_dst={groups},actions=drop", "neighbour solicitations", 6, solicited,
+            False, False,
+        ),
+    ):  # fmt: skip
         flows(host, "priority=0,actions=NORMAL", line)
         said = problems(host)
         assert [one.partition(":")[0] for one in said] == [
-            *["br-int does not carry unicast from the overlay in VLAN 100"] * (not into),
-            *["br-int does not carry unicast from w1 to the overlay"] * (not out),
+            *[f"br-int does not carry {named} from the overlay in VLAN 100"] * (not into),
+            *[f"br-int does not carry {named} from w1 to the overlay"] * (not out),
         ]
         with (
             lab.capture(here, "eth0", of_workloads) as heard_here,
             lab.capture(there, "eth0", of_workloads) as heard_there,
         ):
-            sent, answer = unicast(there, here, line), unicast(here, there, line)
+            sent = datagram(there, to or here.mac, line, family)
+            answer = datagram(here, to or there.mac, line, family)
             there.send(sent)
             here.send(answer)
             assert sent in heard_there.wait(1)  # its own, as sent

@@ -36,7 +36,11 @@ def port(name: str, ofport: int, *vlans: str) -> Port:
 
 
 def asked(lines: list[str], *ports: Port) -> list[tuple[str, int]]:
-    return [(one.port, one.vlan) for one in samples(target(*ports), lines) if not one.unicast]
+    return [
+        (one.port, one.vlan)
+        for one in samples(target(*ports), lines)
+        if one.carries == "broadcasts"
+    ]
 
 
 W1, W2, W3 = port("w1", 11, "100"), port("w2", 12, "101", "access"), port("w3", 13, "100")
@@ -146,20 +150,22 @@ HOSTS = trace(
 ONE_HOST = trace(" 0. priority 0\n    drop", "dl_dst=02:00:00:00:00:00", "drop")
 
 
-def test_unicast_is_traced_beside_each_broadcast() -> None:
+def test_a_frame_of_each_kind_is_traced_beside_each_broadcast() -> None:
     found = samples(target(W1), [DROP])
-    assert [one.unicast for one in found] == [False, False, True, True]
     assert [one.flow for one in found if one.tagged] == [
         "in_port=7,dl_vlan=100,arp,arp_op=1,dl_dst=ff:ff:ff:ff:ff:ff",
         "in_port=7,dl_vlan=100,ip,nw_proto=6,dl_dst=02:00:00:00:00:00",
+        "in_port=7,dl_vlan=100,ipv6,nw_proto=6,dl_dst=02:00:00:00:00:00",
+        "in_port=7,dl_vlan=100,icmp6,icmpv6_type=135,icmpv6_code=0,dl_dst=33:33:ff:00:00:01",
     ]
+    assert [one.flow.split(",")[0] for one in found if not one.tagged] == ["in_port=11"] * 4
 
 
 @pytest.mark.parametrize(("said", "stopped"), [(HOSTS, True), (ONE_HOST, False)])
 @pytest.mark.parametrize("sample", [IN, OUT])
 def test_what_all_unicast_meets_is_a_fault(sample: InnerSample, said: str, stopped: bool) -> None:
     """Not what depends on one host's address."""
-    found = [str(one) for one in faults(target(), {replace(sample, unicast=True): said})]
+    found = [str(one) for one in faults(target(), {replace(sample, carries="unicast"): said})]
     assert [one.startswith("br-int does not carry unicast from") for one in found] == (
         [True] * stopped
     )
@@ -180,7 +186,11 @@ def test_where_no_flow_of_others_names_an_address_all_unicast_is_alike(
     line: str, alike: bool
 ) -> None:
     """What the guard looks at says nothing then, though the megaflow has it."""
-    found = [one for one in samples(target(W1), [DROP, f"duration=9s, {line}"]) if one.unicast]
+    found = [
+        one
+        for one in samples(target(W1), [DROP, f"duration=9s, {line}"])
+        if one.carries == "unicast"
+    ]
     assert {one.alike for one in found} == {alike}
     guarded = ONE_HOST.replace("recirc_id=0,eth,arp", "recirc_id=0,eth,tcp,nw_dst=0.0.0.0")
     sample = replace(found[0], tagged=True)
@@ -189,7 +199,7 @@ def test_where_no_flow_of_others_names_an_address_all_unicast_is_alike(
 
 @pytest.mark.parametrize("sample", [IN, OUT])
 def test_a_flow_that_stops_broadcasts_too_is_named_once(sample: InnerSample) -> None:
-    [found] = faults(target(), {replace(sample, unicast=True): NOTHING, sample: NOTHING})
+    [found] = faults(target(), {replace(sample, carries="unicast"): NOTHING, sample: NOTHING})
     assert "does not carry broadcasts" in str(found)
 
 
