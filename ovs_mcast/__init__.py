@@ -13,13 +13,21 @@ from .core.model import Overlay, Segment, Underlay
 from .core.observed import Observed
 from .core.plan import plan
 from .core.status import SegmentStatus, Status
-from .errors import ApplyError, ConfigurationError, OvsMcastError, UnavailableError, VerifyError
+from .errors import (
+    ApplyError,
+    ClosedError,
+    ConfigurationError,
+    OvsMcastError,
+    UnavailableError,
+    VerifyError,
+)
 from .host.connect import connect
 from .host.host import Host
 
 __all__ = [
     "ApplyError",
     "Change",
+    "ClosedError",
     "ConfigurationError",
     "Host",
     "Observed",

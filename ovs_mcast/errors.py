@@ -8,7 +8,14 @@ from .core.changes import Change
 from .core.errors import ConfigurationError, OvsMcastError
 from .core.status import Status
 
-__all__ = ["ApplyError", "ConfigurationError", "OvsMcastError", "UnavailableError", "VerifyError"]
+__all__ = [
+    "ApplyError",
+    "ClosedError",
+    "ConfigurationError",
+    "OvsMcastError",
+    "UnavailableError",
+    "VerifyError",
+]
 
 
 class UnavailableError(OvsMcastError):
@@ -22,6 +29,19 @@ class UnavailableError(OvsMcastError):
     """
 
     exit_status = 5
+
+
+class ClosedError(OvsMcastError):
+    """The Host was closed, or is that of the process that forked this one: connect anew.
+
+    >>> from ovs_mcast.testing import FakeHost
+    >>> host = FakeHost()
+    >>> host.close()
+    >>> host.overlays()
+    Traceback (most recent call last):
+        ...
+    ovs_mcast.errors.ClosedError: this Host is closed: connect anew
+    """
 
 
 class ApplyError(OvsMcastError):

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .findings import Finding, listed, warning
-from .items import Options
 from .model import Overlay
 from .pipeline_tables import (
     CLASSIFY,
@@ -34,7 +33,6 @@ from .workload_bridge import members
 # Sources that no host has: of "this network", loopback, groups and class E; unspecified, loopback,
 # groups.
 NO_HOST = {4: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"), 6: ("::/127", "ff00::/8")}
-INNER_VLAN_NOTE = "ovs-mcast-inner-vlan"  # of the tunnel bridge, where it is not the default
 TAGGED = "vlan_tci=0x1000/0x1000"
 _SAVE = "move:NXM_OF_VLAN_TCI[]->NXM_NX_REG0[0..15]"
 _RESTORE = "push_vlan:0x8100,move:NXM_NX_REG0[0..15]->NXM_OF_VLAN_TCI[]"
@@ -51,11 +49,6 @@ def warnings(target: Target) -> Iterator[Finding]:
             f"{listed(tunnels)} is a dot1q-tunnel port, and the tags of its workload are dropped",
             "set inner_vlan: keep, here and on all hosts",
         )  # fmt: skip
-
-
-def notes(overlay: Overlay) -> Options:
-    """Return the notes of the tunnel bridge that tell an overlay that keeps inner tags."""
-    return () if overlay.inner_vlan == "drop" else ((INNER_VLAN_NOTE, overlay.inner_vlan),)
 
 
 def from_underlay(target: Target) -> Iterator[Row]:

@@ -6,7 +6,8 @@ Every refusal is a ConfigurationError that names the field in the words of the c
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from netaddr import IPAddress, IPNetwork
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     StrictInt,
     ValidationError,
     WithJsonSchema,
@@ -75,6 +77,7 @@ _ADDRESS = WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"for
 _POOL = WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9.]+$"})
 
 _PEER = WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]+)?$"})
+_AS_TEXT = PlainSerializer(str, when_used="json")
 
 DeviceName = Annotated[
     str,
@@ -96,10 +99,10 @@ Tos = Annotated[
                    {"const": "inherit"}]}
     ),
 ]  # fmt: skip
-Group = Annotated[IPAddress, BeforeValidator(_group), _ADDRESS]
-Vtep = Annotated[IPAddress, BeforeValidator(_vtep), _ADDRESS]
-Peer = Annotated[IPNetwork, BeforeValidator(groups.parse_peer), _PEER]
-Pool = Annotated[IPNetwork, BeforeValidator(groups.parse_pool), _POOL]
+Group = Annotated[IPAddress, BeforeValidator(_group), _ADDRESS, _AS_TEXT]
+Vtep = Annotated[IPAddress, BeforeValidator(_vtep), _ADDRESS, _AS_TEXT]
+Peer = Annotated[IPNetwork, BeforeValidator(groups.parse_peer), _PEER, _AS_TEXT]
+Pool = Annotated[IPNetwork, BeforeValidator(groups.parse_pool), _POOL, _AS_TEXT]
 
 
 class Value(BaseModel):
@@ -114,6 +117,24 @@ class Value(BaseModel):
             super().__init__(**given)
         except ValidationError as error:
             raise refusal(error) from None
+
+    def replace(self, **fields: object) -> Self:
+        """Return a copy with these fields in place of its own, validated as a whole.
+
+        ConfigurationError as for a new one. None restores a field's default.
+
+        >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
+        >>> overlay.replace(membership="socket").membership
+        'socket'
+        """
+        unknown = sorted(fields.keys() - type(self).model_fields.keys())
+        if unknown:
+            raise ConfigurationError("there is no such key", field=unknown[0])
+        return type(self)(**(dict(self) | fields))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return the same as `replace`: pydantic's own would not validate."""
+        return self.replace(**(update or {}))
 
 
 def refusal(error: ValidationError) -> ConfigurationError:

@@ -21,15 +21,13 @@ from collections.abc import Iterator
 
 from . import ownership
 from .findings import Finding, listed, warning
-from .items import Flow, Options
-from .model import Overlay
+from .items import Flow
 from .pipeline_tables import FIELDS
 from .target import Target
 
 _PRIORITY = 0xFFFF  # above all flows of others
 # A flow of some overlay's guard, as ovs-ofctl and bridge/dump-flows print it.
 PRINTED = re.compile(r"\bpriority=65535,udp6?,reg13=0/0x[89a-f][0-9a-f]{4},\S+[ ,]actions=drop$")
-_OFF = ("ovs-mcast-guard", "off")  # a note of the tunnel bridge
 
 
 def flows(target: Target) -> Iterator[Flow]:
@@ -67,16 +65,6 @@ def warnings(target: Target) -> Iterator[Finding]:
             f"{listed(there)} on {bridge} has addresses of this host: a workload that reaches it "
             "can send VXLAN to the VTEP, and with that into every segment", cure,
         )  # fmt: skip
-
-
-def notes(overlay: Overlay) -> Options:
-    """Return the notes of the tunnel bridge that tell an overlay without a guard."""
-    return () if overlay.guard else (_OFF,)
-
-
-def is_on(noted: Options) -> bool:
-    """Return whether the overlay has a guard, by the notes of its tunnel bridge."""
-    return _OFF not in noted
 
 
 def _can_have_flows(target: Target) -> bool:

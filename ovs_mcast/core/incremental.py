@@ -1,4 +1,4 @@
-"""An applied overlay, and the plan that adds or removes one segment.
+"""An applied overlay, and the plan that adds, changes or removes one segment.
 
 The items of a segment are those of an overlay of that segment alone, less those of an overlay of
 another segment: so a group that segments share is left as it is.
@@ -14,10 +14,10 @@ from functools import cached_property
 
 from netaddr import IPAddress
 
-from . import methods
+from . import methods, wanted
 from .changes import Change, Plan
 from .errors import ConfigurationError
-from .items import Address, Flow, GroupMembership, Item
+from .items import Address, Bridge, Flow, GroupMembership, Item, Key, Options
 from .model import Overlay, Segment
 from .observed import Limits, Observed
 from .plan import DIVERTED, desired, neighbours, ordered
@@ -47,11 +47,13 @@ class SegmentItems:
 class AppliedOverlay:
     """One overlay that was applied, by segment.
 
-    ``in_sync`` is whether the overlay was verified, without an error since: if not, a change of one
-    segment needs a reconcile of the whole.
+    ``notes`` are those of its tunnel bridge, which keep what is wanted (wanted.py). ``in_sync`` is
+    whether nothing is known to be amiss: if not, a change of one segment needs a reconcile of the
+    whole.
     """
 
-    def __init__(self, target: Target, *, in_sync: bool) -> None:
+    def __init__(self, target: Target, notes: Options = (), *, in_sync: bool) -> None:
+        self.notes = notes
         self._target = target  # up to date except for its segments
         self._overlay: Overlay | None = target.overlay
         self.in_sync = in_sync
@@ -89,19 +91,31 @@ class AppliedOverlay:
     def _with(self, *segments: Segment) -> Overlay:
         return self._target.overlay.replace(segments=segments)
 
+    def follow(self, noted: Options) -> bool:
+        """Take over the segments that notes keep; False where more than segments is another's."""
+        if wanted.without_segments(noted) != wanted.without_segments(self.notes):
+            return False
+        if noted != self.notes:
+            gone, new = wanted.changed(self.notes, noted)
+            for segment in gone:
+                self.discard(segment)
+            for segment in new:
+                self.add(segment)
+            self.notes = noted
+        return True
+
     def admit(self, segment: Segment) -> Segment:
-        """Return a new segment with its group. ConfigurationError names the field at fault."""
+        """Return a segment with its group. ConfigurationError names the field at fault."""
         try:
             [resolved] = self._with(segment).segments
         except ConfigurationError as error:
             field = error.field.removeprefix("segments.0.")
             raise ConfigurationError(error.reason, field=field) from None
-        if segment.vni in self._segments:
-            raise ConfigurationError(f"VNI {segment.vni} is there already", field="vni")
-        if segment.vlan in self._vlans:
+        if self._vlans.get(segment.vlan, segment.vni) != segment.vni:
             vni = self._vlans[segment.vlan]
             raise ConfigurationError(f"VLAN {segment.vlan} is that of VNI {vni}", field="vlan")
-        other = next(iter(self._segments.values()), None)
+        others = (one for one in self._segments.values() if one.vni != segment.vni)
+        other = next(others, None)
         if other and other.flood_group.version != resolved.flood_group.version:
             raise ConfigurationError(
                 f"{resolved.flood_group} and {other.flood_group} are of two address families: "
@@ -116,17 +130,18 @@ class AppliedOverlay:
             raise ConfigurationError(f"there is no segment of VNI {vni}", field="vni")
         return self._segments[vni]
 
-    def with_segment(self, segment: Segment) -> Overlay:
-        """Return the overlay with one segment added."""
-        return self._with(*self._segments.values(), segment)
+    def get(self, vni: int) -> Segment | None:
+        """Return the segment of a VNI; None if it is missing."""
+        return self._segments.get(vni)
 
-    def without(self, vni: int) -> Overlay:
-        """Return the overlay without one segment."""
-        return self._with(*(one for one in self._segments.values() if one.vni != vni))
+    def with_change(self, before: Segment | None, after: Segment | None) -> Overlay:
+        """Return the overlay with one segment in place of another; None for none."""
+        others = (one for one in self._segments.values() if one != before)
+        return self._with(*others, *(() if after is None else (after,)))
 
     def needs_whole(self, segment: Segment, limits: Limits) -> bool:
         """Return whether a change of the segment needs a reconcile of the whole."""
-        others = any(vni != segment.vni for vni in self._segments)
+        others = len(self._segments) > (segment.vni in self._segments)
         full = limits.igmp_max_memberships is not None and (
             self._slots >= limits.igmp_max_memberships and self._autojoins
         )
@@ -150,21 +165,24 @@ class AppliedOverlay:
             items.append(GroupMembership(alone.device, alone.groups))
         return SegmentItems(alone, segment, tuple(items), bool(sharing))
 
-    def addition(self, items: SegmentItems) -> Plan:
-        """Return the plan that puts the segment in place."""
-        changes = [Change("add", item, "wanted") for item in items.items]
-        coming = [item for item in items.items if isinstance(item, Address)]
-        changes += [
-            Change("remove", route, DIVERTED)
-            for route in methods.local_routes(items.target, coming)
-        ]
-        first = neighbours(items.target, changes)
-        return Plan(items.target.overlay.name, ordered(changes), first)
+    def change(
+        self, bridge: Bridge, before: SegmentItems | None, after: SegmentItems | None
+    ) -> Plan:
+        """Return the plan that puts one segment in place of another; None for none.
 
-    def removal(self, items: SegmentItems) -> Plan:
-        """Return the plan that removes the segment; its learned flows go with its learn() flow."""
-        changes = [Change("remove", item, "not wanted") for item in items.items]
-        return Plan(items.target.overlay.name, ordered(changes))
+        ``bridge`` is the tunnel bridge as it is, with the notes that keep what is wanted. The
+        learned flows of a segment go with its learn() flow.
+        """
+        changes = [*_noted(bridge, before, after), *_segment_changes(before, after)]
+        if after is not None:
+            new = [one.item for one in changes if one.action == "add"]
+            coming = [item for item in new if isinstance(item, Address)]
+            changes += [
+                Change("remove", route, DIVERTED)
+                for route in methods.local_routes(after.target, coming)
+            ]
+        first = () if after is None else neighbours(after.target, changes)
+        return Plan(self._target.overlay.name, ordered(changes), first)
 
     @contextmanager
     def out_of_sync_on_error(self) -> Iterator[None]:
@@ -174,6 +192,21 @@ class AppliedOverlay:
         except BaseException:
             self.in_sync = False
             raise
+
+    @property
+    def overlay_name(self) -> str:
+        """The name of the overlay."""
+        return self._target.overlay.name
+
+    def changed(self, before: Segment | None, after: Segment | None) -> None:
+        """Record that one segment is in place of another, and so noted; None for none."""
+        if before == after:
+            return
+        if before is not None:
+            self.discard(before)
+        if after is not None:
+            self.add(after)
+        self.notes = wanted.with_change(self.notes, before, after)
 
     def add(self, segment: Segment) -> None:
         """Record that the segment is in place."""
@@ -192,3 +225,31 @@ class AppliedOverlay:
         # In this order: the three above are derived from the segments at their first use.
         del self._vlans[segment.vlan], self._segments[segment.vni]
         self._overlay = None
+
+
+def _noted(
+    bridge: Bridge, before: SegmentItems | None, after: SegmentItems | None
+) -> Iterator[Change]:
+    """Yield the change of what the tunnel bridge keeps as wanted, if there is one."""
+    segments = [None if one is None else one.segment for one in (before, after)]
+    noted = replace(bridge, notes=wanted.with_change(bridge.notes, *segments))
+    if noted != bridge:
+        yield Change("update", noted, "wanted overlay differs", bridge)
+
+
+def _segment_changes(before: SegmentItems | None, after: SegmentItems | None) -> Iterator[Change]:
+    """Yield the changes of the segment's own items. Memberships are of single groups."""
+    there = {_key(item): item for item in (before.items if before else ())}
+    desired = {_key(item): item for item in (after.items if after else ())}
+    for key, item in desired.items():
+        if key not in there:
+            yield Change("add", item, "wanted")
+        elif item != there[key]:
+            yield Change("update", item, "differs", there[key])
+    for key, item in there.items():
+        if key not in desired:
+            yield Change("remove", item, "not wanted")
+
+
+def _key(item: Item) -> Key:
+    return (*item.key, *(item.groups if isinstance(item, GroupMembership) else ()))

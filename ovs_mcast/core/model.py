@@ -6,11 +6,10 @@ Every refusal is a ConfigurationError that names the field in the words of the c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from netaddr import IPAddress, IPNetwork
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, StrictBool, StrictInt, model_validator
 
 from . import groups
 from .errors import ConfigurationError
@@ -152,6 +151,7 @@ class Overlay(Value):
     inner_vlan: InnerVlan = "drop"
     peers: tuple[Peer, ...] = ()
     only_peers: StrictBool = False
+    _flood_groups: tuple[IPAddress, ...] = PrivateAttr(())
 
     if TYPE_CHECKING:
 
@@ -227,6 +227,7 @@ class Overlay(Value):
         _refuse_other_peers(self.peers, resolved)
         ordered = tuple(sorted(resolved, key=lambda segment: segment.vni))
         object.__setattr__(self, "segments", ordered)
+        self._flood_groups = tuple(sorted({one.flood_group for one in ordered}, key=int))
         return self
 
     @property
@@ -237,25 +238,10 @@ class Overlay(Value):
         known = self.underlay.vtep or self.groups
         return known.version if known is not None else 4
 
-    @cached_property
+    @property
     def flood_groups(self) -> tuple[IPAddress, ...]:
         """Every group of the overlay once, in order."""
-        return tuple(sorted({segment.flood_group for segment in self.segments}, key=int))
-
-    def replace(self, **fields: object) -> Overlay:
-        """Return a copy with these fields in place of its own, validated as a whole.
-
-        ConfigurationError as for a new Overlay. None restores a field's default.
-
-        >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
-        >>> overlay.replace(membership="socket").membership
-        'socket'
-        """
-        unknown = sorted(fields.keys() - type(self).model_fields.keys())
-        if unknown:
-            raise ConfigurationError("there is no such key", field=unknown[0])
-        kept = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self)(**cast("Any", kept | fields))
+        return self._flood_groups
 
     def with_segment(self, segment: Segment) -> Overlay:
         """Return a copy with this segment added, or in place of the segment of the same VNI."""
@@ -305,7 +291,7 @@ def _resolve(index: int, segment: Segment, pool: IPNetwork | None) -> Segment:
         group = groups.check_group(groups.group_of(segment.vni, pool))
     except ValueError as error:
         raise ConfigurationError(str(error), field=f"segments.{index}.group") from None
-    return segment.model_copy(update={"group": group})
+    return BaseModel.model_copy(segment, update={"group": group})  # validated just above
 
 
 def _refuse_other_peers(peers: Sequence[IPNetwork], segments: Sequence[Segment]) -> None:

@@ -18,7 +18,6 @@ from typing import NamedTuple
 from .items import Address, Bridge, Flow, GroupMembership, Item, Port, Route
 
 EXTERNAL_ID = "ovs-mcast"
-BRIDGE_NOTE = "ovs-mcast-bridge"  # of a tunnel bridge: the bridge for workloads, if not the default
 PROTOCOL = 109  # RTA protocol and IFA_PROTO; not in iproute2's rt_protos
 
 _PREFIX = 0x6D

@@ -26,7 +26,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 from . import (
-    admission,
     guard,
     methods,
     ownership,
@@ -34,6 +33,7 @@ from . import (
     pipeline_tables,
     tunnel_port,
     udp_port,
+    wanted,
 )
 from .changes import Change, Neighbour, Plan
 from .errors import ConfigurationError
@@ -133,9 +133,7 @@ def _bridges(target: Target) -> Iterator[Bridge]:
     existing = target.observed.bridges.get(overlay.bridge)
     if existing is None or existing.owner == overlay.name:
         yield Bridge(overlay.bridge, overlay.datapath, _fail_mode(target, existing), overlay.name)
-    notes: Options = guard.notes(overlay) + admission.notes(overlay)
-    if overlay.bridge != Overlay.model_fields["bridge"].default:
-        notes += ((ownership.BRIDGE_NOTE, overlay.bridge),)
+    notes = wanted.notes(overlay)
     if overlay.membership == "auto" and decision is not None and decides(decision, overlay):
         notes += decision.to_notes()
     yield Bridge(
@@ -233,6 +231,9 @@ def _differing(name: str, before: object, after: object) -> list[str]:
     """Return the name of a field if it differs, and of options each one that does."""
     if before == after:
         return []
+    if name == "notes":
+        former, desired_ = (cast(Options, noted) for noted in (before, after))
+        return ["decision" if wanted.same(former, desired_) else "wanted overlay"]
     if name != "options":
         return [name]
     changed = set(cast(Options, before)) ^ set(cast(Options, after))

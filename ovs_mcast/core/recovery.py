@@ -1,7 +1,8 @@
 """Recovery: an overlay read back from its marks on a host, without its configuration.
 
-Bridges, ports, flows and addresses show the overlay that `setup` or the agent applied last, as far
-as it is still in place: applying it again would change nothing.
+Its tunnel bridge keeps what is wanted (wanted.py). Where an earlier version made it, bridges,
+ports, flows and addresses show what was applied last, as far as it is still in place. Applying it
+again would change nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
-from . import guard, ownership, tunnel_port
-from .admission import INNER_VLAN_NOTE
+from . import ownership, tunnel_port, wanted
 from .errors import ConfigurationError
 from .flow_text import outer_destination, outer_source
 from .groups import MULTICAST, parse_address
@@ -27,7 +27,7 @@ _LEARNS = re.compile(r"learn\(.*?hard_timeout=(\d+).*?limit=(\d+)")
 
 
 def recover(name: str, observed: Observed) -> Overlay:
-    """Return the overlay of this name as ``observed`` and its flows show it.
+    """Return the overlay of this name as its notes keep it, else as its items show it.
 
     ConfigurationError if too little of it is left, or if two parts contradict each other, as after
     an interrupted run.
@@ -35,6 +35,10 @@ def recover(name: str, observed: Observed) -> Overlay:
     tunnel = tunnel_bridge_of(name, observed)
     if tunnel is None:
         raise ConfigurationError("its tunnel bridge is missing")
+    return wanted.read(name, tunnel.notes) or _by_items(name, observed, tunnel)
+
+
+def _by_items(name: str, observed: Observed, tunnel: Bridge) -> Overlay:
     flows = [flow for flow in observed.flows if ownership.is_cookie(flow.cookie, name)]
     vtep = next(filter(None, (outer_source(f.actions) for f in flows if f.table == CLASSIFY)), None)
     device = _underlay(name, observed, vtep)
@@ -59,8 +63,6 @@ def recover(name: str, observed: Observed) -> Overlay:
         segments=segments,
         aging=int(learns[1]) if learns else None,
         learned_limit=int(learns[2]) if learns else None,
-        guard=guard.is_on(tunnel.notes),
-        inner_vlan=dict(tunnel.notes).get(INNER_VLAN_NOTE),
         **_peers(flows),
     )
 
@@ -73,10 +75,9 @@ def _peers(flows: Iterable[Flow]) -> Mapping[str, Any]:
 
 
 def _bridge(name: str, observed: Observed, tunnel: Bridge) -> str | None:
-    """Return the bridge for workloads without its patch port: the noted one, or one of ours."""
+    """Return the bridge for workloads without its patch port: the other one of ours."""
     ours = (bridge.name for bridge in observed.bridges.values() if bridge.owner == name)
-    other = next((bridge for bridge in ours if bridge != tunnel.name), None)
-    return dict(tunnel.notes).get(ownership.BRIDGE_NOTE, other)
+    return next((bridge for bridge in ours if bridge != tunnel.name), None)
 
 
 def _underlay(name: str, observed: Observed, vtep: str | None) -> str | None:

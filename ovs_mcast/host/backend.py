@@ -20,6 +20,7 @@ from ..core.events import RowEvent, Watched
 from ..core.items import Address, Bridge, GroupMembership, Port, Route
 from ..core.observed import ArpSettings, Limits, Link, RoutePath
 from ..core.status import Holder
+from ..errors import UnavailableError
 from .events import FlowEvents, ProcessEnd
 
 _T = TypeVar("_T")
@@ -41,9 +42,12 @@ class Ovsdb(Protocol):
         """Commit one transaction; return once ovs-vswitchd has followed."""
 
     def exclusive(
-        self, patience: float, on_wait: Callable[[], None]
+        self, patience: float, on_wait: Callable[[float], None]
     ) -> AbstractContextManager[None]:
-        """Exclude other runs of ovs_mcast; UnavailableError after ``patience`` seconds."""
+        """Exclude other runs of ovs_mcast; UnavailableError after ``patience`` seconds.
+
+        Calls ``on_wait`` again and again while it waits for one, with the seconds so far.
+        """
 
     def watch(self, watcher: Callable[[RowEvent], None]) -> None:
         """Report every change of rows to ``watcher``, from any thread; a lost connection once."""
@@ -182,8 +186,11 @@ class Backend:
     - ``keeper`` returns the keeper of a named overlay.
     - ``udp_holders`` says who has sockets that are bound to a UDP port in this network namespace.
     - ``flow_events`` opens the flow events of a bridge; OSError if ovs-vswitchd does not have it.
+    - ``agent`` returns the error that refuses a change while an agent keeps the overlay so named;
+      None without one, and for the agent itself.
     - ``hand_over`` starts a process for each overlay whose groups this process holds;
       ``release_groups`` releases those groups.
+    - ``connected``: it has a thread and descriptors, so that a Host must be closed.
     - ``follow`` is how many seconds Open vSwitch and the kernel may need after a change.
     - ``sleep`` waits.
     """
@@ -203,8 +210,10 @@ class Backend:
     udp_holders: Callable[[int], tuple[str, ...]] = lambda _port: ()
     reverse_path_drops: Callable[[], int] = lambda: 0
     rule_set: Callable[[], object] = lambda: None
+    agent: Callable[[str], UnavailableError | None] = lambda _overlay: None
     hand_over: Callable[[], None] = lambda: None
     release_groups: Callable[[], None] = lambda: None
+    connected: bool = False
     follow: float = FOLLOW
     sleep: Callable[[float], None] = time.sleep
 

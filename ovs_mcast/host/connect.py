@@ -20,6 +20,7 @@ from ..core.events import Watched
 from ..core.items import Bridge
 from ..errors import ConfigurationError, UnavailableError
 from ..membership import device_groups, in_process, keeper
+from .agent_guard import keeping_agent
 from .backend import Backend, Holding
 from .host import Host
 from .platform import Platform
@@ -54,7 +55,8 @@ def this_platform(db: str | None, store: in_process.Store | None = None) -> Plat
     flows = openflow.OpenFlow(rundir)
 
     def connected() -> Backend:
-        return replace(open_backend(db, None, "keeper"), keeper=keepers.keeper)
+        opened = open_backend(db, None, "keeper")
+        return replace(opened, keeper=keepers.keeper, agent=lambda _overlay: None)
 
     def counted_flows(bridge: str, cookie: int, mask: int, patience: int) -> list[str] | None:
         try:
@@ -105,9 +107,11 @@ def open_backend(
         udp_holders=processes.udp_holders,
         reverse_path_drops=proc.reverse_path_drops,
         rule_set=nft.Nft().rule_set,
+        agent=partial(keeping_agent, sockets),
         keeper=threads.keeper if holding == "here" else partial(keeper.Keeper, sockets),
         hand_over=threads.hand_over,
         release_groups=threads.close,
+        connected=True,
     )
 
 

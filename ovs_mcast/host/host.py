@@ -9,12 +9,15 @@ with ovs_mcast.connect() as host:
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import wraps
 from threading import RLock
 from typing import Concatenate, ParamSpec, TypeVar
+from weakref import finalize
 
 from ..core.changes import Change, Plan
 from ..core.closeable import Closeable
@@ -23,9 +26,9 @@ from ..core.model import Overlay, Segment
 from ..core.observed import Observed, owners
 from ..core.plan import plan_removal
 from ..core.status import Progress, Status
-from ..errors import ConfigurationError, UnavailableError, VerifyError
+from ..errors import ClosedError, ConfigurationError, UnavailableError, VerifyError
 from ..membership.keeper import KeeperError
-from . import apply, incremental, observe, reconcile
+from . import apply, incremental, observe, reconcile, segments
 from .backend import Backend
 
 LOG = logging.getLogger(__name__)
@@ -33,6 +36,9 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 PATIENCE = 60.0  # seconds that a run waits for another to end
+_LONG = 2.0  # seconds of it that deserve a warning
+_WAITS = "another run of ovs_mcast holds this Open vSwitch: waiting up to %.0f s"
+_CLOSED = "this Host is closed: connect anew"
 
 
 def _in_turn(method: Callable[Concatenate[Host, _P], _T]) -> Callable[Concatenate[Host, _P], _T]:
@@ -40,7 +46,10 @@ def _in_turn(method: Callable[Concatenate[Host, _P], _T]) -> Callable[Concatenat
 
     @wraps(method)
     def turn(host: Host, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
+        host._refuse_child()  # whose lock may never be released
         with host._lock:
+            if host._closing:
+                raise ClosedError(_CLOSED)
             return method(host, *arguments, **named)
 
     return turn
@@ -51,12 +60,19 @@ def _restricted(status: Status, done: tuple[Change, ...], vnis: tuple[int, ...])
     return replace(status, changes=(*done, *status.changes), segments=segments)
 
 
+def _abandoned(backend: Backend) -> None:
+    """Close what a Host has left open."""
+    warnings.warn("a Host was never closed", ResourceWarning, stacklevel=2)
+    backend.close()
+
+
 class Host(Closeable):
     """One Open vSwitch and one network namespace; ``connect`` makes one for those of the caller.
 
     All methods may be called from any thread: one runs at a time, the others wait for it. (`hold`
     has its turn until it holds.) Every method that reads the host raises UnavailableError where
-    Open vSwitch or a privilege is missing.
+    Open vSwitch or a privilege is missing. After `close`, and in a forked child, every method
+    raises ClosedError.
 
     >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"),
     ...                      segments=[om.Segment(vni=100, group="239.0.0.1")])
@@ -77,12 +93,28 @@ class Host(Closeable):
         self.backend = backend
         self._lock = RLock()
         self._applied: dict[str, AppliedOverlay] = {}
+        self._process, self._closing, self._closed = os.getpid(), False, False
+        self._finalizer = finalize(self, _abandoned, backend) if backend.connected else None
+        if self._finalizer is not None:
+            self._finalizer.atexit = False
 
-    @_in_turn
     def close(self) -> None:
-        """End the connections; no thread is left, and no group held here."""
-        self._applied.clear()
-        self.backend.close()
+        """End the connections; no thread is left, and no group held here.
+
+        Another thread's call that waits for another run ends with ClosedError, as every later call
+        does. Nothing happens in a forked child: what it has is its parent's.
+        """
+        if os.getpid() != self._process:
+            return
+        self._closing = True
+        with self._lock:
+            if self._closed:
+                return
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            self._closed = True
+            self._applied.clear()
+            self.backend.close()
 
     @_in_turn
     def hand_over(self) -> None:
@@ -126,48 +158,49 @@ class Host(Closeable):
 
         Waits for another run on the same Open vSwitch to end. ConfigurationError before anything
         is touched, ApplyError when a change fails, VerifyError when what is read back is not as
-        desired. Running it again changes nothing, or converges after a failure.
+        desired. UnavailableError where an agent keeps the overlay and there is something to change.
+        Running it again changes nothing, or converges after a failure.
         """
         with self._alone():
+            agent = self.backend.agent(overlay.name)
+            if agent is not None and self.plan(overlay):
+                raise agent
             return self._reconcile(overlay, progress)
 
     def _reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
         if overlay.name in self._applied:
             self._applied[overlay.name].in_sync = False
         status, target = reconcile.reconcile(self.backend, overlay, progress)
-        self._applied[overlay.name] = AppliedOverlay(target, in_sync=status.verified)
+        self._applied[overlay.name] = segments.applied(self.backend, target, status)
         if not status.verified:
             raise VerifyError(status.problems, status)
         return status
 
     @_in_turn
     def overlay(self, name: str | None = None) -> Overlay:
-        """Return the overlay that was applied last, with the segments added and removed since.
+        """Return the overlay that is wanted on this machine, as any process left it.
 
-        ``name`` may be left out where this Host has but one. ConfigurationError before `reconcile`.
+        The tunnel bridge keeps it. ``name`` may be left out where there is but one.
+        ConfigurationError where there is none.
         """
-        return self._find(name).overlay
+        return segments.overlay(self.backend, self._applied, name)
 
     @_in_turn
     def add(self, segment: Segment, *, name: str | None = None) -> Status:
-        """Add one segment to an overlay that `reconcile` has applied.
+        """Let the overlay have this segment, in place of that of the same VNI if there is one.
 
+        The overlay is one that is wanted on this machine, whoever put it in place; all its other
+        segments stay, those that other processes add too. Calling it again changes nothing.
         Observes the state of the segment alone, so that the cost does not grow with the number
         of segments; where the host is not as expected, the whole is reconciled. The Status has the
-        changes and the one segment. ConfigurationError, with nothing touched, for a VNI or VLAN
+        changes and the one segment. ConfigurationError, with nothing touched, for a VLAN
         in use and for whatever `reconcile` refuses; the other errors as there. After an
-        error, except VerifyError, the segment is not desired: add it again, or reconcile.
+        error the segment may be wanted already: add it again, or remove it.
         """
-        applied = self._find(name)
-        added = applied.admit(segment)
         with self._alone():
-            try:
-                with applied.out_of_sync_on_error():
-                    status = incremental.add(self.backend, applied, added)
-            except incremental.DriftError as drift:
-                return self._reconcile_whole(applied, applied.with_segment(added), drift, added.vni)
-            applied.add(added)
-            return status
+            applied = segments.find(self.backend, self._applied, name)
+            after = applied.admit(segment)
+            return self._change(applied, applied.get(after.vni), after)
 
     @_in_turn
     def remove(self, vni: int, *, name: str | None = None) -> Status:
@@ -175,26 +208,25 @@ class Host(Closeable):
 
         ConfigurationError if there is no such segment. The Status has the changes and no segment.
         """
-        applied = self._find(name)
-        removed = applied.segment(vni)
         with self._alone():
-            try:
-                with applied.out_of_sync_on_error():
-                    status = incremental.remove(self.backend, applied, removed)
-            except incremental.DriftError as drift:
-                return self._reconcile_whole(applied, applied.without(vni), drift)
-            applied.discard(removed)
-            return status
+            applied = segments.find(self.backend, self._applied, name)
+            return self._change(applied, applied.segment(vni), None)
 
-    def _find(self, name: str | None) -> AppliedOverlay:
-        if name is None and len(self._applied) > 1:
-            names = ", ".join(sorted(self._applied))
-            raise ConfigurationError(f"say which overlay: {names}", field="name")
-        found = next(iter(self._applied), None) if name is None else name
-        if found is None or found not in self._applied:
-            which = "no overlay" if found is None else f"no overlay {found}"
-            raise ConfigurationError(f"{which} was reconciled by this Host", field="name")
-        return self._applied[found]
+    def _change(
+        self, applied: AppliedOverlay, before: Segment | None, after: Segment | None
+    ) -> Status:
+        """Put one segment in place of another; None for none."""
+        agent = None if before == after else self.backend.agent(applied.overlay_name)
+        if agent is not None:
+            raise agent
+        try:
+            with applied.out_of_sync_on_error():
+                status = incremental.change(self.backend, applied, before, after)
+        except incremental.DriftError as drift:
+            vnis = () if after is None else (after.vni,)
+            return self._reconcile_whole(applied, applied.with_change(before, after), drift, *vnis)
+        applied.changed(before, after)
+        return status
 
     def _reconcile_whole(
         self, applied: AppliedOverlay, overlay: Overlay, drift: incremental.DriftError, *vnis: int
@@ -220,6 +252,9 @@ class Host(Closeable):
     def teardown(self, name: str, progress: Progress | None = None) -> Status:
         """Remove everything that bears the overlay's mark, and nothing else."""
         with self._alone():
+            agent = self.backend.agent(name)
+            if agent is not None and self.plan_teardown(name):
+                raise agent
             done, left = reconcile.remove(self.backend, name, progress)
             self.backend.keeper(name).end()
             self._applied.pop(name, None)
@@ -244,9 +279,12 @@ class Host(Closeable):
 
         Returns at once, after ``ready``, when no socket is needed to hold them.
         """
+        self._refuse_child()
         keeper = self.backend.keeper(overlay.name)
         with ExitStack() as alone:
             alone.enter_context(self._lock)
+            if self._closing:
+                raise ClosedError(_CLOSED)
             alone.enter_context(self._alone())
             held = keeper.held(self.backend.joined)
             if held is None:
@@ -262,12 +300,21 @@ class Host(Closeable):
             except KeeperError as error:
                 raise UnavailableError(str(error)) from None
 
+    def _refuse_child(self) -> None:
+        if os.getpid() != self._process:
+            raise ClosedError(
+                f"this Host is of process {self._process}, which forked this one: connect anew"
+            )
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with self.backend.ovsdb.exclusive(
-            PATIENCE,
-            on_wait=lambda: LOG.warning(
-                "another run of ovs_mcast holds this Open vSwitch: waiting up to %.0f s", PATIENCE
-            ),
-        ):
+        levels = [logging.WARNING, logging.INFO]  # a long wait, and a wait
+
+        def on_wait(seconds: float) -> None:
+            if self._closing:
+                raise ClosedError(_CLOSED)
+            if levels and (seconds >= _LONG or len(levels) > 1):
+                LOG.log(levels.pop(), _WAITS, PATIENCE)
+
+        with self.backend.ovsdb.exclusive(PATIENCE, on_wait):
             yield

@@ -1,4 +1,4 @@
-"""Add or remove one segment of an overlay that was applied: changed and read back alone.
+"""Add, change or remove one segment of an overlay in place: changed and read back alone.
 
 The number of messages does not depend on the number of segments. Anything that is not as expected
 raises DriftError: then the overlay must be reconciled as a whole.
@@ -6,7 +6,7 @@ raises DriftError: then the overlay must be reconciled as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ..adapters.openflow import OpenFlowError
@@ -36,38 +36,45 @@ class DriftError(Exception):
         self.done = done
 
 
-def add(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Status:
-    """Add a segment to the others, and read it back."""
-    items = applied.items_of(segment, _observe(backend, applied, segment))
-    _expect_rows(items)
-    if not items.shares and backend.netlink.group_route(segment.flood_group) is not None:
-        raise DriftError(f"there is a route to {items.group}")
-    plan = applied.addition(items)
+def change(
+    backend: Backend, applied: AppliedOverlay, before: Segment | None, after: Segment | None
+) -> Status:
+    """Put one segment in place of another among the others, and read it back; None for none.
+
+    Nothing changes where the segment is there already, but it is read back.
+    """
+    segments = [one for one in (before, after) if one is not None]
+    observed = _observe(backend, applied, segments)
+    old = None if before is None else applied.items_of(before, observed)
+    new = None if after is None else applied.items_of(after, observed)
+    either = new or old
+    assert either is not None  # one of the two is given
+    bridge = _expect_rows(either.target)
+    regrouped = new is not None and (old is None or old.group != new.group)
+    if new is not None and regrouped and not new.shares and _routed(backend, new):
+        raise DriftError(f"there is a route to {new.group}")
+    plan = applied.change(bridge, old, new)
     _apply(backend, plan)
-    status = observe.await_verified(
-        backend, items.target.overlay, lambda: (_added(backend, items), False)
-    )
-    if not status.verified:
-        raise DriftError("; ".join(status.problems), plan.changes)
+    status = Status(plan.overlay, verified=True, decision=observed.decision)
+    if new is not None:
+        status = observe.await_verified(
+            backend, new.target.overlay, lambda: _in_place(backend, new)
+        )
+    left = [] if old is None else list(_left(backend, old, new))
+    if new is None:
+        left += map(str, _shared_findings(backend, either))
+    if left or not status.verified:
+        raise DriftError("; ".join([*left, *status.problems]), plan.changes)
     return replace(status, changes=plan.changes)
 
 
-def remove(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Status:
-    """Remove a segment from the others, and verify that nothing of it is left."""
-    items = applied.items_of(segment, _observe(backend, applied, segment))
-    _expect_rows(items)
-    plan = applied.removal(items)
-    _apply(backend, plan)
-    left = list(_left(backend, items))
-    if left:
-        raise DriftError("; ".join(left), plan.changes)
-    decision = items.target.observed.decision
-    return Status(items.target.overlay.name, plan.changes, verified=True, decision=decision)
+def _routed(backend: Backend, items: SegmentItems) -> bool:
+    return backend.netlink.group_route(items.segment.flood_group) is not None
 
 
-def _observe(backend: Backend, applied: AppliedOverlay, segment: Segment) -> Observed:
+def _observe(backend: Backend, applied: AppliedOverlay, segments: Iterable[Segment]) -> Observed:
     """Return what a segment's items depend on: the device, the bridges, the choice of `auto`."""
-    if applied.needs_whole(segment, backend.limits()):
+    if any(applied.needs_whole(segment, backend.limits()) for segment in segments):
         raise DriftError("the change concerns more than the segment")
     device = applied.target.device
     link = backend.netlink.link(device)
@@ -89,14 +96,22 @@ def _ports(backend: Backend, target: Target) -> dict[str, Port]:
     return ports
 
 
-def _expect_rows(items: SegmentItems) -> None:
-    """Expect the bridges, and the ports of the tunnel bridge, that all segments need."""
-    target = items.target
-    there = {*target.observed.bridges.values(), *target.observed.ports.values()}
+def _expect_rows(target: Target) -> Bridge:
+    """Expect the bridges, and the ports of the tunnel bridge, that all segments need.
+
+    Return the tunnel bridge. Its notes are followed already (AppliedOverlay.follow()).
+    """
+    observed, tunnel = target.observed, target.overlay.tunnel_bridge
+    ports = set(observed.ports.values())
     for item in desired(target):
-        elsewhere = isinstance(item, Port) and item.bridge != target.overlay.tunnel_bridge
-        if isinstance(item, Bridge | Port) and not elsewhere and item not in there:
+        if isinstance(item, Bridge):
+            seen = observed.bridges.get(item.name)
+            there = seen is not None and replace(seen, notes=item.notes) == item
+        else:
+            there = not isinstance(item, Port) or item.bridge != tunnel or item in ports
+        if not there:
             raise DriftError(f"{item.target} is not as desired")
+    return observed.bridges[tunnel]
 
 
 def _apply(backend: Backend, plan: Plan) -> None:
@@ -106,8 +121,8 @@ def _apply(backend: Backend, plan: Plan) -> None:
         raise DriftError(str(failed), failed.done) from None
 
 
-def _added(backend: Backend, items: SegmentItems) -> Status:
-    """Return the status of the overlay of this segment alone."""
+def _in_place(backend: Backend, items: SegmentItems) -> tuple[Status, bool]:
+    """Return the status of the overlay of this segment alone, and whether waiting is useless."""
     before, group = items.target, items.segment.flood_group
     target = replace(before, observed=replace(before.observed, ports=_ports(backend, before)))
     joined = backend.is_member(target.device, items.group)
@@ -119,7 +134,8 @@ def _added(backend: Backend, items: SegmentItems) -> Status:
     name = target.overlay.name
     found = assess(target, lookups, Plan(name), _flow_findings(backend, items))
     decision = target.observed.decision
-    return Status(name, (), found.healthy, found.segments, found.problems, decision)
+    status = Status(name, (), found.healthy, found.segments, found.problems, decision)
+    return status, found.settled
 
 
 def _tunnels(backend: Backend, items: SegmentItems) -> dict[str, RoutePath]:
@@ -135,16 +151,27 @@ def _flow_findings(backend: Backend, items: SegmentItems) -> Iterator[Finding]:
     The tunnel bridge's flows that serve all segments are included: without those the segment is
     not in place.
     """
-    overlay = items.target.overlay
-    tunnel = overlay.tunnel_bridge
-    expected = {flow for flow in desired_flows(items.target) if flow.bridge == tunnel}
-    found: set[Flow] = set()
-    for cookie in (_cookie(items), ownership.cookie(overlay.name)):
-        lines = _dump(backend, items.target.observed.bridges[tunnel], cookie, _ALL)
-        found |= set(flow_text.read(tunnel, lines, expected))
+    yield from _differing(backend, items, _cookie(items))
+    yield from _shared_findings(backend, items)
+    tunnel = items.target.overlay.tunnel_bridge
     underlay = {flow for flow in items.flows if flow.bridge != tunnel}
-    missing = [*(expected - found), *(underlay - set(_underlay_flows(backend, items)))]
-    for flow in missing:
+    for flow in underlay - set(_underlay_flows(backend, items)):
+        yield error("change-pending", flow.target, f"{flow.target}: missing")
+
+
+def _shared_findings(backend: Backend, items: SegmentItems) -> Iterator[Finding]:
+    """Yield what is amiss of the tunnel bridge's flows that serve all segments."""
+    yield from _differing(backend, items, ownership.cookie(items.target.overlay.name))
+
+
+def _differing(backend: Backend, items: SegmentItems, cookie: int) -> Iterator[Finding]:
+    """Yield the flows of a cookie that the tunnel bridge lacks, and those that are not desired."""
+    tunnel = items.target.overlay.tunnel_bridge
+    expected = {flow for flow in desired_flows(items.target)
+                if flow.bridge == tunnel and flow.cookie == cookie}  # fmt: skip
+    lines = _dump(backend, items.target.observed.bridges[tunnel], cookie, _ALL)
+    found = set(flow_text.read(tunnel, lines, expected))
+    for flow in expected - found:
         yield error("change-pending", flow.target, f"{flow.target}: missing")
     for flow in found - expected:
         yield error("change-pending", flow.target, f"{flow.target}: not desired")
@@ -162,12 +189,15 @@ def _underlay_flows(backend: Backend, items: SegmentItems) -> Iterator[Flow]:
         yield from flow_text.read(bridge.name, lines, items.flows)
 
 
-def _left(backend: Backend, items: SegmentItems) -> Iterator[str]:
-    """Yield the items that are left of a removed segment, learned flows too."""
+def _left(backend: Backend, items: SegmentItems, now: SegmentItems | None) -> Iterator[str]:
+    """Yield what is left of a removed or changed segment, learned flows too."""
     overlay = items.target.overlay
     bridge = items.target.observed.bridges[overlay.tunnel_bridge]
-    lines = _dump(backend, bridge, _cookie(items), _ALL ^ ownership.LEARNED)
-    yield from (f"{line.strip()}: still there" for line in lines)
+    if now is None or _cookie(now) != _cookie(items):
+        lines = _dump(backend, bridge, _cookie(items), _ALL ^ ownership.LEARNED)
+        yield from (f"{line.strip()}: still there" for line in lines)
+    if now is not None and now.group == items.group:
+        return
     yield from (f"{flow.target}: still there" for flow in _underlay_flows(backend, items))
     route = None if items.shares else backend.netlink.group_route(items.segment.flood_group)
     if route is not None and ownership.is_ours(route, overlay.name):

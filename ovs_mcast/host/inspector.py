@@ -49,6 +49,9 @@ class Inspector(Closeable):
         except ConfigurationError as refused:
             return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(refused),))
         more = [*_missing(target, holder), *losses.warnings(target, counters)]
+        if _is_bare(target):
+            others = tuple(one for one in pending if not isinstance(one.item, Flow))
+            pending = replace(pending, changes=others)
         found = assess(target, lookups(self._backend, target), pending, more)
         return OverlayStatus(
             overlay=name,
@@ -98,14 +101,20 @@ def _details(found: Assessment, counted: Mapping[int, Traffic]) -> dict[int, Seg
 
 def _missing(target: Target, holder: Holder) -> Iterator[Finding]:
     """Yield what a recovered overlay lacks as a whole."""
-    name = target.overlay.name
-    if not target.overlay.segments:
+    name, tunnel = target.overlay.name, target.overlay.tunnel_bridge
+    if _is_bare(target):
         yield error(
             "flows-missing", name,
-            "no segment has a flow: has ovs-vswitchd started anew? Run setup again",
+            f"{tunnel} has no flow of ours: has ovs-vswitchd started anew? Run setup again",
         )  # fmt: skip
     if target.method == "socket" and holder.who == "nobody":
         yield error("keeper-missing", name, "no process holds the groups", "run setup again")
+
+
+def _is_bare(target: Target) -> bool:
+    """Return whether the tunnel bridge has lost all flows: then each one is not worth a line."""
+    tunnel = target.overlay.tunnel_bridge
+    return all(flow.bridge != tunnel for flow in target.observed.flows)
 
 
 def _read(dumped: _Dumped, expected: tuple[Flow, ...]) -> tuple[Flow, ...]:

@@ -23,7 +23,6 @@ from ..core.text import harmless
 from ..errors import ApplyError, VerifyError
 from ..host.connect import check_remote, connect
 from ..host.host import Host
-from .agent_guard import keeping_agent
 
 _DRY_RUN_FOUND_CHANGES = 4
 # Returns the host of an OVSDB, the local one for None.
@@ -97,9 +96,6 @@ class _Setup:
         with self._host() as host:
             if self.dry_run:
                 return self._found(_compare(host, overlay))
-            agent = keeping_agent(self.db, overlay.name)
-            if agent is not None and host.plan(overlay):
-                raise agent
             with output.progress() as bar:
                 status = host.reconcile(overlay, bar)
         self._report(status, _summary(status))
@@ -111,9 +107,6 @@ class _Setup:
             if self.dry_run:
                 changes = host.plan_teardown(self.name).changes
                 return self._found(Status(self.name, changes, verified=not changes))
-            agent = keeping_agent(self.db, self.name)
-            if agent is not None and host.plan_teardown(self.name):
-                raise agent
             others = [name for name in host.overlays() if name != self.name]
             with output.progress() as bar:
                 status = host.teardown(self.name, bar)

@@ -75,6 +75,18 @@ class FakeHost(Host):
         network = IPNetwork(text)
         return Address(self.device, str(network.ip), network.prefixlen)
 
+    def another(self) -> Host:
+        """Return one more Host on the same machine: another process, or this one started anew.
+
+        >>> import ovs_mcast as om
+        >>> host = FakeHost()
+        >>> _ = host.reconcile(om.Overlay(underlay={"device": "eth0"}, membership="socket"))
+        >>> _ = host.another().add(om.Segment(vni=100, group="239.0.0.1"))
+        >>> [segment.vni for segment in host.overlay().segments]
+        [100]
+        """
+        return Host(fake_backend(self._system))
+
     # Faults and events
 
     def fault(self, name: Fault, *, times: int | None = None) -> AbstractContextManager[object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -22,7 +22,7 @@ class FakeOvsdb:
 
     def __init__(self, system: FakeSystem) -> None:
         self._system = system
-        self._alone = threading.Lock()
+        self._alone = system.alone
 
     def bridges(self) -> dict[str, Bridge]:
         """Return every bridge by name."""
@@ -53,17 +53,16 @@ class FakeOvsdb:
         self._system.feed.rows(self, watcher)
 
     @contextmanager
-    def exclusive(self, patience: float, on_wait: Callable[[], None]) -> Iterator[None]:
+    def exclusive(self, patience: float, on_wait: Callable[[float], None]) -> Iterator[None]:
         """Hold the lock, for which other threads of this process wait."""
         faults = self._system.faults
         if faults.strikes("ovsdb-away"):
             raise UnavailableError("no ovsdb-server answers in memory: start openvswitch-switch")
-        held = not faults.strikes("locked")
-        if held and not self._alone.acquire(blocking=False):
-            on_wait()
-            held = self._alone.acquire(timeout=patience)
-        elif not held:
-            on_wait()
+        if faults.strikes("locked"):
+            on_wait(0)
+            held = False
+        else:
+            held = self._acquire(patience, on_wait)
         if not held:
             raise UnavailableError(
                 f"another run of ovs_mcast holds this Open vSwitch for {patience:.0f} s: "
@@ -73,6 +72,16 @@ class FakeOvsdb:
             yield
         finally:
             self._alone.release()
+
+    def _acquire(self, patience: float, on_wait: Callable[[float], None]) -> bool:
+        """Acquire the lock within so many seconds; return whether that succeeded."""
+        began = time.monotonic()
+        while not self._alone.acquire(timeout=0.02):
+            waited = time.monotonic() - began
+            if waited > patience:
+                return False
+            on_wait(waited)
+        return True
 
     def close(self) -> None:
         """Stop reporting."""

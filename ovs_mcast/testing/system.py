@@ -28,6 +28,7 @@ class FakeSystem:
         self.in_process: set[str] = set()  # overlays whose keeper is a thread of an agent
         self.indexes: dict[str, int | None] = {}
         self.lock = threading.RLock()
+        self.alone = threading.Lock()  # one run at a time
         self.keeper_changed = threading.Condition(self.lock)
         self.feed = Feed(linux, switch)
 

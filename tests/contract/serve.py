@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import ExitStack
 
 import ovs_mcast as om
 from ovs_mcast.adapters.vswitchd import run_directory
@@ -24,13 +25,17 @@ def kill_keeper(overlay: str) -> Outcome:
 
 def main() -> None:
     """Steps as JSON on standard input, how they ended on standard output."""
-    with om.connect() as host:
+    with ExitStack() as opened:
+        hosts: dict[str, om.Host] = {}
         for line in sys.stdin:
             verb, wanted = json.loads(line)
             if verb == "kill-keeper":
                 outcome = kill_keeper(wanted)
             else:
-                outcome = carry_out(host, verb, wanted)
+                _, which, own = verb.rpartition("other ")
+                if which not in hosts:
+                    hosts[which] = opened.enter_context(om.connect())
+                outcome = carry_out(hosts[which], own, wanted)
             print(outcome.to_json(), flush=True)
 
 

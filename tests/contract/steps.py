@@ -61,6 +61,8 @@ def carry_out(host: om.Host, verb: str, wanted: Wanted) -> Outcome:
         if isinstance(done, om.Status):
             status = done.to_json() | {"changes": _in_order(done.changes)}
             done = done.changes
+        if isinstance(done, Overlay):
+            status, done = done.model_dump(mode="json"), []
         changes = _in_order(done)
     except OvsMcastError as raised:
         error, words = _error(raised), str(raised)
@@ -89,6 +91,7 @@ _VERBS: Mapping[str, Callable[[om.Host, Any], Any]] = {
     "reconcile": om.Host.reconcile,
     "teardown": om.Host.teardown,
     "plan_teardown": _plan_teardown,
+    "overlay": om.Host.overlay,
     "add": om.Host.add,
     "remove": om.Host.remove,
 }

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from ovs_mcast import Host
 from ovs_mcast.core import ownership
 from ovs_mcast.core.closeable import Closeable
 from ovs_mcast.core.fields import Datapath
@@ -37,7 +38,7 @@ class Subject(Protocol):
     past: list[str]
 
     def step(self, verb: str, wanted: Wanted) -> Outcome:
-        """Carry out a step and return its outcome."""
+        """Carry out a step and return its outcome; `other add` is of another Host there."""
 
     def happens(self, name: Happening) -> None:
         """Something happens to it."""
@@ -61,11 +62,15 @@ class Fake:
     def __init__(self, datapath: Datapath, device: str, addresses: list[str], mac: str) -> None:
         self._new = partial(FakeHost, device, addresses, datapath, mac=mac)
         self.host = self._new()
+        self.other: Host | None = None
         self.past: list[str] = []
 
     def step(self, verb: str, wanted: Wanted) -> Outcome:
         self.past.append(verb)
-        return carry_out(self.host, verb, wanted)
+        _other, is_other, own = verb.rpartition("other ")
+        if is_other and self.other is None:
+            self.other = self.host.another()
+        return carry_out(self.other or self.host if is_other else self.host, own, wanted)
 
     def happens(self, name: Happening) -> None:
         self.past.append(name)

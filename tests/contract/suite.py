@@ -150,8 +150,18 @@ def test_one_segment_more_or_less(both: Subject, kind: tuple[str, int, str]) -> 
     assert (more.error, more.status["segments"].keys()) == ({}, {"102"})
     whole = both.step("reconcile", wanted(*kind, vnis=(100, 101, 102)))
     assert whole.changes == []
-    for refused in (segment(kind[1], 102), {"vni": 7, "vlan": 100, "group": "239.0.0.9"}):
-        assert both.step("add", refused).error["field"] in {"vni", "vlan", "group"}
+    again = both.step("add", segment(kind[1], 102))
+    assert (again.error, again.changes, again.status["segments"].keys()) == ({}, [], {"102"})
+    other = segment(kind[1], 102) | {"vlan": 112}
+    changed = both.step("add", other)
+    assert (changed.error, changed.status["segments"]["102"]["vlan"]) == ({}, 112)
+    assert {change.split()[1] for change in changed.changes} == {"bridge", "flow"}
+    moved = both.step("add", other | {"group": segment(kind[1], 103)["group"]})
+    assert moved.error == {}
+    assert both.step("add", segment(kind[1], 102)).error == {}
+    assert both.step("reconcile", wanted(*kind, vnis=(100, 101, 102))).changes == []
+    taken = both.step("add", {"vni": 7, "vlan": 100, "group": "239.0.0.9"})
+    assert taken.error["field"] in {"vlan", "group"}
     less = both.step("remove", 100)
     assert (less.error, less.status["segments"]) == ({}, {})
     assert both.step("reconcile", wanted(*kind, vnis=(101, 102))).changes == []
@@ -164,6 +174,27 @@ def test_one_segment_more_or_less(both: Subject, kind: tuple[str, int, str]) -> 
     both.step("remove", 103)
     both.step("teardown", "default")
     assert both.step("add", segment(kind[1], 104)).error["field"] == "name"
+
+
+def test_two_hosts_change_one_overlay(both: Subject, kind: tuple[str, int, str]) -> None:
+    """Neither takes away what the other added, also where the whole is reconciled."""
+    built(both, wanted(*kind))
+    assert both.step("other add", segment(kind[1], 102)).error == {}
+    assert both.step("add", segment(kind[1], 103)).error == {}
+    for verb in ("overlay", "other overlay"):
+        there = both.step(verb, "default").status["segments"]
+        assert [one["vni"] for one in there] == [100, 101, 102, 103]
+    assert both.step("remove", 102).error == {}
+    both.happens("vswitchd-restarts")
+    assert both.step("other add", segment(kind[1], 104)).error == {}
+    both.happens("flows-deleted")
+    assert both.step("remove", 100).error == {}
+    assert both.step("reconcile", wanted(*kind, vnis=(101, 103, 104))).changes == []
+    more = wanted(*kind, vnis=(101, 103), aging=60)
+    assert both.step("other reconcile", more).error == {}
+    assert both.step("add", segment(kind[1], 104)).error == {}
+    assert both.step("overlay", "default").status["aging"] == 60
+    both.step("other teardown", "default")
 
 
 _REFUSED = {

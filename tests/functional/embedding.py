@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import doctest
+import gc
 import json
 import logging
 import os
@@ -17,8 +18,9 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,9 +55,13 @@ class Embedded:
             select.select([], [], [], 0.01)
         raise AssertionError(f"it says nothing; {self._run.said()}")
 
+    def word(self, word: str) -> None:
+        """Send a word."""
+        os.write(self._words, f"{word}\n".encode())
+
     def tell(self, word: str) -> Any:
         """Send a word, and return the next value that the program prints."""
-        os.write(self._words, f"{word}\n".encode())
+        self.word(word)
         return self.says()
 
     def dies(self, word: str) -> None:
@@ -139,7 +145,7 @@ def examples(_configuration: str, _fifo: str) -> None:
 
 
 class _Warned(logging.Handler):
-    """Sets an event at a warning: a run waits for another."""
+    """Sets an event at a record: a run waits for another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +165,10 @@ def ticking(configuration: str, fifo: str) -> None:
 
     async def program() -> None:
         async with aio.connect(holding="here") as host:
-            with om.connect() as other, other.backend.ovsdb.exclusive(PATIENCE, lambda: None):
+            with (
+                om.connect() as other,
+                other.backend.ovsdb.exclusive(PATIENCE, lambda _seconds: None),
+            ):
                 waiting = asyncio.create_task(host.reconcile(overlay))
                 for _ in range(100):  # an event loop that is blocked does not get here
                     await asyncio.sleep(0.001)
@@ -172,7 +181,10 @@ def ticking(configuration: str, fifo: str) -> None:
             next(told)
             added = await host.add(om.Segment(vni=77, group="239.0.7.77"))
             warned.event.clear()
-            with om.connect() as other, other.backend.ovsdb.exclusive(PATIENCE, lambda: None):
+            with (
+                om.connect() as other,
+                other.backend.ovsdb.exclusive(PATIENCE, lambda _seconds: None),
+            ):
                 late = asyncio.create_task(host.remove(77))
                 while not warned.event.is_set():  # until it has begun, and waits
                     await asyncio.sleep(0.001)
@@ -181,6 +193,7 @@ def ticking(configuration: str, fifo: str) -> None:
 
     warned = _Warned()
     logging.getLogger("ovs_mcast").addHandler(warned)
+    logging.getLogger("ovs_mcast").setLevel(logging.INFO)
     asyncio.run(program())
     told.close()
     assert eventually(lambda: len(threads()) == 1), threads()
@@ -205,6 +218,60 @@ def crowd(configuration: str, _fifo: str) -> None:
             done.result()
         say([segment.vni for segment in host.overlay().segments])
         say([str(change) for change in host.reconcile(host.overlay()).changes])
+
+
+def adder(_configuration: str, fifo: str) -> None:
+    """On an overlay that is there, as a hook does: add so many segments from a VNI on; remove one.
+
+    Each answer has the VNIs that are wanted then, the changes and how many seconds it took.
+    """
+    with om.connect() as host:
+        for word in words(fifo):
+            verb, first, *number = word.split()
+            began, changes = time.monotonic(), 0
+            for vni in range(int(first), int(first) + int(*number or "1")):
+                if verb == "add":
+                    segment = om.Segment(vni=vni, group=f"239.0.9.{vni % 7}")
+                    changes += len(host.add(segment, name="default").changes)
+                else:
+                    changes += len(host.remove(vni, name="default").changes)
+            there = [segment.vni for segment in host.overlay("default").segments]
+            say([there, changes, time.monotonic() - began])
+
+
+def refused(_configuration: str, fifo: str) -> None:
+    """Add one segment, remove one, and add one that is there."""
+    with om.connect() as host:
+        there = host.overlay("default").segments[0]
+        told = words(fifo)
+        next(told)
+        calls: tuple[Callable[[], om.Status], ...] = (
+            lambda: host.add(om.Segment(vni=777, group="239.0.9.9")),
+            lambda: host.remove(there.vni),
+            lambda: host.add(there),
+        )
+        said = []
+        for call in calls:
+            try:
+                said.append(f"{len(call().changes)} changes")
+            except om.UnavailableError as error:
+                said.append(str(error))
+        say(said)
+
+
+def dropped(_configuration: str, _fifo: str) -> None:
+    """Open Hosts and never close them: nothing is left once they are collected, but a warning."""
+    with om.connect():
+        pass
+    before = descriptors()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(5):
+            om.connect().overlays()
+        gc.collect()
+    assert eventually(lambda: len(threads()) == 1), threads()
+    assert descriptors() == before, (before, descriptors())
+    say([f"{one.category.__name__}: {one.message}" for one in told])
 
 
 def count(configuration: str, fifo: str) -> None:

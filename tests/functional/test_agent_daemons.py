@@ -17,6 +17,7 @@ import pytest
 
 from ovs_mcast.lab.namespace import RUNDIR
 from ovs_mcast.lab.ovs_host import Kind
+from tests.functional import embedding
 from tests.functional.agents import (
     CONFIG,
     DEFECTIVE,
@@ -94,12 +95,18 @@ def test_daemons_are_killed_and_come_back(net: Net, fresh: Node, gone: str) -> N
             assert wire.left() == []
 
 
-def test_a_setup_meanwhile(either: Node) -> None:
+def test_a_setup_meanwhile(either: Node, tmp_path: Path) -> None:
     """Setup finds nothing to change for the agent's own overlay; to change it is exit 5.
 
-    h1 (agent; setup with the same; setup with other segments)
+    So for a program's add and remove, which the agent would take back.
+
+    h1 (agent; setup with the same; setup with other segments; a program)
     """
-    with running(either):
+    with running(either), embedding.run(either, "refused", {}, tmp_path) as program:
+        said = program.tell("add remove again")
+        assert [re.search(r"an agent \(process \d+\) keeps overlay default", one) is not None
+                for one in said] == [True, True, False]  # fmt: skip
+        program.end()
         assert either.built("--config", CONFIG).report["changed"] is False
         before = either.state()
         others = ("--segment=100,group=239.0.0.7", "--segment=300,group=239.0.0.8")

@@ -172,10 +172,10 @@ def test_patience_has_an_end(node: Node) -> None:
         with (
             holder.exclusive(5),
             pytest.raises(UnavailableError, match="another run of ovs_mcast"),
-            other.exclusive(0.3, on_wait=lambda: told.append("waits")),
+            other.exclusive(0.3, on_wait=lambda _seconds: told.append("waits")),
         ):
             pytest.fail("both hold it")
-        assert told == ["waits"]
+        assert set(told) == {"waits"}
         with other.exclusive(5):
             pass
 

@@ -66,3 +66,64 @@ def test_many_threads_use_one_host(system: Node, tmp_path: Path) -> None:
         assert program.says() == [1, *range(200, 208)]
         assert program.says() == []
         program.end()
+
+
+def test_two_processes_add_and_remove_at_once(system: Node, tmp_path: Path) -> None:
+    """Neither takes away what the other added; a process that starts later knows them all.
+
+    h1 (two programs that never called reconcile, `setup` before them)
+    """
+    system.built("--segment=1,group=239.0.7.1", "--membership=socket")
+    with (
+        run(system, "adder", overlay(system), tmp_path) as one,
+        run(system, "adder", overlay(system), tmp_path) as other,
+    ):
+        one.word("add 200 25")
+        there, _changes, _ = other.tell("add 300 25")
+        assert {1, *range(300, 325)} <= set(there)
+        one.says()
+        assert one.tell("remove 300")[0] == [1, *range(200, 225), *range(301, 325)]
+        again, changes, _ = other.tell("add 200 3")
+        assert (again, changes) == ([1, *range(200, 225), *range(301, 325)], 0)
+        one.end()
+        other.end()
+    same = system.setup("--segment=1,group=239.0.7.1", "--membership=socket", "--dry-run")
+    flows = [line for line in same.changes if line.startswith("remove flow")]
+    assert len(flows) == 3 * 49
+    assert system.host.ofctl("dump-flows", "br-mcast", "table=30").count("dl_vlan") == 50
+
+
+def test_an_add_after_a_restart_of_ovs_vswitchd_puts_all_back_at_once(
+    system: Node, tmp_path: Path
+) -> None:
+    """The flows of segments that other processes added, too; it waits for nothing that is gone.
+
+    h1 (two programs; ovs-vswitchd starts anew)
+    """
+    system.built("--segment=1,group=239.0.7.1", "--membership=socket")
+    with (
+        run(system, "adder", overlay(system), tmp_path) as one,
+        run(system, "adder", overlay(system), tmp_path) as other,
+    ):
+        one.tell("add 202")
+        other.tell("add 203")
+        system.host.stop_vswitchd()
+        system.host.start_vswitchd()
+        there, changes, seconds = one.tell("add 204")
+        assert there == [1, 202, 203, 204]
+        assert changes > 4 * 3
+        assert seconds < 4.5  # of the 5 s for which Open vSwitch is waited for where it may follow
+        one.end()
+        other.end()
+    same = system.setup("--segment=1,group=239.0.7.1", "--membership=socket", "--dry-run")
+    assert len([line for line in same.changes if line.startswith("remove flow")]) == 3 * 3
+
+
+def test_hosts_that_are_never_closed(system: Node, tmp_path: Path) -> None:
+    """Threads and descriptors go with them, and Python's -W shows a ResourceWarning of each.
+
+    h1 (a program)
+    """
+    with run(system, "dropped", overlay(system), tmp_path) as program:
+        assert program.says() == ["ResourceWarning: a Host was never closed"] * 5
+        program.end()

@@ -240,6 +240,7 @@ def assert_taken_over(site: Site) -> None:
         "ipv6_dst" if site.recording.family == 6 else "nw_dst",
     )
     differs = {
+        "update bridge br-mcast": "ovs-mcast-overlay",
         f"update port patch-tun-{suffix} on br-int": "mcast-snooping-flood",
         "add flow VXLAN of workloads to this host → drop": "priority=65535",
     }

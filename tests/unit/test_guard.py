@@ -46,11 +46,10 @@ def test_two_overlays_on_one_bridge_have_a_guard_each() -> None:
     assert len(matches) == 2
 
 
-def test_a_guard_that_is_off_is_noted_and_read_back() -> None:
+def test_a_guard_that_is_off_is_read_back() -> None:
     off = TWO.replace(guard=False)
     machine = built(off, bare_machine())
     assert not list(guard.flows(target(off)))
-    assert dict(machine.bridges["br-mcast"].notes) == {"ovs-mcast-guard": "off"}
     assert recover("default", machine).guard is False
     assert recover("default", built(TWO, bare_machine())).guard is True
     changes = plan(TWO, machine)

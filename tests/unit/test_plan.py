@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ovs_mcast.core import ownership
+from ovs_mcast.core import ownership, wanted
 from ovs_mcast.core.items import Address, Bridge, Flow, Port, Route
 from ovs_mcast.core.model import Overlay
 from ovs_mcast.core.plan import desired, plan, plan_removal
@@ -41,7 +41,8 @@ def test_what_is_made() -> None:
     """Names, options, marks, and the memo's address and route, on a machine without anything."""
     machine = built(TWO, bare_machine())
     assert machine.bridges["br-int"] == Bridge("br-int", "system", "", "default")
-    assert machine.bridges["br-mcast"] == Bridge("br-mcast", "system", "secure", "default")
+    tunnel = Bridge("br-mcast", "system", "secure", "default", wanted.notes(TWO))
+    assert machine.bridges["br-mcast"] == tunnel
     to_bridge, to_tunnel = f"patch-int-{SUFFIX}", f"patch-tun-{SUFFIX}"
     assert machine.ports[to_bridge] == Port(
         "br-mcast", to_bridge, "patch", (("peer", to_tunnel),), 1, owner="default"
@@ -90,34 +91,34 @@ def test_the_fail_mode_of_the_bridge_for_workloads_is_the_operators() -> None:
 
 
 def test_one_segment_more() -> None:
-    """A new segment is its address, its route and its three flows; the others are not touched."""
+    """A new segment is its note, its address, its route and its three flows."""
     changes = difference(overlay_of({100: G1, 101: G2, 102: G3}))
-    assert kinds(changes) == {"add address": 1, "add route": 1, "add flow": 3}
+    assert kinds(changes) == {"update bridge": 1, "add address": 1, "add route": 1, "add flow": 3}
     assert {ownership.segment_of(c.item.cookie) for c in changes if isinstance(c.item, Flow)} == {
         (102, 102)
     }
 
 
 def test_one_segment_less() -> None:
-    """A segment that goes takes its flows first, then its route, then its address."""
+    """A segment is no more wanted, then its flows go, then its route, then its address."""
     changes = difference(overlay_of({100: G1}))
     assert [f"{change.action} {change.kind}" for change in changes] == [
-        *["remove flow"] * 3, "remove route", "remove address",
+        "update bridge", *["remove flow"] * 3, "remove route", "remove address",
     ]  # fmt: skip
-    assert {change.reason for change in changes} == {"not wanted"}
+    assert {change.reason for change in changes} == {"wanted overlay differs", "not wanted"}
 
 
 def test_a_segment_that_shares_its_group() -> None:
     """The group is left when its last segment is."""
     changes = difference(overlay_of({100: G1}), overlay_of({100: G1, 101: G1}))
-    assert kinds(changes) == {"remove flow": 3}
+    assert kinds(changes) == {"update bridge": 1, "remove flow": 3}
 
 
 def test_a_group_that_changes() -> None:
     """The new group is joined before the segment's flows change, and the old one left after."""
     changes = difference(overlay_of({100: G3, 101: G2}))
     assert [f"{change.action} {change.kind}" for change in changes] == [
-        "add address", "add route", "remove flow", "add flow", "update flow",
+        "update bridge", "add address", "add route", "remove flow", "add flow", "update flow",
         "remove route", "remove address",
     ]  # fmt: skip
     cookies = {change.item.cookie for change in changes if isinstance(change.item, Flow)}
@@ -135,6 +136,7 @@ def test_another_vtep() -> None:
     """A new outer source changes two shared flows and the routes, and no segment's flow."""
     changes = difference(overlay_of({100: G1, 101: G2}, vtep="10.0.0.9"))
     assert kinds(changes) == {
+        "update bridge": 1,
         "update route": 2, "remove flow": 1, "add flow": 1, "update flow": 1,
     }  # fmt: skip
     assert all(
@@ -145,15 +147,15 @@ def test_another_vtep() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "option"),
+    ("overlay", "option"),
     [
         (overlay_of({100: G1, 101: G2}, ttl=9), "ttl"),
         (overlay_of({100: G1, 101: G2}, udp_port=4790), "dst_port"),
     ],
 )
-def test_another_option_of_the_port(wanted: Overlay, option: str) -> None:
+def test_another_option_of_the_port(overlay: Overlay, option: str) -> None:
     """TTL and UDP port are the VXLAN port's alone, but for the guard."""
-    [change] = (one for one in difference(wanted) if one.kind != "flow")
+    [_noted, change] = (one for one in difference(overlay) if one.kind != "flow")
     assert isinstance(change.item, Port)
     assert isinstance(change.before, Port)
     assert change.action == "update"
@@ -169,7 +171,7 @@ def test_an_operators_option_of_the_port_stays() -> None:
     set_ = replace(port, options=tuple(sorted((*port.options, ("tos", "inherit"), ("x", "y")))))
     theirs = having(machine, set_)
     assert not list(plan(TWO, theirs))
-    [change] = plan(TWO.replace(underlay={"device": "eth0", "ttl": 9}), theirs)
+    [_noted, change] = plan(TWO.replace(underlay={"device": "eth0", "ttl": 9}), theirs)
     assert isinstance(change.item, Port)
     assert [change.item.option(name) for name in ("ttl", "tos", "x")] == ["9", "inherit", "y"]
 
@@ -182,7 +184,7 @@ def test_an_option_of_the_configuration_goes_with_it() -> None:
     """It is noted as the configuration's, unlike one that an operator set."""
     named = TWO.replace(underlay={"device": "eth0", "tos": 8, "df": False})
     machine = built(named, bare_machine())
-    [change] = plan(TWO, machine)
+    [_noted, change] = plan(TWO, machine)
     assert isinstance(change.item, Port)
     assert isinstance(change.before, Port)
     assert change.before.configured == ("df_default", "tos")

@@ -19,13 +19,14 @@ from ovs_mcast.cli import app
 # Every public name, as users import it. Nothing here is taken away or renamed.
 PUBLIC = {
     "ovs_mcast": [
-        "ApplyError", "Change", "ConfigurationError", "Host", "Observed", "Overlay",
+        "ApplyError", "Change", "ClosedError", "ConfigurationError", "Host", "Observed", "Overlay",
         "OvsMcastError", "Plan", "Segment", "SegmentStatus", "Status", "UnavailableError",
         "Underlay", "VerifyError", "connect", "plan",
     ],
     "ovs_mcast.aio": ["AsyncHost", "connect"],
     "ovs_mcast.errors": [
-        "ApplyError", "ConfigurationError", "OvsMcastError", "UnavailableError", "VerifyError",
+        "ApplyError", "ClosedError", "ConfigurationError", "OvsMcastError",
+        "UnavailableError", "VerifyError",
     ],
     "ovs_mcast.lab": [
         "Capture", "Host", "Kind", "Lab", "LinuxHost", "SetupRun", "Switch", "Workload",

@@ -60,6 +60,8 @@ def refused(overlay: om.Overlay) -> Any:
         return om.connect().reconcile(overlay)
     except om.ConfigurationError as error:
         assert_type(error.field, str)
+    except om.ClosedError as error:
+        return error.exit_status
     except om.UnavailableError as error:
         assert_type(error.exit_status, int)
     except om.ApplyError as error:

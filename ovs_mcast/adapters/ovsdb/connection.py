@@ -6,6 +6,8 @@ Knows no VNI. Marks are ``external_ids:ovs-mcast`` of Bridge and Port rows.
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -20,7 +22,7 @@ from ...core.events import RowEvent
 from ...core.items import Bridge, Port
 from ...errors import UnavailableError
 from . import rows, schema
-from .transaction import LostError, OvsdbError, _Changes, _Transaction
+from .transaction import LostError, OvsdbError, _Changes, _Transaction, is_note
 
 _LOCK = "ovs_mcast"
 _PATIENCE = 5.0
@@ -110,7 +112,8 @@ class Ovsdb:
             ovsdb.is_running = False
             with suppress(queue.Full):  # a full queue has woken the thread already
                 ovsdb.txns.put_nowait(None)
-            ovsdb.thread.join(_PATIENCE)  # a server that hangs is not waited for
+            if ovsdb.thread is not threading.current_thread():  # as a finalizer may run in it
+                ovsdb.thread.join(_PATIENCE)  # a server that hangs is not waited for
             ovsdb.thread = None
         ovsdb.txns.close()  # otherwise its pipe stays open until garbage collection
 
@@ -148,6 +151,7 @@ class Ovsdb:
         """
         try:
             with self._api.transaction(check_error=True, log_errors=False) as transaction:
+                transaction.follows = not all(map(is_note, changes))
                 transaction.add(_Changes(self._api, changes))
         except TimeoutException:
             raise UnavailableError(
@@ -162,22 +166,21 @@ class Ovsdb:
 
     @contextmanager
     def exclusive(
-        self, patience: float, on_wait: Callable[[], None] = lambda: None
+        self, patience: float, on_wait: Callable[[float], None] = lambda _seconds: None
     ) -> Iterator[None]:
         """Hold the database's lock for ovs_mcast (RFC 7047, 4.1.8), waiting ``patience`` seconds.
 
-        ``on_wait`` is called once if another run holds it. ovsdb-server releases it when the
-        holder's connection ends, kill -9 included.
+        ``on_wait`` is called again and again while another run holds it, with the seconds so far;
+        what it raises ends the wait. ovsdb-server releases the lock when the holder's connection
+        ends, kill -9 included.
         """
-        warned = False
+        began = time.monotonic()
 
         def held() -> bool:
-            nonlocal warned
             if self._connection.idl.lost:
                 raise UnavailableError(f"no ovsdb-server answers at {self.remote}")
-            if self._connection.idl.is_lock_contended and not warned:
-                warned = True
-                on_wait()
+            if self._connection.idl.is_lock_contended:
+                on_wait(time.monotonic() - began)
             return bool(self._connection.idl.has_lock)
 
         self._set_lock(_LOCK)

@@ -25,12 +25,13 @@ _SNOOPING = "mcast-snooping-"
 
 def read_bridge(row: Any) -> Bridge:
     """Return the item of a row of table Bridge."""
+    ids = row.external_ids  # made anew at each access
     return Bridge(
         name=row.name,
         datapath=row.datapath_type or "system",
         fail_mode=_optional(row.fail_mode) or "",
-        owner=row.external_ids.get(EXTERNAL_ID),
-        notes=_beginning(_NOTE, row.external_ids),
+        owner=ids.get(EXTERNAL_ID),
+        notes=_beginning(_NOTE, ids),
         protocols=tuple(row.protocols),
     )
 
@@ -98,11 +99,13 @@ def _beginning(prefix: str, column: Mapping[str, str]) -> Options:
 
 def _write_beginning(prefix: str, row: Any, column: str, entries: Mapping[str, str]) -> None:
     """Write the entries of a map whose keys begin with the prefix; leave all others as they are."""
-    for key in getattr(row, column):
+    there = getattr(row, column)
+    for key in there:
         if key.startswith(prefix) and key not in entries:
             row.delkey(column, key)
     for key, value in entries.items():
-        row.setkey(column, key, value)
+        if there.get(key) != value:
+            row.setkey(column, key, value)
 
 
 def _write_owner(row: Any, owner: str | None) -> None:

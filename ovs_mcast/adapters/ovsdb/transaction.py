@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command
@@ -22,11 +23,30 @@ class LostError(Exception):
 
 
 class _Transaction(OvsVsctlTransaction):  # type: ignore[misc]
-    """ovsdbapp's transaction, but raise if ovs-vswitchd does not follow: ovsdbapp only logs it."""
+    """ovsdbapp's transaction, but raise if ovs-vswitchd does not follow: ovsdbapp only logs it.
+
+    Where notes alone change, ovs-vswitchd has nothing to follow.
+    """
+
+    follows = True
+
+    def pre_commit(self, txn: Any) -> None:
+        """Ask ovs-vswitchd to report when it has followed."""
+        if self.follows:
+            super().pre_commit(txn)
 
     def post_commit(self, txn: Any) -> None:
         """Wait for ovs-vswitchd. TimeoutException and LostError."""
-        self.do_post_commit(txn)
+        if self.follows:
+            self.do_post_commit(txn)
+
+
+def is_note(change: Change) -> bool:
+    """Return whether a change is of the notes of a bridge alone."""
+    item, before = change.item, change.before
+    if not isinstance(item, Bridge) or not isinstance(before, Bridge):
+        return False
+    return change.action == "update" and replace(before, notes=item.notes) == item
 
 
 class _Changes(command.BaseCommand):  # type: ignore[misc]

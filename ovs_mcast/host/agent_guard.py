@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..adapters import processes
 from ..errors import UnavailableError
-from ..host.agent_name import keeping
-from ..host.connect import rundir_of
+from .agent_name import keeping
 
 
-def keeping_agent(db: str | None, overlay: str) -> UnavailableError | None:
+def keeping_agent(rundir: Path, overlay: str) -> UnavailableError | None:
     """Return an error that names the agent's process and configuration file; None without one."""
-    found = keeping(rundir_of(db), overlay)
+    found = keeping(rundir, overlay)
     if found is None:
         return None
     file = processes.option_of(found.pid, "--config") if found.pid else None
