@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .core.changes import Change
-from .core.errors import ConfigurationError, OvsMcastError
+from .core.errors import ConfigurationError, OvsMcastError, UnavailableError
 from .core.status import Status
 
 __all__ = [
@@ -16,19 +16,6 @@ __all__ = [
     "UnavailableError",
     "VerifyError",
 ]
-
-
-class UnavailableError(OvsMcastError):
-    """The host lacks something now (Open vSwitch, a privilege): provide it, then try again.
-
-    >>> try:
-    ...     om.connect(rundir="/nowhere")
-    ... except om.UnavailableError as error:
-    ...     print(error)
-    ovs-vswitchd does not run (no answer in /nowhere): start openvswitch-switch
-    """
-
-    exit_status = 5
 
 
 class ClosedError(OvsMcastError):

@@ -11,9 +11,15 @@ from ..core.changes import Change
 from ..core.items import BUNDLES, Bridge, Flow
 from ..errors import UnavailableError
 
+_NO_BRIDGE = "is not a bridge or a socket"  # of its run directory (ovs-ofctl(8))
+
 
 class OpenFlowError(Exception):
     """A bundle was refused as a whole: nothing of it is in place."""
+
+
+class NoBridgeError(OpenFlowError):
+    """ovs-vswitchd has no bridge of this name: it does not run, or could not make it."""
 
 
 class OpenFlow:
@@ -68,7 +74,8 @@ class OpenFlow:
             raise UnavailableError("there is no ovs-ofctl: install openvswitch-switch") from None
         if done.returncode:
             reason = done.stderr.strip().splitlines()
-            raise OpenFlowError(f"{name}: {reason[0] if reason else 'ovs-ofctl failed'}")
+            kind = NoBridgeError if reason and _NO_BRIDGE in reason[0] else OpenFlowError
+            raise kind(f"{name}: {reason[0] if reason else 'ovs-ofctl failed'}")
         return done.stdout
 
 

@@ -23,6 +23,7 @@ _ROUTE = re.compile(
 )
 _DECODER = json.JSONDecoder()
 _PATIENCE = 30.0  # seconds that one answer may take
+_NO_FAMILY = "No such file or directory"
 _PID_MAX = 64  # bytes
 DEFAULT_RUNDIR = "/var/run/openvswitch"
 
@@ -40,9 +41,11 @@ class Vswitchd(Closeable):
         try:
             pid = int(files.read(rundir / "ovs-vswitchd.pid", _PID_MAX))
         except PermissionError:
-            raise UnavailableError(f"reading {rundir} needs privileges: run as root") from None
+            raise UnavailableError(
+                f"reading {rundir} needs privileges: run as root", reason="privilege"
+            ) from None
         except (OSError, ValueError):
-            raise UnavailableError(missing) from None
+            raise UnavailableError(missing, reason="vswitchd") from None
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_PATIENCE)
         self._received = ""
@@ -50,10 +53,12 @@ class Vswitchd(Closeable):
             self._socket.connect(str(rundir / f"ovs-vswitchd.{pid}.ctl"))
         except PermissionError:
             self._socket.close()
-            raise UnavailableError("reaching ovs-vswitchd needs privileges: run as root") from None
+            raise UnavailableError(
+                "reaching ovs-vswitchd needs privileges: run as root", reason="privilege"
+            ) from None
         except OSError:
             self._socket.close()
-            raise UnavailableError(missing) from None
+            raise UnavailableError(missing, reason="vswitchd") from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -85,7 +90,9 @@ class Vswitchd(Closeable):
         try:
             return [self._answer(command[0]) for command in commands]
         except (OSError, ValueError) as error:
-            raise UnavailableError(f"ovs-vswitchd does not answer: {error}") from None
+            raise UnavailableError(
+                f"ovs-vswitchd does not answer: {error}", reason="vswitchd"
+            ) from None
         finally:
             sender.join()
 
@@ -104,7 +111,9 @@ class Vswitchd(Closeable):
                 raise ValueError("it closed the connection")
             self._received += part.decode(errors="replace")
         if answer.get("error"):
-            return UnavailableError(f"ovs-vswitchd: {command}: {answer['error']}")
+            return UnavailableError(
+                f"ovs-vswitchd: {command}: {answer['error']}", reason="vswitchd"
+            )
         return str(answer.get("result") or "")
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
@@ -130,6 +139,16 @@ class Vswitchd(Closeable):
     def _read_notifications(self) -> None:
         """Make ovs-vswitchd read the kernel's pending notifications: it answers afterwards."""
         self.call("version")
+
+    def has_datapath(self, kind: str) -> bool:
+        """Return whether ovs-vswitchd has this type of datapath: system or netdev.
+
+        Without the kernel's module it has no Generic Netlink family (lib/dpif-netlink.c): ENOENT,
+        not ENODEV as for a datapath of another name. `datapath_types` has system all the same.
+        ovs-vswitchd looks for the module once, when it first needs it.
+        """
+        [answer] = self._answers([("dpctl/show", f"{kind}@ovs-mcast-none")])
+        return not isinstance(answer, UnavailableError) or _NO_FAMILY not in str(answer)
 
     def flows(self, bridge: str) -> list[str]:
         """Return all flows of a bridge, whatever OpenFlow versions it speaks; none without it."""

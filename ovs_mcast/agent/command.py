@@ -145,7 +145,9 @@ def _alone(name: str, db: str | None) -> AgentName:
     try:
         return AgentName(rundir_of(db), name)
     except TakenError as taken:
-        raise UnavailableError(f"another agent keeps overlay {name}: {taken}") from None
+        raise UnavailableError(
+            f"another agent keeps overlay {name}: {taken}", reason="agent"
+        ) from None
 
 
 def main(open_platform: OpenPlatform = this_platform) -> None:

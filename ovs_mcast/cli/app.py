@@ -139,4 +139,6 @@ def require_net_admin() -> None:
         effective = next(line for line in status if line.startswith("CapEff:"))
     if not int(effective.split()[1], 16) >> _CAP_NET_ADMIN & 1:
         who = "root" if os.geteuid() else "CAP_NET_ADMIN"
-        raise UnavailableError(f"this changes addresses and routes: run it as {who}")
+        raise UnavailableError(
+            f"this changes addresses and routes: run it as {who}", reason="privilege"
+        )

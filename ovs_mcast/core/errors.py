@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Reason = Literal[
+    "ovsdb", "vswitchd", "datapath", "locked", "agent", "device", "privilege", "system"
+]
+
 
 class OvsMcastError(Exception):
     """Base of every error that ovs_mcast raises on purpose; its text is one sentence for a user.
@@ -35,6 +41,37 @@ class ConfigurationError(OvsMcastError, ValueError):
         super().__init__(f"{field}: {message}" if field else message)
         self.field = field
         self.reason = message
+
+
+class UnavailableError(OvsMcastError):
+    """The host lacks something now (Open vSwitch, a privilege): provide it, then try again.
+
+    ``reason`` is what a program can branch on:
+
+    | reason | lacks |
+    |---|---|
+    | ovsdb | an answer of ovsdb-server |
+    | vswitchd | an answer of ovs-vswitchd, or its work on a change |
+    | datapath | the datapath of the overlay in Open vSwitch |
+    | locked | its turn: another run holds this Open vSwitch |
+    | agent | leave: an agent keeps the overlay |
+    | device | a device's address or carrier; ``device`` names it |
+    | privilege | a privilege of this process |
+    | system | anything else of this system: a program, a limit, a socket |
+
+    >>> try:
+    ...     om.connect(rundir="/nowhere")
+    ... except om.UnavailableError as error:
+    ...     print(error.reason, error)
+    vswitchd ovs-vswitchd does not run (no answer in /nowhere): start openvswitch-switch
+    """
+
+    exit_status = 5
+
+    def __init__(self, message: str, *, reason: Reason = "system", device: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.device = device
 
 
 def _shortened(text: str, most: int) -> str:

@@ -8,6 +8,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | method-unfit | error | preflight | the membership method |
 | bridge-taken, port-taken | error | preflight | a bridge, a port |
 | datapath-differs | error | preflight | a bridge |
+| datapath-missing | error | preflight | the datapath: Open vSwitch does not have it here |
 | name-collides | error | preflight | another overlay |
 | underlay-missing, underlay-unfit | error | preflight | the underlay device |
 | udp-port-taken | error | preflight | a port or device |
@@ -55,7 +56,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, Reason, UnavailableError
 
 Severity = Literal["error", "warning"]
 
@@ -69,7 +70,7 @@ class Finding:
 
     ``evidence`` and ``cure`` are text for people; ``cure`` is empty where `setup` itself is the
     cure, or where the evidence names it. ``field`` is the key of the configuration that must
-    change, in preflight's findings alone.
+    change, in preflight's findings alone; ``reason`` is set instead where the host must.
     """
 
     code: str
@@ -78,18 +79,30 @@ class Finding:
     evidence: str
     cure: str = ""
     field: str = ""
+    reason: Reason | None = None
 
     def __str__(self) -> str:
         return f"{self.evidence}: {self.cure}" if self.cure else self.evidence
 
-    def refusal(self) -> ConfigurationError:
-        """Return the error that refuses the configuration for this finding."""
+    def refusal(self) -> ConfigurationError | UnavailableError:
+        """Return the error that refuses the overlay for this finding: as it is, or for now."""
+        if self.reason is not None:
+            device = self.subject if self.reason == "device" else ""
+            return UnavailableError(str(self), reason=self.reason, device=device)
         return ConfigurationError(str(self), field=self.field)
 
 
-def error(code: str, subject: str, evidence: str, cure: str = "", *, field: str = "") -> Finding:
+def error(
+    code: str,
+    subject: str,
+    evidence: str,
+    cure: str = "",
+    *,
+    field: str = "",
+    reason: Reason | None = None,
+) -> Finding:
     """Return a finding that refuses an overlay, or that makes it unhealthy."""
-    return Finding(code, "error", subject, evidence, cure, field)
+    return Finding(code, "error", subject, evidence, cure, field, reason)
 
 
 def warning(code: str, subject: str, evidence: str, cure: str = "") -> Finding:

@@ -134,7 +134,8 @@ class Observed:
     local; ``held`` are the groups that the overlay's keeper holds, as /proc confirms;
     ``decision`` is the last one of `auto`; ``udp_holders`` says who holds the overlay's UDP port,
     looked for only where a holder would be in the way (udp_port.may_be_held()); ``peers`` are the
-    VTEPs that the overlay has learned.
+    VTEPs that the overlay has learned. ``datapath_there`` is whether Open vSwitch has the overlay's
+    datapath here.
 
     >>> om.Observed().flows
     ()
@@ -151,6 +152,7 @@ class Observed:
     decision: Decision | None = None
     udp_holders: tuple[str, ...] = ()
     peers: frozenset[str] = frozenset()
+    datapath_there: bool = True
 
     def overlays(self) -> set[str]:
         """Return the names of the overlays that have rows in this OVSDB."""

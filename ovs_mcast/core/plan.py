@@ -36,7 +36,7 @@ from . import (
     wanted,
 )
 from .changes import Change, Neighbour, Plan
-from .errors import ConfigurationError
+from .errors import ConfigurationError, UnavailableError
 from .groups import ethernet_of
 from .items import Address, Bridge, Flow, Item, Key, Options, Port, Route
 from .model import Overlay
@@ -59,7 +59,8 @@ def plan(overlay: Overlay, observed: Observed) -> Plan:
     """Return the changes that make the overlay on the observed host as desired.
 
     Empty when nothing differs. ConfigurationError for an overlay that this host cannot have without
-    touching items of others: the device or address is missing, a port conflicts. Pure:
+    touching items of others: the device is missing, a port conflicts; UnavailableError where it has
+    no address yet. Pure:
     ``observed`` comes from Host.observe, or from a test.
 
     >>> overlay = om.Overlay(underlay=om.Underlay(device="eth0"))
@@ -96,7 +97,7 @@ def expected_flows(overlay: Overlay, observed: Observed) -> tuple[Flow, ...]:
     """Return the flows of a host that is as desired; empty where preflight refuses the overlay."""
     try:
         return tuple(desired_flows(check(overlay, observed)))
-    except ConfigurationError:
+    except (ConfigurationError, UnavailableError):
         return ()
 
 

@@ -1,7 +1,7 @@
 """Preflight: the refusals of a host, before anything is touched.
 
-`check` raises the first finding as a ConfigurationError that names the field of the configuration;
-`findings` yields all of them, for a diagnosis.
+`check` raises the first finding as a ConfigurationError that names the field of the configuration,
+or as an UnavailableError where the host must change; `findings` yields all, for a diagnosis.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from . import ownership, udp_port, underlay
-from .errors import ConfigurationError
+from .errors import ConfigurationError, UnavailableError
 from .findings import Finding, error
 from .items import Address
 from .model import Overlay
@@ -20,7 +20,10 @@ _MEMBERSHIP_OCTETS = 48  # struct ip_mc_socklist: what one join takes of net.cor
 
 
 def check(overlay: Overlay, observed: Observed) -> Target:
-    """Return the overlay resolved on this host. ConfigurationError if the host cannot have it."""
+    """Return the overlay resolved on this host.
+
+    ConfigurationError if the host cannot have it, UnavailableError if not now.
+    """
     _refuse(_unresolved(overlay, observed))
     target = resolve(overlay, observed)
     _refuse(_resolved(target))
@@ -32,11 +35,13 @@ def findings(overlay: Overlay, observed: Observed) -> list[Finding]:
     found = list(_unresolved(overlay, observed))
     if found:
         return found
+    device = overlay.underlay.device
     try:
         target = resolve(overlay, observed)
     except ConfigurationError as refused:
-        device = overlay.underlay.device
         return [error("vtep-unusable", device, refused.reason, field=refused.field)]
+    except UnavailableError as missing:
+        return [error("vtep-unusable", device, str(missing), reason="device")]
     return list(_resolved(target))
 
 
@@ -48,6 +53,13 @@ def _refuse(found: Iterable[Finding]) -> None:
 def _unresolved(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
     """Yield findings that need no VTEP: the method, names of bridges, the underlay device."""
     yield from _method(overlay, observed)
+    if not observed.datapath_there:
+        yield error(
+            "datapath-missing", overlay.datapath,
+            "the kernel's datapath is not there: Open vSwitch has found no module openvswitch",
+            "`modprobe openvswitch` and restart ovs-vswitchd, or --datapath netdev",
+            reason="datapath",
+        )  # fmt: skip
     yield from _bridges(overlay, observed)
     yield from _names(overlay, observed)
     yield from underlay.findings(overlay, observed)

@@ -13,7 +13,7 @@ from typing import Final
 from netaddr import IPAddress
 
 from . import ownership, underlay
-from .errors import ConfigurationError
+from .errors import ConfigurationError, UnavailableError
 from .items import Address, Bridge, JoinedBy
 from .model import Overlay
 from .observed import Decision, Link, Observed
@@ -82,7 +82,10 @@ class Target:
 
 
 def resolve(overlay: Overlay, observed: Observed) -> Target:
-    """Return the overlay resolved on this host. ConfigurationError if it has no usable VTEP."""
+    """Return the overlay resolved on this host.
+
+    ConfigurationError or UnavailableError if it has no usable VTEP.
+    """
     return Target(
         overlay=overlay,
         observed=observed,
@@ -146,7 +149,7 @@ def vtep_of(overlay: Overlay, addresses: Iterable[Address]) -> IPAddress:
     """Return the outer source: the named one, or the device's first unicast of the family.
 
     Prefer permanent IPv6 addresses to deprecated and temporary ones (RFC 8981).
-    ConfigurationError if the device has no such address.
+    ConfigurationError if the device does not have the named one, UnavailableError if it has none.
     """
     device, named = overlay.underlay.device, overlay.underlay.vtep
     addresses = tuple(addresses)
@@ -155,10 +158,10 @@ def vtep_of(overlay: Overlay, addresses: Iterable[Address]) -> IPAddress:
         found = [address for address, item in usable.items() if not item.duplicate]
         if not found:
             link_local = " (link-local addresses are not usable)" if overlay.family == 6 else ""
-            raise ConfigurationError(
+            raise UnavailableError(
                 f"{device} has no IPv{overlay.family} address to send from{link_local}",
-                field="underlay.vtep",
-            )
+                reason="device", device=device,
+            )  # fmt: skip
         return min(found, key=lambda address: usable[address].passing)
     if named not in usable:
         other = next((one.device for one in addresses if one.address == str(named)), "")
@@ -200,6 +203,6 @@ def tentative_vtep(
         return None
     try:
         vtep = vtep_of(overlay, addresses)
-    except ConfigurationError:
+    except (ConfigurationError, UnavailableError):
         return None
     return vtep if _usable(overlay, addresses)[vtep].tentative else None

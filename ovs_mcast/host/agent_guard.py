@@ -19,5 +19,6 @@ def keeping_agent(rundir: Path, overlay: str) -> UnavailableError | None:
     source = f" from {file}" if file else ""
     return UnavailableError(
         f"an agent{which} keeps overlay {overlay}{source}: "
-        "change its configuration, or end the agent first"
+        "change its configuration, or end the agent first",
+        reason="agent",
     )

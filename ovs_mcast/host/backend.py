@@ -117,6 +117,9 @@ class Vswitchd(Protocol):
     def routes(self) -> Mapping[str, RoutePath]:
         """Return the host routes by which the userspace datapath sends."""
 
+    def has_datapath(self, kind: str) -> bool:
+        """Return whether Open vSwitch has this type of datapath here: system or netdev."""
+
     def flows(self, bridge: str) -> list[str]:
         """Return all flows of a bridge, as bridge/dump-flows prints them; none without it."""
 

@@ -80,6 +80,9 @@ def _observe(backend: Backend, applied: AppliedOverlay, segments: Iterable[Segme
     link = backend.netlink.link(device)
     if link is None or not link.up:
         raise DriftError(f"{device} is down or gone")
+    addresses = backend.netlink.addresses()
+    if all(item.device != device or item.address != str(applied.target.vtep) for item in addresses):
+        raise DriftError(f"{device} does not have {applied.target.vtep}")
     return replace(
         applied.observed,
         bridges=backend.ovsdb.bridges(),

@@ -19,10 +19,11 @@ from ..core.recovery import recover
 from ..core.status import Holder, OverlayStatus, SegmentDetail
 from ..core.target import Target
 from ..core.traffic import Counters, Traffic
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, UnavailableError
 from .backend import Backend
-from .observe import dump_flows, lookups, observe_without_flows, with_udp_holders
+from .observe import dump_flows, lookups, observe_without_flows, with_needs
 
+_OF_OVERLAY = {"datapath", "device"}  # what one overlay lacks, and another may have
 _Dumped = Mapping[str, list[str]]  # the flows of each bridge as printed, with statistics
 
 
@@ -46,7 +47,9 @@ class Inspector(Closeable):
         holder = self._backend.keeper(name).holder()
         try:
             target, pending, counters = self._recover(name)
-        except ConfigurationError as refused:
+        except (ConfigurationError, UnavailableError) as refused:
+            if isinstance(refused, UnavailableError) and refused.reason not in _OF_OVERLAY:
+                raise
             return OverlayStatus(name, healthy=False, held_by=holder, problems=(str(refused),))
         more = [*_missing(target, holder), *losses.warnings(target, counters)]
         if _is_bare(target):
@@ -69,12 +72,12 @@ class Inspector(Closeable):
     def _recover(self, name: str) -> tuple[Target, Plan, Counters]:
         """Return the overlay as applied, the plan of its repair, and its counters."""
         observed = observe_without_flows(self._backend, name)
-        dumped = dict(dump_flows(name, observed.bridges.values(), self._dump(name)))
+        dumped = dict(dump_flows(self._backend, name, observed.bridges.values(), self._dump(name)))
         counters = traffic.read(name, chain.from_iterable(dumped.values()))
         static = {bridge: flow_text.split_learned(lines)[1] for bridge, lines in dumped.items()}
         printed = replace(observed, flows=_read(static, ()))
         overlay = recover(name, printed)
-        target = check(overlay, with_udp_holders(self._backend, overlay, printed))
+        target = check(overlay, with_needs(self._backend, overlay, printed))
         # Parse again, given the expected flows: versions print the same flow differently.
         flows = _read(static, tuple(desired_flows(target)))
         observed = replace(target.observed, flows=flows, peers=counters.peers)

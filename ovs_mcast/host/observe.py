@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from netaddr import IPAddress
 
-from ..adapters.openflow import OpenFlowError
+from ..adapters.openflow import NoBridgeError, OpenFlowError
 from ..core import (
     flow_text,
     ownership,
@@ -34,6 +34,7 @@ from ..errors import UnavailableError
 from .backend import Backend, Vswitchd
 
 _Sample = TypeVar("_Sample", InnerSample, OuterSample)
+_START = 1.0  # seconds from the answer of an ovs-vswitchd that starts to its first bridge
 _DETECTION = 8.0  # seconds that duplicate address detection may take
 
 
@@ -62,14 +63,20 @@ def observe_without_flows(backend: Backend, name: str) -> Observed:
 
 def observe_for(backend: Backend, overlay: Overlay) -> Observed:
     """Return the host as it is now but for its flows, with what `check` needs."""
-    return with_udp_holders(backend, overlay, observe_without_flows(backend, overlay.name))
+    return with_needs(backend, overlay, observe_without_flows(backend, overlay.name))
 
 
-def with_udp_holders(backend: Backend, overlay: Overlay, observed: Observed) -> Observed:
-    """Return the host with who holds the overlay's UDP port, if that can be in the way."""
-    if not udp_port.may_be_held(overlay, observed):
-        return observed
-    return replace(observed, udp_holders=backend.udp_holders(overlay.underlay.udp_port))
+def with_needs(backend: Backend, overlay: Overlay, observed: Observed) -> Observed:
+    """Return the host with whether it has the datapath, and who holds the UDP port.
+
+    Holders are looked for where they can be in the way.
+    """
+    with backend.vswitchd() as control:
+        there = control.has_datapath(overlay.datapath)
+    holders: tuple[str, ...] = ()
+    if udp_port.may_be_held(overlay, observed):
+        holders = backend.udp_holders(overlay.underlay.udp_port)
+    return replace(observed, datapath_there=there, udp_holders=holders)
 
 
 def compare(
@@ -102,8 +109,9 @@ def await_detection(backend: Backend, overlay: Overlay) -> None:
     if left := backend.poll(tentative, bool, _DETECTION, 0.1):
         raise UnavailableError(
             f"{left} on {overlay.underlay.device} is tentative: duplicate address detection does "
-            "not end; is there a carrier?"
-        )
+            "not end; is there a carrier?",
+            reason="device", device=overlay.underlay.device,
+        )  # fmt: skip
 
 
 def verify(backend: Backend, overlay: Overlay, first: tuple[Target, Plan] | None = None) -> Status:
@@ -190,7 +198,7 @@ def _traced(control: Vswitchd, bridge: str, asked: Sequence[_Sample]) -> dict[_S
 
 
 def dump_flows(
-    name: str, bridges: Iterable[Bridge], dump: Callable[[Bridge], list[str]]
+    backend: Backend, name: str, bridges: Iterable[Bridge], dump: Callable[[Bridge], list[str]]
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield each bridge that may have flows of the overlay, and those flows as printed.
 
@@ -199,10 +207,28 @@ def dump_flows(
     """
     for bridge in bridges:
         if bridge.owner == name or bridge.datapath == "netdev" or bridge.openflow:
-            try:
-                yield bridge.name, dump(bridge)
-            except OpenFlowError as error:
-                raise UnavailableError(f"ovs-vswitchd does not show its flows: {error}") from None
+            yield bridge.name, _flows_of(backend, bridge, dump)
+
+
+def _flows_of(backend: Backend, bridge: Bridge, dump: Callable[[Bridge], list[str]]) -> list[str]:
+    """Return the flows of a bridge; none where ovs-vswitchd could not make it.
+
+    So where its datapath is missing. A bridge of an ovs-vswitchd that starts is there soon.
+    """
+
+    def look() -> list[str] | OpenFlowError:
+        try:
+            return dump(bridge)
+        except OpenFlowError as error:
+            return error
+
+    seen = backend.poll(look, lambda found: isinstance(found, NoBridgeError), _START, 0.05)
+    if isinstance(seen, NoBridgeError):
+        with backend.vswitchd():  # UnavailableError where it is not there
+            return []
+    if isinstance(seen, OpenFlowError):
+        raise UnavailableError(f"ovs-vswitchd does not show its flows: {seen}", reason="vswitchd")
+    return seen
 
 
 def _with_flows(
@@ -216,7 +242,7 @@ def _with_flows(
     wanted = tuple(expected)
     flows: list[Flow] = []
     peers: set[str] = set()
-    for bridge, lines in dump_flows(name, observed.bridges.values(), dump):
+    for bridge, lines in dump_flows(backend, name, observed.bridges.values(), dump):
         learned, static = flow_text.split_learned(lines)
         flows += flow_text.read(bridge, static, wanted)
         peers |= traffic.learned_vteps(learned)

@@ -27,7 +27,9 @@ class DeviceGroups(Closeable):
             try:
                 self._sockets = GroupSockets(socket.if_nametoindex(self.device))
             except OSError:
-                raise UnavailableError(f"there is no device {self.device}") from None
+                raise UnavailableError(
+                    f"there is no device {self.device}", reason="device", device=self.device
+                ) from None
         return self._sockets
 
     @property

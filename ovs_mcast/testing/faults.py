@@ -18,6 +18,7 @@ Fault = Literal[
     "not-permitted",
     "join-refused",
     "locked",
+    "module-missing",
 ]
 
 FAULTS: Mapping[Fault, str] = MappingProxyType(
@@ -31,6 +32,7 @@ FAULTS: Mapping[Fault, str] = MappingProxyType(
         "not-permitted": "changing addresses lacks CAP_NET_ADMIN: UnavailableError",
         "join-refused": "sockets cannot join: ApplyError",
         "locked": "another run holds this Open vSwitch: UnavailableError, without the wait",
+        "module-missing": "the kernel's datapath is missing, and its bridges: UnavailableError",
     }
 )
 assert tuple(FAULTS) == get_args(Fault)

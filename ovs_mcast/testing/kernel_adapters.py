@@ -64,7 +64,9 @@ class FakeNetlink:
         """Apply one batch; the kernel makes every change that it does not refuse."""
         faults = self._system.faults
         if faults.strikes("not-permitted"):
-            raise UnavailableError("changing addresses needs CAP_NET_ADMIN: run as root")
+            raise UnavailableError(
+                "changing addresses needs CAP_NET_ADMIN: run as root", reason="privilege"
+            )
         errors: list[tuple[int, int]] = []
         with self._system.lock:
             for position, change in enumerate(changes[: faults.cut(len(changes), whole=False)]):

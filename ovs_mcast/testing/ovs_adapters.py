@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from ..adapters.openflow import OpenFlowError
+from ..adapters.openflow import NoBridgeError, OpenFlowError
 from ..adapters.ovsdb.transaction import OvsdbError
 from ..core.changes import Change, Neighbour
 from ..core.closeable import Closeable
@@ -38,7 +38,7 @@ class FakeOvsdb:
         faults = self._system.faults
         unfollowed = "Open vSwitch in memory took no change in 30 s: try again"
         if faults.strikes("ovsdb-away") or faults.strikes("vswitchd-away"):
-            raise UnavailableError(unfollowed)
+            raise UnavailableError(unfollowed, reason="vswitchd")
         if faults.strikes("transaction-refused"):
             raise OvsdbError("constraint violation: the transaction was refused")
         try:
@@ -46,7 +46,7 @@ class FakeOvsdb:
         except KeyError as error:
             raise OvsdbError(f"there is no bridge {error.args[0]}") from None
         if faults.strikes("transaction-unfollowed"):
-            raise UnavailableError(unfollowed)
+            raise UnavailableError(unfollowed, reason="vswitchd")
 
     def watch(self, watcher: Callable[[RowEvent], None]) -> None:
         """Report every change of rows."""
@@ -57,7 +57,9 @@ class FakeOvsdb:
         """Hold the lock, for which other threads of this process wait."""
         faults = self._system.faults
         if faults.strikes("ovsdb-away"):
-            raise UnavailableError("no ovsdb-server answers in memory: start openvswitch-switch")
+            raise UnavailableError(
+                "no ovsdb-server answers in memory: start openvswitch-switch", reason="ovsdb"
+            )
         if faults.strikes("locked"):
             on_wait(0)
             held = False
@@ -66,7 +68,8 @@ class FakeOvsdb:
         if not held:
             raise UnavailableError(
                 f"another run of ovs_mcast holds this Open vSwitch for {patience:.0f} s: "
-                "wait for it to end"
+                "wait for it to end",
+                reason="locked",
             )
         try:
             yield
@@ -117,8 +120,11 @@ class FakeOpenFlow:
 
     def _reach(self, bridge: Bridge) -> None:
         away = self._system.faults.strikes("vswitchd-away")
-        if away or bridge.name not in self._system.switch.bridges:
-            raise OpenFlowError(
+        there = self._system.switch.bridges.get(bridge.name)
+        if there is not None and there.datapath == "system":
+            away = away or self._system.faults.strikes("module-missing")
+        if away or there is None:
+            raise NoBridgeError(
                 f"{bridge.name}: ovs-ofctl: {bridge.name} is not a bridge or a socket"
             )
 
@@ -128,8 +134,10 @@ class FakeVswitchd(Closeable):
 
     def __init__(self, system: FakeSystem) -> None:
         if system.faults.strikes("vswitchd-away"):
-            raise UnavailableError("ovs-vswitchd does not run: start openvswitch-switch")
-        self._switch = system.switch
+            raise UnavailableError(
+                "ovs-vswitchd does not run: start openvswitch-switch", reason="vswitchd"
+            )
+        self._switch, self._faults = system.switch, system.faults
 
     def set_neighbours(self, neighbours: Iterable[Neighbour]) -> None:
         """Set the Ethernet addresses."""
@@ -138,6 +146,10 @@ class FakeVswitchd(Closeable):
     def routes(self) -> Mapping[str, RoutePath]:
         """Return the host routes by which the userspace datapath sends."""
         return self._switch.routes()
+
+    def has_datapath(self, kind: str) -> bool:
+        """Return whether that is there."""
+        return kind != "system" or not self._faults.strikes("module-missing")
 
     def flows(self, bridge: str) -> list[str]:
         """Return the one flow of a new bridge, whatever flows it has: no frame passes here."""

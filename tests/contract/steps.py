@@ -102,6 +102,8 @@ def _error(raised: OvsMcastError) -> Told:
     told: Told = {"type": type(raised).__name__, "exit_status": raised.exit_status}
     if isinstance(raised, om.ConfigurationError):
         told |= {"field": raised.field, "reason": raised.reason}
+    if isinstance(raised, om.UnavailableError):
+        told |= {"reason": raised.reason, "device": raised.device}
     if isinstance(raised, om.ApplyError):
         told |= {name: _in_order(getattr(raised, name)) for name in ("done", "failed", "pending")}
     if isinstance(raised, om.VerifyError) and isinstance(raised.status, om.Status):

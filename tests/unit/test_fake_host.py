@@ -36,6 +36,7 @@ ERRORS: dict[Fault, type[om.OvsMcastError]] = {
     "not-permitted": om.UnavailableError,
     "join-refused": om.ApplyError,
     "locked": om.UnavailableError,
+    "module-missing": om.UnavailableError,
 }
 
 

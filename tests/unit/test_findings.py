@@ -10,6 +10,7 @@ import pytest
 
 import ovs_mcast
 from ovs_mcast.core import findings
+from ovs_mcast.core.errors import ConfigurationError, UnavailableError
 from ovs_mcast.core.findings import error, errors, warning
 
 PACKAGE = Path(ovs_mcast.__file__).parent
@@ -49,8 +50,21 @@ def test_a_finding_is_one_sentence(cure: str) -> None:
     """The text is the evidence and, where there is one, the cure."""
     found = error("underlay-down", "eth0", "eth0 is down", cure, field="underlay.device")
     assert str(found) == ("eth0 is down: set it up" if cure else "eth0 is down")
-    assert found.refusal().field == "underlay.device"
-    assert found.refusal().reason == str(found)
+    refusal = found.refusal()
+    assert isinstance(refusal, ConfigurationError)
+    assert (refusal.field, refusal.reason) == ("underlay.device", str(found))
+
+
+def test_what_the_host_must_mend_is_tried_again() -> None:
+    """The error that refuses it names the device and no field."""
+    refusal = error("vtep-unusable", "eth0", "eth0 has no address", reason="device").refusal()
+    assert isinstance(refusal, UnavailableError)
+    assert (refusal.reason, refusal.device, str(refusal)) == (
+        "device", "eth0", "eth0 has no address"
+    )  # fmt: skip
+    other = error("datapath-missing", "system", "it is not there", reason="datapath").refusal()
+    assert isinstance(other, UnavailableError)
+    assert (other.reason, other.device) == ("datapath", "")
 
 
 def test_warnings_are_no_errors() -> None:

@@ -14,7 +14,7 @@ from ovs_mcast.core.observed import Limits, Link, Observed
 from ovs_mcast.core.plan import expected_flows, plan
 from ovs_mcast.core.preflight import findings
 from ovs_mcast.core.udp_port import UNSEEN
-from ovs_mcast.errors import ConfigurationError
+from ovs_mcast.errors import ConfigurationError, UnavailableError
 
 from .hosts import (
     G1,
@@ -58,8 +58,6 @@ REFUSED: list[tuple[str, Overlay, Observed, str, str]] = [
     ("IPv6 pool", Overlay(underlay=Underlay(device="eth0"), groups="ff05::/64",
                           membership="autojoin"), on(), "membership", "IPv6"),
     ("no such device", overlay_of(G1, device="eth9"), on(), "underlay.device", "eth9"),
-    ("no address", overlay_of(G1, device="eth9"), linked(Link("eth9", 1500, "", True)),
-     "underlay.vtep", "eth9 has no IPv4 address"),
     ("not its address", overlay_of(G1, vtep="10.1.0.1"), on(), "underlay.vtep", "10.1.0.1"),
     ("port of a Linux bridge", ONE, enslaved("bridge"), "underlay.device", "name m0"),
     ("port of a bond", ONE, enslaved("bond"), "underlay.device", "eth0 is a port of m0"),
@@ -156,6 +154,25 @@ def test_a_machine_refuses_what_it_cannot_have(
     assert expected_flows(overlay, machine) == ()
     first = findings(overlay, machine)[0]
     assert str(raised.value) == str(first.refusal())
+
+
+@pytest.mark.parametrize(
+    ("overlay", "machine", "reason", "device", "says"),
+    [
+        (overlay_of(G1, device="eth9"), linked(Link("eth9", 1500, "", True)), "device", "eth9",
+         "eth9 has no IPv4 address"),
+        (ONE, replace(on(), datapath_there=False), "datapath", "", "modprobe openvswitch"),
+    ],
+)  # fmt: skip
+def test_what_a_machine_lacks_for_now_is_tried_again(
+    overlay: Overlay, machine: Observed, reason: str, device: str, says: str
+) -> None:
+    """Nothing is wrong with the configuration: no field is named."""
+    with pytest.raises(UnavailableError, match=says) as raised:
+        plan(overlay, machine)
+    assert (raised.value.reason, raised.value.device) == (reason, device)
+    assert expected_flows(overlay, machine) == ()
+    assert str(raised.value) == str(findings(overlay, machine)[0].refusal())
 
 
 ACCEPTED: list[tuple[str, Overlay, Observed]] = [

@@ -12,7 +12,7 @@ from ovs_mcast.core.model import Overlay
 from ovs_mcast.core.observed import Observed
 from ovs_mcast.core.preflight import check
 from ovs_mcast.core.target import tentative_vtep, vtep_of
-from ovs_mcast.errors import ConfigurationError
+from ovs_mcast.errors import ConfigurationError, UnavailableError
 
 from .hosts import G1, ONE, on, overlay_of, with_v6
 
@@ -43,7 +43,7 @@ def test_the_outer_source_is_the_first_address_of_the_family() -> None:
 def test_an_address_that_cannot_be_an_outer_source_is_none(vtep: str) -> None:
     """A device with a group's or a link-local address alone has nothing to send from."""
     machine = replace(on(), addresses=(Address("eth0", vtep, 32),))
-    with pytest.raises(ConfigurationError, match="no IPv"):
+    with pytest.raises(UnavailableError, match="no IPv"):
         vtep_of(overlay_of("ff05::1" if ":" in vtep else G1), machine.addresses)
 
 
@@ -58,7 +58,7 @@ def test_an_ipv6_source_that_stays_comes_before_one_that_passes() -> None:
     wanted = overlay_of(V6_ONE)
     assert vtep_of(wanted, with_v6(passing, duplicate, tentative).addresses) == IPAddress("fd00::3")
     assert vtep_of(wanted, with_v6(passing, duplicate).addresses) == IPAddress("fd00::1")
-    with pytest.raises(ConfigurationError, match="link-local"):
+    with pytest.raises(UnavailableError, match="link-local"):
         vtep_of(wanted, with_v6(duplicate).addresses)
     named = overlay_of(V6_ONE, vtep="fd00::2")
     with pytest.raises(ConfigurationError, match="another host has fd00::2 too"):

@@ -94,11 +94,14 @@ class Ovsdb:
             self._connection = connection.Connection(_Idl(remote, helper), timeout=timeout)
             self._api = _Api(self._connection)
         except PermissionError:
-            raise UnavailableError(f"opening {remote} needs privileges: run as root") from None
+            raise UnavailableError(
+                f"opening {remote} needs privileges: run as root", reason="privilege"
+            ) from None
         except Exception as error:
             reason = getattr(error, "strerror", None) or error
             raise UnavailableError(
-                f"no ovsdb-server answers at {remote} ({reason}): {_cure(remote)}"
+                f"no ovsdb-server answers at {remote} ({reason}): {_cure(remote)}",
+                reason="ovsdb",
             ) from None
 
     def close(self) -> None:
@@ -155,10 +158,11 @@ class Ovsdb:
                 transaction.add(_Changes(self._api, changes))
         except TimeoutException:
             raise UnavailableError(
-                f"Open vSwitch at {self.remote} took no change in {self._timeout:.0f} s: try again"
+                f"Open vSwitch at {self.remote} took no change in {self._timeout:.0f} s: try again",
+                reason="vswitchd",
             ) from None
         except LostError as error:
-            raise UnavailableError(f"{error} during a transaction") from None
+            raise UnavailableError(f"{error} during a transaction", reason="ovsdb") from None
         except RuntimeError as error:  # ovsdbapp raises it for the server's refusal
             raise OvsdbError(str(error)) from error
         finally:
@@ -178,7 +182,7 @@ class Ovsdb:
 
         def held() -> bool:
             if self._connection.idl.lost:
-                raise UnavailableError(f"no ovsdb-server answers at {self.remote}")
+                raise UnavailableError(f"no ovsdb-server answers at {self.remote}", reason="ovsdb")
             if self._connection.idl.is_lock_contended:
                 on_wait(time.monotonic() - began)
             return bool(self._connection.idl.has_lock)
@@ -195,7 +199,8 @@ class Ovsdb:
         except RetryError:
             raise UnavailableError(
                 f"another run of ovs_mcast holds this Open vSwitch for {patience:.0f} s: "
-                "wait for it to end"
+                "wait for it to end",
+                reason="locked",
             ) from None
         finally:
             self._set_lock(None)

@@ -211,7 +211,7 @@ class Netlink:
         except OSError as error:
             if error.errno in {errno.EPERM, errno.EACCES}:
                 raise UnavailableError(
-                    "changing addresses needs CAP_NET_ADMIN: run as root"
+                    "changing addresses needs CAP_NET_ADMIN: run as root", reason="privilege"
                 ) from None
             raise
 
