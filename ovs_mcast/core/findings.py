@@ -9,6 +9,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | bridge-taken, port-taken | error | preflight | a bridge, a port |
 | datapath-differs | error | preflight | a bridge |
 | datapath-missing | error | preflight | the datapath: Open vSwitch does not have it here |
+| vlan-taken | error | preflight | a VLAN that another overlay has on the same bridge |
 | name-collides | error | preflight | another overlay |
 | underlay-missing, underlay-unfit | error | preflight | the underlay device |
 | udp-port-taken | error | preflight | a port or device |
@@ -47,6 +48,7 @@ afterwards and is not as desired. `Status.problems` is the text of findings.
 | inner-tags | warning | health | tags within a segment: frames were dropped, or a port sends them |
 | workloads-send-vxlan | warning | health | the bridge for workloads: the guard dropped packets |
 | guard-off | warning | health | the bridge for workloads: through it they reach the VTEP |
+| loop-possible | warning | health | a bridge: broadcasts of the overlay leave by its tunnels |
 | port-unserved | warning | health | a port of others on the tunnel bridge |
 """
 

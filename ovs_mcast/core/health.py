@@ -12,6 +12,7 @@ from . import (
     admission,
     firewall,
     guard,
+    loops,
     mtu,
     ownership,
     peers,
@@ -105,6 +106,7 @@ def warnings(target: Target) -> Iterator[Finding]:
 def lookup_warnings(target: Target, lookups: Lookups) -> Iterator[Finding]:
     """Yield the warnings that look-ups show."""
     yield from workload_bridge.warnings(target, lookups.traces)
+    yield from loops.warnings(target, lookups.traces)
     yield from underlay_bridge.warnings(target, lookups.underlay_traces)
     yield from reverse_path.warnings(target, lookups.reverse_path)
     yield from firewall.warnings(target, lookups.rules)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from . import ownership, udp_port, underlay
+from . import loops, ownership, udp_port, underlay
 from .errors import ConfigurationError, UnavailableError
 from .findings import Finding, error
 from .items import Address
@@ -61,6 +61,7 @@ def _unresolved(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
             reason="datapath",
         )  # fmt: skip
     yield from _bridges(overlay, observed)
+    yield from loops.refusals(overlay, overlay.segments, observed.bridges)
     yield from _names(overlay, observed)
     yield from underlay.findings(overlay, observed)
 

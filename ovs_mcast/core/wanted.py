@@ -24,6 +24,7 @@ from .ownership import EXTERNAL_ID
 _OVERLAY = f"{EXTERNAL_ID}-overlay"
 _SEGMENTS = f"{EXTERNAL_ID}-segments-"
 _PARTS = 64
+_BRIDGE = Overlay.model_fields["bridge"].default
 
 
 def notes(overlay: Overlay) -> Options:
@@ -50,6 +51,14 @@ def read(name: str, noted: Options) -> Overlay | None:
         settings = json.loads(kept[_OVERLAY])
         return Overlay.from_mapping({**settings, "name": name, "segments": [*_kept(noted)]})
     except (KeyError, TypeError, ValueError):
+        return None
+
+
+def bridge(noted: Options) -> str | None:
+    """Return the bridge for workloads of the overlay that notes keep; None where they keep none."""
+    try:
+        return str(json.loads(dict(noted)[_OVERLAY]).get("bridge", _BRIDGE))
+    except (AttributeError, KeyError, ValueError):
         return None
 
 

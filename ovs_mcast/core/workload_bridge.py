@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from . import ownership
+from . import loops, ownership
 from .findings import Finding, error, listed, warning
 from .flow_trace import Trace
 from .guard import PRINTED
@@ -59,8 +59,9 @@ def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
              if line and not line.startswith(_HIDDEN) and not PRINTED.search(line)]  # fmt: skip
     if patch is None or not patch.ofport or patch.ofport < 1:
         return []
+    circling = list(loops.samples(target))
     if len(flows) == 1 and flows[0].endswith(" priority=0,actions=NORMAL"):
-        return []
+        return circling
     vlans = {int(number) for line in flows for number in _VLAN.findall(line)}
     ports = {int(number) for line in flows for number in _IN_PORT.findall(line)}
     asked: dict[object, InnerSample] = {}
@@ -80,7 +81,7 @@ def samples(target: Target, lines: Iterable[str]) -> list[InnerSample]:
     broadcasts = list(asked.values())[:_MOST]
     alike = not any(_UNLIKE.search(line) for line in flows)
     return [
-        *broadcasts,
+        *dict.fromkeys((*broadcasts, *circling)),
         *(replace(one, carries=kind, alike=alike) for kind in _KINDS[1:] for one in broadcasts),
     ]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ..adapters.openflow import OpenFlowError
-from ..core import flow_text, ownership, pipeline
+from ..core import flow_text, loops, ownership, pipeline
 from ..core.changes import Change, Plan
 from ..core.findings import Finding, error
 from ..core.health import assess
@@ -45,6 +45,8 @@ def change(
     """
     segments = [one for one in (before, after) if one is not None]
     observed = _observe(backend, applied, segments)
+    if after is not None:
+        _refuse_loops(applied.target, after, observed)
     old = None if before is None else applied.items_of(before, observed)
     new = None if after is None else applied.items_of(after, observed)
     either = new or old
@@ -66,6 +68,12 @@ def change(
     if left or not status.verified:
         raise DriftError("; ".join([*left, *status.problems]), plan.changes)
     return replace(status, changes=plan.changes)
+
+
+def _refuse_loops(target: Target, segment: Segment, observed: Observed) -> None:
+    """Refuse a VLAN that another overlay has on the same bridge."""
+    for finding in loops.refusals(target.overlay, [segment], observed.bridges):
+        raise replace(finding, field="vlan").refusal()
 
 
 def _routed(backend: Backend, items: SegmentItems) -> bool:

@@ -201,3 +201,36 @@ def test_notes_that_nobody_wrote_are_not_believed() -> None:
         assert host.another().overlay().segments == OVERLAY.segments
         assert host.another().add(MORE).verified
         host.reconcile(OVERLAY)
+
+
+BESIDE = OVERLAY.replace(
+    name="b",
+    tunnel_bridge="br-b",
+    underlay=om.Underlay(device="eth0", udp_port=4790),
+    segments=[om.Segment(vni=301, vlan=300, group="239.0.0.3")],
+)
+
+
+def test_a_vlan_of_another_overlay_on_the_bridge_is_refused() -> None:
+    """By whichever comes later, whole or one segment, in any process; not on another bridge."""
+    host = FakeHost()
+    host.reconcile(OVERLAY)
+    host.reconcile(BESIDE)
+    made = host.made
+    taken = om.Segment(vni=302, vlan=100, group="239.0.0.4")
+    calls: dict[str, Callable[[], object]] = {
+        "segments.1.vlan": lambda: host.reconcile(BESIDE.with_segment(taken)),
+        "vlan": lambda: host.another().add(taken, name="b"),
+        "segments.0.vlan": lambda: host.plan(BESIDE.replace(segments=[taken])),
+    }
+    for field, call in calls.items():
+        with pytest.raises(om.ConfigurationError, match="VNI 100 of overlay default") as refused:
+            call()
+        assert refused.value.field == field
+    with pytest.raises(om.ConfigurationError, match="VLAN 300 on br-int is VNI 301 of overlay b"):
+        host.add(om.Segment(vni=7, vlan=300, group="239.0.0.4"), name="default")
+    assert host.made == made
+    elsewhere = BESIDE.replace(bridge="br-x", segments=[taken])
+    assert host.reconcile(elsewhere).verified
+    assert host.remove(100, name="default").verified
+    assert host.reconcile(BESIDE.replace(segments=[taken])).verified
