@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from .adapters.ovsdb import connection
 from .core.changes import Plan
 from .core.model import Overlay, Segment
 from .core.observed import Observed
@@ -146,7 +147,13 @@ class AsyncHost:
 
 
 def connect(
-    db: str | None = None, *, rundir: str | Path | None = None, holding: Holding = "keeper"
+    db: str | None = None,
+    *,
+    rundir: str | Path | None = None,
+    holding: Holding = "keeper",
+    timeout: float = connection.CONNECT,
 ) -> AsyncHost:
     """An AsyncHost, connected by `async with`; the arguments are those of ovs_mcast.connect."""
-    return AsyncHost(partial(connect_module.connect, db, rundir=rundir, holding=holding))
+    return AsyncHost(
+        partial(connect_module.connect, db, rundir=rundir, holding=holding, timeout=timeout)
+    )

@@ -11,6 +11,7 @@ from ..core.changes import Change
 from ..core.items import BUNDLES, Bridge, Flow
 from ..errors import UnavailableError
 
+_PATIENCE = 60.0  # seconds that one dump or bundle may take
 _NO_BRIDGE = "is not a bridge or a socket"  # of its run directory (ovs-ofctl(8))
 
 
@@ -69,7 +70,14 @@ class OpenFlow:
                 text=True,
                 check=False,
                 env=self._environment,
+                timeout=_PATIENCE,
             )
+        except subprocess.TimeoutExpired:
+            raise UnavailableError(
+                f"ovs-vswitchd does not answer ovs-ofctl {arguments[0]} of {name} in "
+                f"{_PATIENCE:.0f} s",
+                reason="vswitchd",
+            ) from None
         except FileNotFoundError:
             raise UnavailableError("there is no ovs-ofctl: install openvswitch-switch") from None
         if done.returncode:

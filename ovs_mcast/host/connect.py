@@ -27,13 +27,18 @@ from .platform import Platform
 
 
 def connect(
-    db: str | None = None, *, rundir: str | Path | None = None, holding: Holding = "keeper"
+    db: str | None = None,
+    *,
+    rundir: str | Path | None = None,
+    holding: Holding = "keeper",
+    timeout: float = connection.CONNECT,
 ) -> Host:
     """Return a Host for the Open vSwitch of this machine and the caller's network namespace.
 
     ``db`` is the OVSDB remote, unix:FILE (unix:/run/openvswitch/db.sock) or tcp:ADDRESS:PORT; the
     sockets of ovs-vswitchd are in ``rundir``, by default the directory of a unix: ``db``, else
-    $OVS_RUNDIR. UnavailableError if Open vSwitch does not run.
+    $OVS_RUNDIR. UnavailableError if Open vSwitch does not run, or does not answer in ``timeout``
+    seconds. ovs-vswitchd may take 30 s to follow a change, 60 s for one bundle of flows.
 
     ``holding`` selects who holds the groups of the method `socket`: "keeper", a process that
     outlives `close`; or "here", this process, until `close` or `hand_over`.
@@ -42,7 +47,7 @@ def connect(
     ...     host.overlays()
     []
     """
-    return Host(open_backend(db, rundir, holding))
+    return Host(open_backend(db, rundir, holding, timeout))
 
 
 _REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
@@ -78,7 +83,10 @@ def this_platform(db: str | None, store: in_process.Store | None = None) -> Plat
 
 
 def open_backend(
-    db: str | None = None, rundir: str | Path | None = None, holding: Holding = "keeper"
+    db: str | None = None,
+    rundir: str | Path | None = None,
+    holding: Holding = "keeper",
+    timeout: float = connection.CONNECT,
 ) -> Backend:
     """Open the Backend of this machine; the arguments are those of `connect`."""
     if holding not in get_args(Holding):
@@ -86,7 +94,7 @@ def open_backend(
     check_remote(db, "db")
     sockets = Path(rundir) if rundir else rundir_of(db)
     with vswitchd.Vswitchd(sockets):
-        rows = connection.Ovsdb(db or f"unix:{sockets}/db.sock")
+        rows = connection.Ovsdb(db or f"unix:{sockets}/db.sock", timeout)
     threads = in_process.InProcessKeepers(sockets)
 
     def flow_events(bridge: Bridge, watched: Sequence[Watched]) -> FlowEvents:

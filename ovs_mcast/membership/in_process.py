@@ -6,6 +6,7 @@ A thread is found, asked and ended as a keeper, through the same unix socket, so
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -56,15 +57,14 @@ def stored_sets(handed: Mapping[str, Sequence[int]]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _HolderThread:
-    """A thread that holds the groups of one overlay, and the socket at which it answers."""
+    """A thread that holds the groups of one overlay until its pipe ends."""
 
     thread: threading.Thread
-    listener: socket.socket
+    pipe: io.FileIO  # the end to write to
 
     def end(self) -> None:
         """End the thread, if it still runs; its groups are released."""
-        with suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
+        self.pipe.close()
         self.thread.join()
 
 
@@ -94,14 +94,16 @@ class InProcessKeepers(Closeable):
         # No two sets have one name: the new one is stored before the former one is discarded.
         name = f"{_STORED}{overlay}-{time.monotonic_ns()}"
         groups, ours = sockets.duplicate(partial(self._keep, name)), listener.dup()
+        reading, writing = os.pipe()
 
         def hold() -> None:
             try:
                 with ours:
                     keeper_process.serve(
-                        ours, groups, json.dumps(device), os.geteuid(), thread=True
+                        ours, groups, json.dumps(device), os.geteuid(), thread=reading
                     )
             finally:
+                os.close(reading)
                 if self._store is not None:
                     self._store.discard(name)
 
@@ -110,7 +112,7 @@ class InProcessKeepers(Closeable):
         former = self._threads.get(overlay)
         self._keep(name, *sockets.descriptors)
         thread.start()
-        self._threads[overlay] = _HolderThread(thread, ours)
+        self._threads[overlay] = _HolderThread(thread, io.FileIO(writing, "w"))
         if former is not None:
             former.end()
 

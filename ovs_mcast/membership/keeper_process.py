@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -30,15 +31,22 @@ _PAUSE = 0.1  # seconds until the next try to accept if descriptors have run out
 
 
 def serve(
-    listener: socket.socket, held: GroupSockets, device: str, owner: int, *, thread: bool = False
+    listener: socket.socket,
+    held: GroupSockets,
+    device: str,
+    owner: int,
+    *,
+    thread: int | None = None,
 ) -> None:
     """Answer requests with our pid and the groups held; return at `end`, all groups released.
 
-    ``device`` is the device's name as JSON text. Only root and ``owner`` may ask. With ``thread``,
-    the process outlives this call, and shuts the listener down to end it.
+    ``device`` is the device's name as JSON text. Only root and ``owner`` may ask. ``thread`` is the
+    descriptor of a pipe where the process outlives this call: it ends once the pipe does.
     """
     ended = False
     while not ended:
+        if thread is not None and _has_ended(thread, listener):
+            break
         try:
             caller, _ = listener.accept()
         except OSError as error:
@@ -56,9 +64,22 @@ def serve(
             if request == "end":
                 ended = True
                 held.close()
-            stays = "true" if thread else "false"
+            stays = "false" if thread is None else "true"
             caller.sendall(f'{{"pid": {os.getpid()}, "stays": {stays}, {answer}}}'.encode())
     held.close()
+
+
+def _has_ended(pipe: int, listener: socket.socket) -> bool:
+    """Wait for a caller or the end of a pipe; return whether that is it.
+
+    Closing a socket wakes no green thread that waits in accept. Eventlet takes select.poll away.
+    """
+    if not hasattr(select, "poll"):
+        return pipe in select.select([pipe, listener.fileno()], [], [])[0]
+    polling = select.poll()
+    polling.register(pipe, select.POLLIN)
+    polling.register(listener, select.POLLIN)
+    return pipe in dict(polling.poll())
 
 
 def _answer(held: GroupSockets, device: str, request: str) -> str:

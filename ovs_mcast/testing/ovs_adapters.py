@@ -26,10 +26,12 @@ class FakeOvsdb:
 
     def bridges(self) -> dict[str, Bridge]:
         """Return every bridge by name."""
+        self._answer()
         return dict(self._system.switch.bridges)
 
     def ports(self, on: str | None = None) -> dict[str, Port]:
         """Return every port by name, or those on one bridge."""
+        self._answer()
         ports = self._system.switch.ports
         return {name: port for name, port in ports.items() if on in {None, port.bridge}}
 
@@ -56,10 +58,7 @@ class FakeOvsdb:
     def exclusive(self, patience: float, on_wait: Callable[[float], None]) -> Iterator[None]:
         """Hold the lock, for which other threads of this process wait."""
         faults = self._system.faults
-        if faults.strikes("ovsdb-away"):
-            raise UnavailableError(
-                "no ovsdb-server answers in memory: start openvswitch-switch", reason="ovsdb"
-            )
+        self._answer()
         if faults.strikes("locked"):
             on_wait(0)
             held = False
@@ -75,6 +74,12 @@ class FakeOvsdb:
             yield
         finally:
             self._alone.release()
+
+    def _answer(self) -> None:
+        if self._system.faults.strikes("ovsdb-away"):
+            raise UnavailableError(
+                "no ovsdb-server answers in memory: start openvswitch-switch", reason="ovsdb"
+            )
 
     def _acquire(self, patience: float, on_wait: Callable[[float], None]) -> bool:
         """Acquire the lock within so many seconds; return whether that succeeded."""

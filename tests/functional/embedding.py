@@ -44,9 +44,9 @@ class Embedded:
         self.pid = run.pid
         self._words = os.open(fifo, os.O_RDWR)
 
-    def says(self) -> Any:
-        """Return the next value that the program prints."""
-        deadline = time.monotonic() + PATIENCE
+    def says(self, patience: float = PATIENCE) -> Any:
+        """Return the next value that the program prints within so many seconds."""
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             lines = os.pread(self._run._stdout.fileno(), 1 << 20, 0).decode().split("\n")[:-1]
             if len(lines) > self._said:
@@ -257,6 +257,28 @@ def refused(_configuration: str, fifo: str) -> None:
             except om.UnavailableError as error:
                 said.append(str(error))
         say(said)
+
+
+def patient(configuration: str, fifo: str) -> None:
+    """Say how each call ends, and after how many seconds, while a daemon does not answer."""
+    overlay = om.Overlay.from_mapping(json.loads(configuration))
+    with om.connect() as host:
+        host.reconcile(overlay)
+        calls: dict[str, Callable[[], object]] = {
+            "plan": lambda: host.plan(overlay),
+            "overlay": lambda: host.overlay("default"),
+            "reconcile": lambda: host.reconcile(overlay),
+            "add": lambda: host.add(om.Segment(vni=777, group="239.0.9.9")),
+            "connect": lambda: om.connect(timeout=1.0).close(),
+        }
+        for word in words(fifo):
+            began = time.monotonic()
+            try:
+                calls[word]()
+                said = "done"
+            except om.UnavailableError as error:
+                said = f"{error.reason}: {error}"
+            say([said, time.monotonic() - began])
 
 
 def dropped(_configuration: str, _fifo: str) -> None:

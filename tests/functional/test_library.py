@@ -5,6 +5,9 @@ h1: br-int ═ br-mcast ─ vxlan ─ eth0 ─ switch
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,4 +129,58 @@ def test_hosts_that_are_never_closed(system: Node, tmp_path: Path) -> None:
     """
     with run(system, "dropped", overlay(system), tmp_path) as program:
         assert program.says() == ["ResourceWarning: a Host was never closed"] * 5
+        program.end()
+
+
+@contextmanager
+def stopped(node: Node, daemon: str) -> Iterator[None]:
+    """A daemon of the host that is there and does nothing."""
+    pid = node.host.path(f"/run/openvswitch/{daemon}.pid").read_text().strip()
+    node.host.run("kill", "-STOP", pid)
+    try:
+        yield
+    finally:
+        node.host.run("kill", "-CONT", pid)
+
+
+def test_no_call_waits_without_end_for_a_database_that_does_not_answer(
+    system: Node, tmp_path: Path
+) -> None:
+    """It says who does not answer; afterwards the same Host goes on.
+
+    h1 (a program; ovsdb-server is stopped, then killed and started anew)
+    """
+    with run(system, "patient", overlay(system, 1), tmp_path) as program:
+        program.tell("plan")
+        with stopped(system, "ovsdb-server"):
+            said, seconds = program.tell("connect")
+            assert said.startswith("ovsdb: no ovsdb-server answers at unix:")
+            assert seconds < 10
+            for call in ("reconcile", "add"):
+                said, seconds = program.tell(call)
+                assert said.startswith("ovsdb: no ovsdb-server answers at unix:"), said
+                assert seconds < 30  # not the minute of another run that holds it
+        assert program.tell("reconcile")[0] == "done"
+        system.host.stop_ovsdb()
+        for call in ("plan", "overlay", "reconcile"):
+            assert program.tell(call)[0].startswith("ovsdb: no ovsdb-server answers"), call
+        system.host.start_ovsdb()
+        assert program.tell("add")[0] == "done"
+        program.end()
+
+
+def test_no_call_waits_without_end_for_an_ovs_vswitchd_that_does_not_answer(
+    system: Node, tmp_path: Path
+) -> None:
+    """So where it is stopped in the middle of things.
+
+    h1 (a program; ovs-vswitchd is stopped)
+    """
+    with run(system, "patient", overlay(system, 1), tmp_path) as program:
+        program.tell("plan")
+        with stopped(system, "ovs-vswitchd"):
+            os.write(program._words, b"reconcile\n")
+            said, _seconds = program.says(60)
+            assert said.startswith("vswitchd: ovs-vswitchd does not answer")
+        assert program.tell("add")[0] == "done"
         program.end()

@@ -21,11 +21,15 @@ from ...core.changes import Change
 from ...core.events import RowEvent
 from ...core.items import Bridge, Port
 from ...errors import UnavailableError
+from ..polling import poll_until
 from . import rows, schema
 from .transaction import LostError, OvsdbError, _Changes, _Transaction, is_note
 
 _LOCK = "ovs_mcast"
-_PATIENCE = 5.0
+_PATIENCE = 5.0  # seconds to reconnect in, or to end
+_BACKOFF = 1000, 1000  # ms between two tries to reconnect, at least and at most
+_FOLLOW = 30.0  # seconds that ovs-vswitchd may take to follow a change
+CONNECT = 10.0  # seconds that a server may take to answer
 
 
 class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
@@ -33,6 +37,7 @@ class _Idl(connection.OvsdbIdl):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._session.reconnect.set_backoff(*_BACKOFF)
         self.watcher: Callable[[RowEvent], None] | None = None
         self.lost = False
         self.committing = False
@@ -80,11 +85,12 @@ def _cure(remote: str) -> str:
 class Ovsdb:
     """A connection to one ovsdb-server, with its own thread until ``close``.
 
-    ``timeout`` in seconds bounds the connection and how long ovs-vswitchd may take to follow a
-    change. UnavailableError without an answer.
+    ``timeout`` in seconds bounds each wait for an answer of the server; ovs-vswitchd may take 30 s
+    to follow a change. UnavailableError without an answer. A server that starts anew is connected
+    to again.
     """
 
-    def __init__(self, remote: str, timeout: float = 30) -> None:
+    def __init__(self, remote: str, timeout: float = CONNECT) -> None:
         self.remote = remote
         self._timeout = timeout
         try:
@@ -93,6 +99,7 @@ class Ovsdb:
                 helper.register_columns(table, columns)
             self._connection = connection.Connection(_Idl(remote, helper), timeout=timeout)
             self._api = _Api(self._connection)
+            self._connection.timeout = _FOLLOW
         except PermissionError:
             raise UnavailableError(
                 f"opening {remote} needs privileges: run as root", reason="privilege"
@@ -130,7 +137,7 @@ class Ovsdb:
 
     def bridges(self) -> dict[str, Bridge]:
         """Return every bridge by name."""
-        with self._connection.lock:
+        with self._replica():
             return {row.name: rows.read_bridge(row) for row in self._rows("Bridge")}
 
     def ports(self, on: str | None = None) -> dict[str, Port]:
@@ -138,7 +145,7 @@ class Ovsdb:
 
         Without the LOCAL ports, which are the bridges themselves.
         """
-        with self._connection.lock:
+        with self._replica():
             return {
                 row.name: rows.read_port(bridge.name, row)
                 for bridge in self._rows("Bridge")
@@ -158,7 +165,7 @@ class Ovsdb:
                 transaction.add(_Changes(self._api, changes))
         except TimeoutException:
             raise UnavailableError(
-                f"Open vSwitch at {self.remote} took no change in {self._timeout:.0f} s: try again",
+                f"Open vSwitch at {self.remote} took no change in {_FOLLOW:.0f} s: try again",
                 reason="vswitchd",
             ) from None
         except LostError as error:
@@ -181,10 +188,11 @@ class Ovsdb:
         began = time.monotonic()
 
         def held() -> bool:
-            if self._connection.idl.lost:
-                raise UnavailableError(f"no ovsdb-server answers at {self.remote}", reason="ovsdb")
+            self._await_connection()
             if self._connection.idl.is_lock_contended:
                 on_wait(time.monotonic() - began)
+            elif not self._connection.idl.has_lock and time.monotonic() - began > self._timeout:
+                raise self._silent()
             return bool(self._connection.idl.has_lock)
 
         self._set_lock(_LOCK)
@@ -204,6 +212,36 @@ class Ovsdb:
             ) from None
         finally:
             self._set_lock(None)
+
+    @contextmanager
+    def _replica(self) -> Iterator[None]:
+        """Keep the replica of the database as it is, while there is a connection."""
+        self._await_connection()
+        if not self._connection.lock.acquire(timeout=_FOLLOW):  # a transaction has it
+            raise self._silent()
+        try:
+            yield
+        finally:
+            self._connection.lock.release()
+
+    def _await_connection(self) -> None:
+        """Wait until it is there, for a server that starts anew; UnavailableError if it is not.
+
+        ovs.db.idl finds a server that hangs after 10 s without an answer.
+        """
+
+        def there() -> bool:
+            return bool(self._connection.idl._session.is_connected())
+
+        if there():
+            return
+        if self._connection.idl.lost or not poll_until(there, bool, _PATIENCE, 0.1):
+            raise self._silent()
+
+    def _silent(self) -> UnavailableError:
+        return UnavailableError(
+            f"no ovsdb-server answers at {self.remote}: {_cure(self.remote)}", reason="ovsdb"
+        )
 
     def _set_lock(self, name: str | None) -> None:
         with self._connection.lock:
