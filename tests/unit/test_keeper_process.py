@@ -28,15 +28,17 @@ def keeper(tmp_path: Path) -> Iterator[Path]:
         listener.bind(str(path))
         listener.listen()
         held = GroupSockets(7, ["239.0.0.10", "ff05::1"])
+        reading, writing = os.pipe()
         thread = Thread(
             target=keeper_process.serve,
             args=(listener, held, '"a b"', os.geteuid()),
-            kwargs={"thread": True},
+            kwargs={"thread": reading},
         )
         thread.start()
         yield path
-        listener.shutdown(socket.SHUT_RDWR)
+        os.close(writing)
         thread.join()
+        os.close(reading)
 
 
 def connect(path: Path) -> socket.socket:
