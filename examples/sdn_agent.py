@@ -36,6 +36,7 @@ class SdnAgent:
         device = om.Underlay(device=underlay)
         self.overlay = om.Overlay(name="sdn", underlay=device, datapath=datapath)
         self.bad: dict[Path, str] = {}  # file to its last logged error, to log each one once
+        self.said: set[str] = set()  # problems that are logged already
         self.pause = POLL
 
     def wanted(self) -> dict[int, om.Segment]:
@@ -62,30 +63,47 @@ class SdnAgent:
             now = self.wanted()
             status = host.reconcile(self.overlay.replace(segments=list(now.values())))
             LOG.info("%d segments, %d changes", len(now), len(status.changes))
+            for problem in set(status.problems) - self.said:
+                LOG.warning("%s", problem)
+            self.said = set(status.problems)
             self.pause = POLL
             for _ in range(int(RESYNC / POLL)):
                 if ended.wait(POLL):
                     return
-                wanted = self.wanted()
-                for vni in [vni for vni, one in now.items() if wanted.get(vni) != one]:
-                    host.remove(vni)
-                    LOG.info("removed segment %d", now.pop(vni).vni)
-                for vni in wanted.keys() - now.keys():
-                    LOG.info("added segment %d in %s", vni, host.add(wanted[vni])[vni].group)
-                    now[vni] = wanted[vni]
+                self.change(host, now, self.wanted())
+
+    def change(
+        self, host: om.Host, now: dict[int, om.Segment], wanted: dict[int, om.Segment]
+    ) -> None:
+        """Apply what differs, one call for each segment; ``now`` follows."""
+        for vni in now.keys() - wanted.keys():
+            host.remove(vni, name=self.overlay.name)
+            LOG.info("removed segment %d", now.pop(vni).vni)
+        for vni, segment in wanted.items():
+            if now.get(vni) != segment:
+                now[vni] = segment
+                try:
+                    status = host.add(segment, name=self.overlay.name)
+                    LOG.info("segment %d is in %s", vni, status[vni].group)
+                except om.ConfigurationError as error:  # until its file changes, or the next resync
+                    LOG.error("segment %d is refused: %s", vni, error)
 
     def run(self, ended: threading.Event) -> None:
-        """Keep the overlay until ``ended`` is set; log a failure once and retry with backoff."""
+        """Keep the overlay until ``ended`` is set; log a failure once and retry with backoff.
+
+        What the host refuses as it is now is tried again as seldom as a whole resync.
+        """
         logged = ""
         while not ended.is_set():
             try:
                 with om.connect() as host:
                     self.keep(host, ended)
             except om.OvsMcastError as error:
+                refused = isinstance(error, om.ConfigurationError)
                 if str(error) != logged:
-                    LOG.error("%s: retrying", error)
+                    LOG.error("%s: %s", error, "change it" if refused else "retrying")
                 logged = str(error)
-                ended.wait(self.pause)
+                ended.wait(BACKOFF_MAX if refused else self.pause)
                 self.pause = min(2 * self.pause, BACKOFF_MAX)
 
 
@@ -96,7 +114,8 @@ def main() -> None:
     parser.add_argument("--underlay", required=True, help="device that carries the tunnels")
     parser.add_argument("--datapath", default="system", choices=["system", "netdev"])
     given = parser.parse_args()
-    logging.basicConfig(format="%(message)s", level=logging.CRITICAL)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)  # ovs_mcast's warnings, too
+    logging.getLogger("ovsdbapp").setLevel(logging.CRITICAL)  # its failures are errors of ours
     LOG.setLevel(logging.INFO)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

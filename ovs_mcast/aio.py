@@ -152,8 +152,11 @@ def connect(
     rundir: str | Path | None = None,
     holding: Holding = "keeper",
     timeout: float = connection.CONNECT,
+    netns: str | Path | int | None = None,
 ) -> AsyncHost:
     """An AsyncHost, connected by `async with`; the arguments are those of ovs_mcast.connect."""
     return AsyncHost(
-        partial(connect_module.connect, db, rundir=rundir, holding=holding, timeout=timeout)
+        partial(
+            connect_module.connect, db, rundir=rundir, holding=holding, timeout=timeout, netns=netns
+        )
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..core.observed import ArpSettings, Limits
 
-_IGMP = Path("/proc/net/igmp")
-_NETSTAT = Path("/proc/net/netstat")
-_IGMP6 = Path("/proc/net/igmp6")
+_IGMP = Path("/proc/thread-self/net/igmp")
+_NETSTAT = Path("/proc/thread-self/net/netstat")
+_IGMP6 = Path("/proc/thread-self/net/igmp6")
 _SYSCTL = Path("/proc/sys/net")
 
 

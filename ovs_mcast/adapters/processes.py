@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.udp_port import UNSEEN
 
-_UDP = (Path("/proc/net/udp"), Path("/proc/net/udp6"))
+_UDP = (Path("/proc/thread-self/net/udp"), Path("/proc/thread-self/net/udp6"))
 
 
 def with_sockets(inodes: Collection[int]) -> dict[int, int]:

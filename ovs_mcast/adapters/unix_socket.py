@@ -62,7 +62,7 @@ def listeners(prefix: str) -> dict[str, set[int]]:
     inode, beside the true ones. Only a connection shows who listens at a name.
     """
     marked = f" @{prefix}"  # "@" stands for the first octet, which is 0
-    text = Path("/proc/net/unix").read_text(errors="replace")
+    text = Path("/proc/thread-self/net/unix").read_text(errors="replace")
     rows = (line.split(maxsplit=7) for line in text.splitlines() if marked in line)
     found: dict[str, set[int]] = {}
     for row in rows:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -193,6 +193,7 @@ class Backend:
       None without one, and for the agent itself.
     - ``hand_over`` starts a process for each overlay whose groups this process holds;
       ``release_groups`` releases those groups.
+    - ``namespace`` lets the calling thread work in this machine's network namespace.
     - ``connected``: it has a thread and descriptors, so that a Host must be closed.
     - ``follow`` is how many seconds Open vSwitch and the kernel may need after a change.
     - ``sleep`` waits.
@@ -216,6 +217,8 @@ class Backend:
     agent: Callable[[str], UnavailableError | None] = lambda _overlay: None
     hand_over: Callable[[], None] = lambda: None
     release_groups: Callable[[], None] = lambda: None
+    namespace: Callable[[], AbstractContextManager[None]] = nullcontext
+    close_namespace: Callable[[], None] = lambda: None
     connected: bool = False
     follow: float = FOLLOW
     sleep: Callable[[float], None] = time.sleep
@@ -228,6 +231,8 @@ class Backend:
 
     def close(self) -> None:
         """End the connections; no thread is left."""
-        self.release_groups()
-        self.netlink.close()
-        self.ovsdb.close()
+        with self.namespace():
+            self.release_groups()
+            self.netlink.close()
+            self.ovsdb.close()
+        self.close_namespace()

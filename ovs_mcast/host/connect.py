@@ -13,6 +13,7 @@ from .. import probe
 from ..adapters import nft, openflow, proc, processes, report_socket, vswitchd
 from ..adapters.flow_monitor import FlowEvents
 from ..adapters.inotify import Inotify
+from ..adapters.network_namespace import NetworkNamespace
 from ..adapters.ovsdb import connection
 from ..adapters.rtnetlink import client
 from ..adapters.rtnetlink.monitor import NetlinkEvents
@@ -32,13 +33,17 @@ def connect(
     rundir: str | Path | None = None,
     holding: Holding = "keeper",
     timeout: float = connection.CONNECT,
+    netns: str | Path | int | None = None,
 ) -> Host:
-    """Return a Host for the Open vSwitch of this machine and the caller's network namespace.
+    """Return a Host for the Open vSwitch of this machine and one network namespace.
 
     ``db`` is the OVSDB remote, unix:FILE (unix:/run/openvswitch/db.sock) or tcp:ADDRESS:PORT; the
     sockets of ovs-vswitchd are in ``rundir``, by default the directory of a unix: ``db``, else
     $OVS_RUNDIR. UnavailableError if Open vSwitch does not run, or does not answer in ``timeout``
     seconds. ovs-vswitchd may take 30 s to follow a change, 60 s for one bundle of flows.
+
+    ``netns`` is the network namespace of ovs-vswitchd: a name of `ip netns`, a path, a descriptor;
+    by default that of the thread that calls a method. Each call enters it, and leaves it again.
 
     ``holding`` selects who holds the groups of the method `socket`: "keeper", a process that
     outlives `close`; or "here", this process, until `close` or `hand_over`.
@@ -47,7 +52,16 @@ def connect(
     ...     host.overlays()
     []
     """
-    return Host(open_backend(db, rundir, holding, timeout))
+    if netns is None:
+        return Host(open_backend(db, rundir, holding, timeout))
+    namespace = NetworkNamespace(netns)
+    try:
+        with namespace.entered():
+            opened = open_backend(db, rundir, holding, timeout)
+    except BaseException:
+        namespace.close()
+        raise
+    return Host(replace(opened, namespace=namespace.entered, close_namespace=namespace.close))
 
 
 _REMOTE = re.compile(r"unix:.+|tcp:(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")

@@ -50,7 +50,8 @@ def _in_turn(method: Callable[Concatenate[Host, _P], _T]) -> Callable[Concatenat
         with host._lock:
             if host._closing:
                 raise ClosedError(_CLOSED)
-            return method(host, *arguments, **named)
+            with host.backend.namespace():
+                return method(host, *arguments, **named)
 
     return turn
 
@@ -285,6 +286,7 @@ class Host(Closeable):
             alone.enter_context(self._lock)
             if self._closing:
                 raise ClosedError(_CLOSED)
+            alone.enter_context(self.backend.namespace())
             alone.enter_context(self._alone())
             held = keeper.held(self.backend.joined)
             if held is None:

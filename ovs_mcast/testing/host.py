@@ -56,7 +56,7 @@ class FakeHost(Host):
         addresses: Iterable[str] = ("10.0.0.1/24",),
         datapath: Datapath = "system",
         *,
-        mtu: int = 1600,
+        mtu: int = 1500,
         mac: str = _NIC_MAC,
     ) -> None:
         self.device = device or ("br-phy" if datapath == "netdev" else "eth0")

@@ -60,7 +60,7 @@ class Fake:
     """The machine in memory."""
 
     def __init__(self, datapath: Datapath, device: str, addresses: list[str], mac: str) -> None:
-        self._new = partial(FakeHost, device, addresses, datapath, mac=mac)
+        self._new = partial(FakeHost, device, addresses, datapath, mac=mac, mtu=1600)
         self.host = self._new()
         self.other: Host | None = None
         self.past: list[str] = []

@@ -7,6 +7,7 @@ the last line that it says. ``run`` starts one.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import doctest
 import gc
 import json
@@ -279,6 +280,35 @@ def patient(configuration: str, fifo: str) -> None:
             except om.UnavailableError as error:
                 said = f"{error.reason}: {error}"
             say([said, time.monotonic() - began])
+
+
+def elsewhere(configuration: str, _fifo: str) -> None:
+    """Work in the namespace that this process has left, by `netns`, and by a thread that enters."""
+    overlay = om.Overlay.from_mapping(json.loads(configuration))
+    libc, new = ctypes.CDLL(None), 0x40000000
+    here = os.open("/proc/self/ns/net", os.O_RDONLY)
+    assert libc.unshare(new) == 0
+    own = os.readlink("/proc/self/ns/net")
+    with om.connect(netns=here) as host:
+        first = host.reconcile(overlay)
+        added = host.add(om.Segment(vni=777, group="239.0.9.9"))
+        assert os.readlink("/proc/self/ns/net") == own
+    said: list[object] = [first.verified, added.verified]
+
+    def entered() -> None:
+        assert libc.setns(here, new) == 0
+        with om.connect(holding="here") as host:
+            said.append(host.reconcile(overlay).verified)
+            host.hand_over()
+
+    thread = threading.Thread(target=entered)
+    thread.start()
+    thread.join()
+    try:
+        om.connect(netns="no-such-namespace")
+    except om.ConfigurationError as error:
+        said.append(str(error))
+    say(said)
 
 
 def dropped(_configuration: str, _fifo: str) -> None:

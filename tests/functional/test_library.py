@@ -184,3 +184,22 @@ def test_no_call_waits_without_end_for_an_ovs_vswitchd_that_does_not_answer(
             assert said.startswith("vswitchd: ovs-vswitchd does not answer")
         assert program.tell("add")[0] == "done"
         program.end()
+
+
+@pytest.mark.parametrize("method", ["socket", "repaired"])
+def test_another_network_namespace(system: Node, tmp_path: Path, method: str) -> None:
+    """A program of another namespace works in Open vSwitch's, which only its calls enter.
+
+    h1 (a program in a network namespace of its own)
+    """
+    wanted = overlay(system, 1, 2) | {"membership": method}
+    with run(system, "elsewhere", wanted, tmp_path) as program:
+        assert program.says() == [
+            True, True, True,
+            "netns: there is no network namespace no-such-namespace: No such file or directory",
+        ]  # fmt: skip
+        program.end()
+    assert members(system) == {"239.0.7.1", "239.0.7.2"}
+    arguments = [f"--segment={vni},group=239.0.7.{vni}" for vni in (1, 2)]
+    assert system.built(*arguments, f"--membership={method}").changes == []
+    system.torn_down()

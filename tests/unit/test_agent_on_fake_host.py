@@ -165,7 +165,7 @@ def test_a_setup_meanwhile_is_undone(machine: Machine) -> None:
 def test_a_source_starts_from_the_present() -> None:
     """A flap is two events; a source that is opened later starts from the present."""
     host = FakeHost()
-    eth0 = Link("eth0", 1600, "02:00:00:00:00:01", up=True)
+    eth0 = Link("eth0", 1500, "02:00:00:00:00:01", up=True)
     with closing(host.platform().kernel_events()) as events:
         host.happens("link-flap")
         links = [one.item for one in events.read()]
