@@ -38,6 +38,11 @@ class Change:
         """bridge, port, flow, address, route or membership."""
         return self.item.kind
 
+    @property
+    def target(self) -> str:
+        """The item's name for people, as in the JSON document."""
+        return self.item.target
+
     def __str__(self) -> str:
         return f"{_SIGNS[self.action]} {self.kind} {self.item.target}: {self.reason}"
 

@@ -73,6 +73,7 @@ class Finding:
     ``evidence`` and ``cure`` are text for people; ``cure`` is empty where `setup` itself is the
     cure, or where the evidence names it. ``field`` is the key of the configuration that must
     change, in preflight's findings alone; ``reason`` is set instead where the host must.
+    ``vnis`` are the segments that it concerns; empty where that is the overlay as a whole.
     """
 
     code: str
@@ -82,6 +83,7 @@ class Finding:
     cure: str = ""
     field: str = ""
     reason: Reason | None = None
+    vnis: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.evidence}: {self.cure}" if self.cure else self.evidence
@@ -102,9 +104,10 @@ def error(
     *,
     field: str = "",
     reason: Reason | None = None,
+    vnis: tuple[int, ...] = (),
 ) -> Finding:
     """Return a finding that refuses an overlay, or that makes it unhealthy."""
-    return Finding(code, "error", subject, evidence, cure, field, reason)
+    return Finding(code, "error", subject, evidence, cure, field, reason, vnis)
 
 
 def warning(code: str, subject: str, evidence: str, cure: str = "") -> Finding:

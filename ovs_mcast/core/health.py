@@ -5,8 +5,9 @@ What refuses an overlay beforehand is in preflight.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from . import (
     admission,
@@ -25,7 +26,7 @@ from . import (
 from .changes import Plan
 from .findings import Finding, error, errors, warning
 from .groups import shared_ethernet
-from .items import Port
+from .items import Address, Flow, Item, Port, Route
 from .observed import ArpSettings, Lookups, Observed, RoutePath
 from .status import SegmentStatus
 from .target import Target, tentative_vtep
@@ -66,11 +67,30 @@ def assess(
 
     ``more`` are findings that only the caller can know, such as a keeper that is missing.
     """
-    found = [error("change-pending", change.item.target, str(change)) for change in pending]
-    found += (*faults(target, lookups), *more, *warnings(target))
+    using = defaultdict[str, list[int]](list)  # VNIs by group
+    for segment in target.overlay.segments:
+        using[str(segment.flood_group)].append(segment.vni)
+    found = [
+        error(
+            "change-pending", change.item.target, str(change), vnis=_concerned(change.item, using)
+        )
+        for change in pending
+    ]  # fmt: skip
+    for finding in (*faults(target, lookups), *more, *warnings(target)):
+        found.append(replace(finding, vnis=finding.vnis or tuple(using.get(finding.subject, ()))))
     found += lookup_warnings(target, lookups)
     found.sort(key=lambda finding: finding.severity)  # errors first
     return Assessment(segments(target, lookups), tuple(found))
+
+
+def _concerned(item: Item, using: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """Return the VNIs of the segments that need an item alone; nothing where all need it."""
+    if isinstance(item, Flow):
+        vni, _vlan = ownership.segment_of(item.cookie)
+        return (vni,) if vni else ()
+    group = item.address if isinstance(item, Address) else ""
+    group = item.destination if isinstance(item, Route) else group
+    return tuple(using.get(group, ()))
 
 
 def segments(target: Target, lookups: Lookups) -> dict[int, SegmentStatus]:

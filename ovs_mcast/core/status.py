@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .changes import Change
+from .findings import Finding
 from .observed import Decision
 from .traffic import Traffic
 
@@ -47,7 +48,8 @@ class Status:
     """The result of a run. ``problems`` are findings as text: errors, then warnings.
 
     ``verified`` is whether everything was read back as desired: warnings do not count.
-    ``segments`` are by VNI; ``decision`` is the choice of `auto`, with the evidence.
+    ``segments`` are by VNI; ``decision`` is the choice of `auto`, with the evidence. ``findings``
+    are the problems with their codes, subjects and the VNIs that each concerns, for programs.
 
     >>> seen = om.SegmentStatus(vlan=10, group="239.1.1.50", joined_by="socket", send_path="wire")
     >>> status = om.Status("tenants", verified=True, segments={5050: seen})
@@ -61,6 +63,7 @@ class Status:
     segments: Mapping[int, SegmentStatus] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     decision: Decision | None = None
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     def __getitem__(self, vni: int) -> SegmentStatus:
         return self.segments[vni]

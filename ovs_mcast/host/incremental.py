@@ -145,7 +145,9 @@ def _in_place(backend: Backend, items: SegmentItems) -> tuple[Status, bool]:
     name = target.overlay.name
     found = assess(target, lookups, Plan(name), _flow_findings(backend, items))
     decision = target.observed.decision
-    status = Status(name, (), found.healthy, found.segments, found.problems, decision)
+    status = Status(
+        name, (), found.healthy, found.segments, found.problems, decision, found.findings
+    )
     return status, found.settled
 
 

@@ -125,7 +125,10 @@ def verify(backend: Backend, overlay: Overlay, first: tuple[Target, Plan] | None
         target, pending = compared.pop() if compared else compare(backend, overlay)
         found = assess(target, lookups(backend, target), pending)
         decision = target.observed.decision
-        status = Status(overlay.name, (), found.healthy, found.segments, found.problems, decision)
+        status = Status(
+            overlay.name, (), found.healthy, found.segments, found.problems, decision,
+            found.findings,
+        )  # fmt: skip
         return status, found.settled
 
     return await_verified(backend, overlay, inspect)

@@ -47,7 +47,8 @@ def reconcile(
     _resolve_gateways(backend, target)
     if undecided is not None:
         problems = (str(undecided), *status.problems)
-        status = replace(status, verified=False, problems=problems)
+        findings = (undecided, *status.findings)
+        status = replace(status, verified=False, problems=problems, findings=findings)
     return status, target
 
 

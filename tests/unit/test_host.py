@@ -234,3 +234,26 @@ def test_a_vlan_of_another_overlay_on_the_bridge_is_refused() -> None:
     assert host.reconcile(elsewhere).verified
     assert host.remove(100, name="default").verified
     assert host.reconcile(BESIDE.replace(segments=[taken])).verified
+
+
+def test_a_finding_names_the_segments_that_it_concerns() -> None:
+    """For a program that has to tell whose segments are not carried."""
+    host = FakeHost()
+    both = OVERLAY.with_segment(MORE)
+    host.reconcile(both)
+    flow = next(one for one in host.observe("default").flows if one.match == "dl_vlan=101")
+    host.take(flow)
+    seen = host.verify(both)
+    assert not seen.verified
+    assert [(one.code, one.vnis) for one in seen.findings if one.severity == "error"] == [
+        ("change-pending", (101,))
+    ]
+    assert tuple(map(str, seen.findings)) == seen.problems
+    route = next(one for one in host.observe("default").routes if one.destination == "239.0.0.1")
+    host.put(flow)
+    host.take(route)
+    found = host.verify(both).findings
+    assert {one.vnis for one in found if one.severity == "error"} == {(100,)}
+    assert {"change-pending", "send-path"} <= {one.code for one in found}
+    [change] = host.plan(both)
+    assert change.target == change.to_json()["target"]
