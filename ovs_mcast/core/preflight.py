@@ -51,8 +51,12 @@ def _refuse(found: Iterable[Finding]) -> None:
 
 
 def _unresolved(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
-    """Yield findings that need no VTEP: the method, names of bridges, the underlay device."""
+    """Yield findings that need no VTEP: the method, names of bridges, the device, the datapath."""
     yield from _method(overlay, observed)
+    yield from _bridges(overlay, observed)
+    yield from loops.refusals(overlay, overlay.segments, observed.bridges)
+    yield from _names(overlay, observed)
+    yield from underlay.findings(overlay, observed)
     if not observed.datapath_there:
         yield error(
             "datapath-missing", overlay.datapath,
@@ -60,10 +64,6 @@ def _unresolved(overlay: Overlay, observed: Observed) -> Iterator[Finding]:
             "`modprobe openvswitch` and restart ovs-vswitchd, or --datapath netdev",
             reason="datapath",
         )  # fmt: skip
-    yield from _bridges(overlay, observed)
-    yield from loops.refusals(overlay, overlay.segments, observed.bridges)
-    yield from _names(overlay, observed)
-    yield from underlay.findings(overlay, observed)
 
 
 def _resolved(target: Target) -> Iterator[Finding]:

@@ -181,8 +181,8 @@ class Host(Closeable):
     def overlay(self, name: str | None = None) -> Overlay:
         """Return the overlay that is wanted on this machine, as any process left it.
 
-        The tunnel bridge keeps it. ``name`` may be left out where there is but one.
-        ConfigurationError where there is none.
+        The tunnel bridge keeps it. ``name`` may be left out where this Host has reconciled but one,
+        or where there is but one. ConfigurationError where there is none.
         """
         return segments.overlay(self.backend, self._applied, name)
 

@@ -88,9 +88,9 @@ def _observe(backend: Backend, applied: AppliedOverlay, segments: Iterable[Segme
     link = backend.netlink.link(device)
     if link is None or not link.up:
         raise DriftError(f"{device} is down or gone")
-    addresses = backend.netlink.addresses()
-    if all(item.device != device or item.address != str(applied.target.vtep) for item in addresses):
-        raise DriftError(f"{device} does not have {applied.target.vtep}")
+    vtep = applied.target.vtep
+    if backend.netlink.look_up([vtep]).get(str(vtep), RoutePath(None)).device != "lo":
+        raise DriftError(f"{vtep} is no address of this host")
     return replace(
         applied.observed,
         bridges=backend.ovsdb.bridges(),

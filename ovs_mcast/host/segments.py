@@ -71,6 +71,8 @@ def _named(
     name: str | None,
 ) -> str:
     there = owners(bridges.values()) | applied.keys()
+    if name is None and len(applied) == 1:
+        return next(iter(applied))
     if name is None and len(there) > 1:
         raise ConfigurationError(f"say which overlay: {', '.join(sorted(there))}", field="name")
     if name is None and there:

@@ -191,7 +191,9 @@ class Linux:
         return RoutePath(self._default(group))
 
     def unicast_path(self, destination: str) -> RoutePath:
-        """Return the path to an address of the subnet of one here; there are no other routes."""
+        """Return the path to one's own address, by lo, or to one of the same subnet; else none."""
+        if any(_unicast(item) == destination for item in self.addresses.values()):
+            return RoutePath("lo")
         for item in self.addresses.values():
             if destination in IPNetwork(f"{_unicast(item)}/{item.prefixlen}"):
                 return RoutePath(item.device)

@@ -197,7 +197,7 @@ def test_another_overlay_of_ours(node: Node) -> None:
     other = ("--segment", "200,group=239.0.0.2")
     same_port = node.setup(*other, "--tunnel-bridge", "br-two")
     same_bridge = node.setup(*other, "--udp-port", "4790")
-    same_group = node.setup(*SEGMENT, *apart)
+    same_group = node.setup("--segment", "200,group=239.0.0.1", *apart)
     assert [r.status for r in (same_port, same_bridge, same_group)] == [2, 2, 2]
     assert "UDP port 4789" in same_port.problems
     assert "blue" in same_port.problems

@@ -42,6 +42,7 @@ def test_the_life_of_an_overlay(dummy: Node) -> None:
         "remove address 239.0.0.2/32 dev eth0 autojoin",
         "remove flow br-mcast table 10 tun_id=0x13ba,tun_dst=239.0.0.2",
         f"remove route 239.0.0.2 dev eth0 src {dummy.host.vtep}",
+        "update bridge br-mcast",
         "update flow vlan 7 → 239.0.0.3",
     ]
     assert dummy.setup("--dry-run", *SEGMENTS).status == 4

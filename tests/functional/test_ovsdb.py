@@ -78,7 +78,7 @@ def test_a_transaction_that_is_not_followed_is_no_success(tmp_path: Path) -> Non
     ovsdb-server (killed) ─ unix socket ─ Ovsdb
     """
     with ovsdb_server(tmp_path) as (remote, server):
-        impatient = Ovsdb(remote, timeout=1)
+        impatient = Ovsdb(remote, follow=1)
         with pytest.raises(UnavailableError, match="took no change in 1 s"):
             impatient.apply([added("br-1")])
         rows = Ovsdb(remote)
@@ -101,7 +101,7 @@ def test_nothing_is_logged_of_what_is_raised(
     ovsdb-server ─ unix socket ─ Ovsdb
     """
     with ovsdb_server(tmp_path) as (remote, _server):
-        rows = Ovsdb(remote, timeout=1)
+        rows = Ovsdb(remote, follow=1)
         with pytest.raises(UnavailableError):
             rows.apply([added("br-1")])
         rows.close()

@@ -85,21 +85,21 @@ def _cure(remote: str) -> str:
 class Ovsdb:
     """A connection to one ovsdb-server, with its own thread until ``close``.
 
-    ``timeout`` in seconds bounds each wait for an answer of the server; ovs-vswitchd may take 30 s
-    to follow a change. UnavailableError without an answer. A server that starts anew is connected
-    to again.
+    ``timeout`` in seconds bounds each wait for an answer of the server, ``follow`` how long
+    ovs-vswitchd may take to follow a change. UnavailableError without an answer. A server that
+    starts anew is connected to again.
     """
 
-    def __init__(self, remote: str, timeout: float = CONNECT) -> None:
+    def __init__(self, remote: str, timeout: float = CONNECT, follow: float = _FOLLOW) -> None:
         self.remote = remote
-        self._timeout = timeout
+        self._timeout, self._follow = timeout, follow
         try:
             helper = idlutils.create_schema_helper(schema.fetch(remote, timeout))
             for table, columns in rows.COLUMNS.items():
                 helper.register_columns(table, columns)
             self._connection = connection.Connection(_Idl(remote, helper), timeout=timeout)
             self._api = _Api(self._connection)
-            self._connection.timeout = _FOLLOW
+            self._connection.timeout = follow
         except PermissionError:
             raise UnavailableError(
                 f"opening {remote} needs privileges: run as root", reason="privilege"
@@ -165,7 +165,7 @@ class Ovsdb:
                 transaction.add(_Changes(self._api, changes))
         except TimeoutException:
             raise UnavailableError(
-                f"Open vSwitch at {self.remote} took no change in {_FOLLOW:.0f} s: try again",
+                f"Open vSwitch at {self.remote} took no change in {self._follow:.0f} s: try again",
                 reason="vswitchd",
             ) from None
         except LostError as error:
@@ -217,7 +217,7 @@ class Ovsdb:
     def _replica(self) -> Iterator[None]:
         """Keep the replica of the database as it is, while there is a connection."""
         self._await_connection()
-        if not self._connection.lock.acquire(timeout=_FOLLOW):  # a transaction has it
+        if not self._connection.lock.acquire(timeout=self._follow):  # a transaction has it
             raise self._silent()
         try:
             yield
