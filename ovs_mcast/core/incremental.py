@@ -14,7 +14,7 @@ from functools import cached_property
 
 from netaddr import IPAddress
 
-from . import methods, wanted
+from . import methods, overlay_notes
 from .changes import Change, Plan
 from .errors import ConfigurationError
 from .items import Address, Bridge, Flow, GroupMembership, Item, Key, Options
@@ -47,9 +47,9 @@ class SegmentItems:
 class AppliedOverlay:
     """One overlay that was applied, by segment.
 
-    ``notes`` are those of its tunnel bridge, which keep what is wanted (wanted.py). ``in_sync`` is
-    whether nothing is known to be amiss: if not, a change of one segment needs a reconcile of the
-    whole.
+    ``notes`` are those of its tunnel bridge, which keep the desired overlay (overlay_notes.py).
+    ``in_sync`` is whether nothing is known to be amiss: if not, a change of one segment needs a
+    reconcile of the whole.
     """
 
     def __init__(self, target: Target, notes: Options = (), *, in_sync: bool) -> None:
@@ -93,10 +93,10 @@ class AppliedOverlay:
 
     def follow(self, noted: Options) -> bool:
         """Take over the segments that notes keep; False where more than segments is another's."""
-        if wanted.without_segments(noted) != wanted.without_segments(self.notes):
+        if overlay_notes.without_segments(noted) != overlay_notes.without_segments(self.notes):
             return False
         if noted != self.notes:
-            gone, new = wanted.changed(self.notes, noted)
+            gone, new = overlay_notes.changed(self.notes, noted)
             for segment in gone:
                 self.discard(segment)
             for segment in new:
@@ -170,7 +170,7 @@ class AppliedOverlay:
     ) -> Plan:
         """Return the plan that puts one segment in place of another; None for none.
 
-        ``bridge`` is the tunnel bridge as it is, with the notes that keep what is wanted. The
+        ``bridge`` is the tunnel bridge as it is, with the notes of the desired overlay. The
         learned flows of a segment go with its learn() flow.
         """
         changes = [*_noted(bridge, before, after), *_segment_changes(before, after)]
@@ -206,7 +206,7 @@ class AppliedOverlay:
             self.discard(before)
         if after is not None:
             self.add(after)
-        self.notes = wanted.with_change(self.notes, before, after)
+        self.notes = overlay_notes.with_change(self.notes, before, after)
 
     def add(self, segment: Segment) -> None:
         """Record that the segment is in place."""
@@ -230,11 +230,11 @@ class AppliedOverlay:
 def _noted(
     bridge: Bridge, before: SegmentItems | None, after: SegmentItems | None
 ) -> Iterator[Change]:
-    """Yield the change of what the tunnel bridge keeps as wanted, if there is one."""
+    """Yield the change of the tunnel bridge's notes, if there is one."""
     segments = [None if one is None else one.segment for one in (before, after)]
-    noted = replace(bridge, notes=wanted.with_change(bridge.notes, *segments))
+    noted = replace(bridge, notes=overlay_notes.with_change(bridge.notes, *segments))
     if noted != bridge:
-        yield Change("update", noted, "wanted overlay differs", bridge)
+        yield Change("update", noted, "desired overlay differs", bridge)
 
 
 def _segment_changes(before: SegmentItems | None, after: SegmentItems | None) -> Iterator[Change]:

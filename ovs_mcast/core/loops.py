@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from . import ownership, wanted
+from . import overlay_notes, ownership
 from .findings import Finding, error, listed, warning
 from .flow_trace import Trace
 from .items import Bridge, Port
@@ -30,12 +30,15 @@ def refusals(
 ) -> Iterator[Finding]:
     """Yield segments whose VLAN is another overlay's on the same bridge.
 
-    Known from what their tunnel bridges keep as wanted, in place or not.
+    Known from the notes of their tunnel bridges, in place or not.
     """
     for tunnel in sorted(bridges.values(), key=lambda bridge: bridge.name):
-        if tunnel.owner in {None, overlay.name} or wanted.bridge(tunnel.notes) != overlay.bridge:
+        if (
+            tunnel.owner in {None, overlay.name}
+            or overlay_notes.bridge(tunnel.notes) != overlay.bridge
+        ):
             continue
-        taken = wanted.vlans(tunnel.notes)
+        taken = overlay_notes.vlans(tunnel.notes)
         for index, segment in enumerate(segments):
             if segment.vlan in taken:
                 yield error(

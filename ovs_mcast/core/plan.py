@@ -28,12 +28,12 @@ from typing import cast
 from . import (
     guard,
     methods,
+    overlay_notes,
     ownership,
     pipeline,
     pipeline_tables,
     tunnel_port,
     udp_port,
-    wanted,
 )
 from .changes import Change, Neighbour, Plan
 from .errors import ConfigurationError, UnavailableError
@@ -134,7 +134,7 @@ def _bridges(target: Target) -> Iterator[Bridge]:
     existing = target.observed.bridges.get(overlay.bridge)
     if existing is None or existing.owner == overlay.name:
         yield Bridge(overlay.bridge, overlay.datapath, _fail_mode(target, existing), overlay.name)
-    notes = wanted.notes(overlay)
+    notes = overlay_notes.notes(overlay)
     if overlay.membership == "auto" and decision is not None and decides(decision, overlay):
         notes += decision.to_notes()
     yield Bridge(
@@ -234,7 +234,7 @@ def _differing(name: str, before: object, after: object) -> list[str]:
         return []
     if name == "notes":
         former, desired_ = (cast(Options, noted) for noted in (before, after))
-        return ["decision" if wanted.same(former, desired_) else "wanted overlay"]
+        return ["decision" if overlay_notes.same(former, desired_) else "desired overlay"]
     if name != "options":
         return [name]
     changed = set(cast(Options, before)) ^ set(cast(Options, after))

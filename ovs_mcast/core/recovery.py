@@ -1,8 +1,8 @@
 """Recovery: an overlay read back from its marks on a host, without its configuration.
 
-Its tunnel bridge keeps what is wanted (wanted.py). Where an earlier version made it, bridges,
-ports, flows and addresses show what was applied last, as far as it is still in place. Applying it
-again would change nothing.
+Its tunnel bridge keeps the desired overlay (overlay_notes.py). Where an earlier version made it,
+bridges, ports, flows and addresses show what was applied last, as far as it is still in place.
+Applying it again would change nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
-from . import ownership, tunnel_port, wanted
+from . import overlay_notes, ownership, tunnel_port
 from .errors import ConfigurationError
 from .flow_text import outer_destination, outer_source
 from .groups import MULTICAST, parse_address
@@ -35,7 +35,7 @@ def recover(name: str, observed: Observed) -> Overlay:
     tunnel = tunnel_bridge_of(name, observed)
     if tunnel is None:
         raise ConfigurationError("its tunnel bridge is missing")
-    return wanted.read(name, tunnel.notes) or _by_items(name, observed, tunnel)
+    return overlay_notes.read(name, tunnel.notes) or _by_items(name, observed, tunnel)
 
 
 def _by_items(name: str, observed: Observed, tunnel: Bridge) -> Overlay:

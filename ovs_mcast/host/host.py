@@ -179,7 +179,7 @@ class Host(Closeable):
 
     @_in_turn
     def overlay(self, name: str | None = None) -> Overlay:
-        """Return the overlay that is wanted on this machine, as any process left it.
+        """Return the desired overlay of this machine, as any process left it.
 
         The tunnel bridge keeps it. ``name`` may be left out where this Host has reconciled but one,
         or where there is but one. ConfigurationError where there is none.
@@ -190,13 +190,13 @@ class Host(Closeable):
     def add(self, segment: Segment, *, name: str | None = None) -> Status:
         """Let the overlay have this segment, in place of that of the same VNI if there is one.
 
-        The overlay is one that is wanted on this machine, whoever put it in place; all its other
-        segments stay, those that other processes add too. Calling it again changes nothing.
+        The overlay is one of this machine, whoever put it in place; all its other segments stay,
+        those that other processes add too. Calling it again changes nothing.
         Observes the state of the segment alone, so that the cost does not grow with the number
         of segments; where the host is not as expected, the whole is reconciled. The Status has the
         changes and the one segment. ConfigurationError, with nothing touched, for a VLAN
         in use and for whatever `reconcile` refuses; the other errors as there. After an
-        error the segment may be wanted already: add it again, or remove it.
+        error the segment may be desired already: add it again, or remove it.
         """
         with self._alone():
             applied = segments.find(self.backend, self._applied, name)

@@ -1,10 +1,10 @@
-"""The overlays that are wanted on this machine, as its tunnel bridges keep them."""
+"""The desired overlays of this machine, as its tunnel bridges keep them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 
-from ..core import wanted
+from ..core import overlay_notes
 from ..core.incremental import AppliedOverlay
 from ..core.items import Bridge
 from ..core.model import Overlay
@@ -42,7 +42,7 @@ def overlay(backend: Backend, applied: Mapping[str, AppliedOverlay], name: str |
 
 def applied(backend: Backend, target: Target, status: Status) -> AppliedOverlay:
     """Return an overlay that was just reconciled."""
-    kept = wanted.bridge_of(target.overlay.name, backend.ovsdb.bridges().values())
+    kept = overlay_notes.bridge_of(target.overlay.name, backend.ovsdb.bridges().values())
     return AppliedOverlay(target, kept.notes if kept else (), in_sync=status.verified)
 
 
@@ -52,7 +52,7 @@ def _look(
     """Return the overlay's name, the bridge that keeps it, and what is known and up to date."""
     bridges = backend.ovsdb.bridges()
     name = _named(backend, bridges, applied, name)
-    kept, known = wanted.bridge_of(name, bridges.values()), applied.get(name)
+    kept, known = overlay_notes.bridge_of(name, bridges.values()), applied.get(name)
     if known is not None and kept is not None and not known.follow(kept.notes):
         known = None
     return name, kept, known  # without its bridge, what this process knows of it
@@ -60,7 +60,7 @@ def _look(
 
 def _wanted(backend: Backend, name: str, kept: Bridge | None) -> Overlay:
     """Return the overlay that notes keep; without notes, of an earlier version, by its items."""
-    overlay = None if kept is None else wanted.read(name, kept.notes)
+    overlay = None if kept is None else overlay_notes.read(name, kept.notes)
     return overlay or recover(name, observe(backend, name))
 
 

@@ -182,7 +182,7 @@ def test_what_an_earlier_version_made_is_read_back() -> None:
     other = host.another()
     assert other.overlay().segments == OVERLAY.segments
     assert next(str(one) for one in other.add(MORE).changes) == (
-        "~ bridge br-mcast: wanted overlay differs"
+        "~ bridge br-mcast: desired overlay differs"
     )
     assert host.another().overlay().segments == (*OVERLAY.segments, MORE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import ovs_mcast as om
@@ -57,3 +59,29 @@ def test_a_refusal_names_the_field(change: object, field: str) -> None:
     with pytest.raises(om.ConfigurationError) as refused:
         change()
     assert refused.value.field == field
+
+
+def test_an_overlay_is_made_again_of_what_it_is() -> None:
+    """Also once its groups were asked for; and it is written as JSON."""
+    one = om.Overlay(
+        underlay={"device": "eth0", "vtep": "10.0.0.1"},
+        groups="239.1.0.0/20",
+        segments=[{"vni": 5}, {"vni": 7, "group": "239.0.0.7"}],
+        peers=["10.0.0.0/24"],
+        only_peers=True,
+    )
+    assert [str(group) for group in one.flood_groups] == ["239.0.0.7", "239.1.0.5"]
+    assert om.Overlay(**dict(one)) == one
+    assert om.Overlay(**(dict(one) | {"aging": 60})) == one.replace(aging=60)
+    assert om.Overlay.from_mapping(json.loads(one.model_dump_json())) == one
+
+
+def test_a_copy_is_validated() -> None:
+    """As pydantic's own is not: groups would be left out, and anything accepted."""
+    one = om.Overlay(underlay={"device": "eth0"}, groups="239.1.0.0/20")
+    copied = one.model_copy(update={"segments": [{"vni": 5}]})
+    assert [str(segment.flood_group) for segment in copied.segments] == ["239.1.0.5"]
+    assert copied.flood_groups
+    with pytest.raises(om.ConfigurationError, match="aging"):
+        one.model_copy(update={"aging": 0})
+    assert copied.segments[0].replace(vlan=9).vlan == 9

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ovs_mcast.core import ownership, wanted
+from ovs_mcast.core import overlay_notes, ownership
 from ovs_mcast.core.items import Address, Bridge, Flow, Port, Route
 from ovs_mcast.core.model import Overlay
 from ovs_mcast.core.plan import desired, plan, plan_removal
@@ -41,7 +41,7 @@ def test_what_is_made() -> None:
     """Names, options, marks, and the memo's address and route, on a machine without anything."""
     machine = built(TWO, bare_machine())
     assert machine.bridges["br-int"] == Bridge("br-int", "system", "", "default")
-    tunnel = Bridge("br-mcast", "system", "secure", "default", wanted.notes(TWO))
+    tunnel = Bridge("br-mcast", "system", "secure", "default", overlay_notes.notes(TWO))
     assert machine.bridges["br-mcast"] == tunnel
     to_bridge, to_tunnel = f"patch-int-{SUFFIX}", f"patch-tun-{SUFFIX}"
     assert machine.ports[to_bridge] == Port(
@@ -105,7 +105,7 @@ def test_one_segment_less() -> None:
     assert [f"{change.action} {change.kind}" for change in changes] == [
         "update bridge", *["remove flow"] * 3, "remove route", "remove address",
     ]  # fmt: skip
-    assert {change.reason for change in changes} == {"wanted overlay differs", "not wanted"}
+    assert {change.reason for change in changes} == {"desired overlay differs", "not wanted"}
 
 
 def test_a_segment_that_shares_its_group() -> None:

@@ -51,7 +51,7 @@ def test_from_one_datapath_to_the_other() -> None:
     machine = built(TWO, bare_machine())
     changes = plan(USERSPACE, machine)
     assert [change.reason for change in changes if change.kind == "bridge"] == [
-        "datapath differs", "datapath, wanted overlay differ",
+        "datapath differs", "datapath, desired overlay differ",
     ]  # fmt: skip
     # Open vSwitch makes a bridge anew for it, without its flows.
     machine = after(machine, changes)

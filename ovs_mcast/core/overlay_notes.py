@@ -1,4 +1,4 @@
-"""The wanted overlay, kept on the machine: notes (external_ids) of its tunnel bridge. Pure.
+"""The desired overlay, kept on the machine: notes (external_ids) of its tunnel bridge. Pure.
 
 Any process can so change one segment without knowing the others, also after ovs-vswitchd, and with
 it every flow, has started anew. `reconcile` writes the whole, `add` and `remove` one segment:
