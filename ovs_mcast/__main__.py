@@ -9,6 +9,7 @@ from .cli import app as cli
 from .lab.command import lab
 from .lab.command import schema as lab_schema
 from .probe.command import application as probe
+from .segment.command import application as segment
 from .setup.command import setup
 from .status.command import schema as status_schema
 from .status.command import status
@@ -24,6 +25,7 @@ def application() -> typer.Typer:
     cli.add_command(app, agent)
     cli.add_command(app, status, schema=status_schema)
     cli.add_command(app, lab, schema=lab_schema)
+    app.add_typer(segment(), name="segment")
     app.add_typer(probe(), name="probe")
     return app
 

@@ -19,7 +19,7 @@ from .yaml_file import read_file
 
 _DIGITS = 20  # more than any number of the configuration has
 _REPEATED = {"segments": "--segment", "peers": "--peer"}
-_SHAPE = "VNI[,group=G][,vlan=V]"
+SHAPE = "VNI[,group=G][,vlan=V]"
 
 
 def _option(
@@ -47,7 +47,7 @@ class OverlayOptions:
     underlay: Annotated[str | None, _option("Device that carries the tunnels.")] = None
     segments: Annotated[
         list[str] | None,
-        typer.Option("--segment", metavar=_SHAPE, help="A segment. Repeat for more."),
+        typer.Option("--segment", metavar=SHAPE, help="A segment. Repeat for more."),
     ] = None
     name: Annotated[str | None, _option("Name of the overlay.", name="name")] = None
     vtep: Annotated[str | None, _option("Outer source.", default="the device's first address")] = (
@@ -156,15 +156,18 @@ def takes_overlay(command: Callable[..., None]) -> Callable[..., None]:
     return redescribe(called, [*chosen, *own])
 
 
-def parse_segment(text: str) -> dict[str, object]:
-    """Return `VNI[,group=G][,vlan=V]` as the mapping that a configuration file has."""
+def parse_segment(text: str, field: str = "--segment") -> dict[str, object]:
+    """Return `VNI[,group=G][,vlan=V]` as the mapping that a configuration file has.
+
+    ConfigurationError names ``field``, the option or argument that the text is of.
+    """
     parts = [part.strip() for part in text.split(",")]
-    found: dict[str, object] = {"vni": _number(parts[0], text)}
+    found: dict[str, object] = {"vni": _number(parts[0], text, field)}
     for part in parts[1:]:
         key, equals, value = part.partition("=")
         if not equals or key not in {"group", "vlan"} or key in found:
-            raise ConfigurationError(f"{text!r} is not {_SHAPE}: {part!r}", field="--segment")
-        found[key] = _number(value, text) if key == "vlan" else value
+            raise ConfigurationError(f"{text!r} is not {SHAPE}: {part!r}", field=field)
+        found[key] = _number(value, text, field) if key == "vlan" else value
     return found
 
 
@@ -176,9 +179,9 @@ def _number_or_word(text: str) -> object:
         return text
 
 
-def _number(digits: str, text: str) -> int:
+def _number(digits: str, text: str, field: str) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS):
         raise ConfigurationError(
-            f"{text!r} is not {_SHAPE}: {digits!r} is not a number", field="--segment"
+            f"{text!r} is not {SHAPE}: {digits!r} is not a number", field=field
         )
     return int(digits)

@@ -63,6 +63,20 @@ class SetupDocument(TypedDict):
     decision: DecisionDocument | None
 
 
+class DesiredSegmentDocument(TypedDict):
+    """One segment as it is desired."""
+
+    vlan: int
+    group: str
+
+
+class SegmentsDocument(TypedDict):
+    """`segment list --json`: the desired segments of an overlay, by VNI."""
+
+    overlay: str
+    segments: dict[str, DesiredSegmentDocument]
+
+
 class CountDocument(TypedDict):
     """Frames as workloads send them, since ovs-vswitchd last made the flow, and their bytes."""
 

@@ -35,6 +35,11 @@ def setup() -> dict[str, Any]:
     return _schema(documents.SetupDocument)
 
 
+def segments() -> dict[str, Any]:
+    """Return the schema of `segment list --json`."""
+    return _schema(documents.SegmentsDocument)
+
+
 def status() -> dict[str, Any]:
     """Return the schema of `status --json`."""
     return _schema(documents.StatusDocument)

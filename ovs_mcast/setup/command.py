@@ -14,8 +14,8 @@ from ..adapters.systemd import Notify
 from ..cli import output
 from ..cli.app import log_to_stderr, require_net_admin, run_module
 from ..cli.overlay_options import OverlayOptions, default_name, takes_overlay
-from ..cli.run import Failure, complain, run
-from ..core.changes import Change
+from ..cli.report import Report
+from ..cli.run import Failure, run
 from ..core.model import Overlay
 from ..core.status import Status
 from ..core.target import UNDECIDED, decides
@@ -62,7 +62,8 @@ def setup(
         raise typer.Exit
     log_to_stderr(verbose)
     open_host: OpenHost = context.obj or connect
-    setting_up = _Setup(options, db, open_host, dry_run=dry_run, as_json=json_, verbose=verbose)
+    report = Report("setup", as_json=json_, verbose=verbose)
+    setting_up = _Setup(options, db, open_host, dry_run=dry_run, report=report)
     act = setting_up.teardown if teardown else partial(setting_up.build, hold=hold)
     run("setup", act, interrupted=ApplyError.exit_status, report=setting_up.failed)
 
@@ -82,10 +83,8 @@ class _Setup:
     db: str | None
     open_host: OpenHost
     dry_run: bool
-    as_json: bool
-    verbose: bool
+    report: Report
     name: str = ""
-    reported: bool = False
 
     def __post_init__(self) -> None:
         self.name = self.options.name or default_name()
@@ -98,7 +97,7 @@ class _Setup:
                 return self._found(_compare(host, overlay))
             with output.progress() as bar:
                 status = host.reconcile(overlay, bar)
-        self._report(status, _summary(status))
+        self.report.status(status, _summary(status))
         return self._hold(overlay) if hold else 0
 
     def teardown(self) -> int:
@@ -114,44 +113,23 @@ class _Setup:
             output.say(
                 f"no overlay {self.name} on this host; --name: {harmless(', '.join(others))}"
             )
-        self._report(status, _summary(status))
+        self.report.status(status, _summary(status))
         return 0
 
     def failed(self, failure: Failure) -> None:
-        """Report a failure, in the JSON document unless that is printed already."""
-        error = failure.error
-        message = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else failure.message
-        if isinstance(error, VerifyError) and isinstance(error.status, Status):
-            self._report(error.status)
-        elif not self.reported:
-            done = error.done if isinstance(error, ApplyError) else ()
-            changes = tuple(change for change in done if isinstance(change, Change))
-            self._report(Status(self.name, changes, problems=(message,)), error=message)
-        elif message:
-            complain("setup", message)
+        """Report a failure."""
+        interrupted = isinstance(failure.error, KeyboardInterrupt)
+        message = _INTERRUPTED if interrupted else failure.message
+        self.report.failed(self.name, failure, message)
 
     def _found(self, status: Status) -> int:
         """Report the result of a dry run; return its exit status."""
         if status.changed:
             count = len(status.changes)
-            self._report(status, f"overlay {status.overlay}: {count} changes to make")
+            self.report.status(status, f"overlay {status.overlay}: {count} changes to make")
             return _DRY_RUN_FOUND_CHANGES
-        self._report(status, _summary(status) if status.verified else "")
+        self.report.status(status, _summary(status) if status.verified else "")
         return 0 if status.verified else VerifyError.exit_status
-
-    def _report(self, status: Status, summary: str = "", *, error: str = "") -> None:
-        self.reported = True
-        if self.as_json:
-            output.write_json(status.to_json())
-        else:
-            output.say_changes(status.changes, verbose=self.verbose)
-            if summary:
-                output.say(summary)
-        if error:
-            complain("setup", error)
-        else:
-            for problem in status.problems:
-                output.say(harmless(problem))
 
     def _hold(self, overlay: Overlay) -> int:
         """Stay while sockets hold groups; SIGTERM and Ctrl-C end it in order."""

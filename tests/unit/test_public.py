@@ -40,7 +40,7 @@ PUBLIC = {
         "GroupMembership", "Happening", "Interrupted", "Link", "Port", "Route",
     ],
 }  # fmt: skip
-PROGRAMS = ["agent", "lab", "probe", "setup", "status"]
+PROGRAMS = ["agent", "lab", "probe", "segment", "setup", "status"]
 NEED_A_MACHINE = {"Host", "connect"}  # tests/functional/test_library.py runs theirs
 
 

@@ -1,0 +1,1 @@
+"""`ovs-mcast segment`: the segments of an overlay in place, one at a time."""
