@@ -156,14 +156,12 @@ def test_no_call_waits_without_end_for_a_database_that_does_not_answer(
             said, seconds = program.tell("connect")
             assert said.startswith("ovsdb: no ovsdb-server answers at unix:")
             assert seconds < 10
-            for call in ("reconcile", "add"):
-                said, seconds = program.tell(call)
-                assert said.startswith("ovsdb: no ovsdb-server answers at unix:"), said
-                assert seconds < 30  # not the minute of another run that holds it
+            said, seconds = program.tell("add")
+            assert said.startswith("ovsdb: no ovsdb-server answers at unix:"), said
+            assert seconds < 30  # not the minute of another run that holds it
         assert program.tell("reconcile")[0] == "done"
         system.host.stop_ovsdb()
-        for call in ("plan", "overlay", "reconcile"):
-            assert program.tell(call)[0].startswith("ovsdb: no ovsdb-server answers"), call
+        assert program.tell("plan")[0].startswith("ovsdb: no ovsdb-server answers")
         system.host.start_ovsdb()
         assert program.tell("add")[0] == "done"
         program.end()
