@@ -11,6 +11,14 @@ from ..errors import ApplyError, VerifyError
 from . import output
 from .run import Failure, complain
 
+_INTERRUPTED = "interrupted: run it again, it continues from what is in place"
+
+
+def summary(status: Status) -> str:
+    """Return the sentence of a run that ended well."""
+    ending = "applied and verified" if status.changed else "nothing to change"
+    return f"overlay {status.overlay}: {ending}"
+
 
 @dataclass(slots=True)
 class Report:
@@ -36,11 +44,10 @@ class Report:
             for problem in status.problems:
                 output.say(harmless(problem))
 
-    def failed(
-        self, overlay: str, failure: Failure, message: str, done: tuple[Change, ...] = ()
-    ) -> None:
+    def failed(self, overlay: str, failure: Failure, done: tuple[Change, ...] = ()) -> None:
         """Report a failure after these changes, in the document unless that is printed already."""
         error = failure.error
+        message = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else failure.message
         if isinstance(error, VerifyError) and isinstance(error.status, Status):
             self.status(replace(error.status, changes=(*done, *error.status.changes)))
         elif not self.reported:

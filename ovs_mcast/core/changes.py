@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -42,6 +42,14 @@ class Change:
     def target(self) -> str:
         """The item's name for people, as in the JSON document."""
         return self.item.target
+
+    @property
+    def is_note(self) -> bool:
+        """Whether the notes of a bridge alone change: ovs-vswitchd has nothing to follow."""
+        item, before = self.item, self.before
+        if not isinstance(item, Bridge) or not isinstance(before, Bridge):
+            return False
+        return self.action == "update" and replace(before, notes=item.notes) == item
 
     def __str__(self) -> str:
         return f"{_SIGNS[self.action]} {self.kind} {self.item.target}: {self.reason}"

@@ -7,7 +7,7 @@ another segment: so a group that segments share is left as it is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -111,9 +111,7 @@ class AppliedOverlay:
         except ConfigurationError as error:
             field = error.field.removeprefix("segments.0.")
             raise ConfigurationError(error.reason, field=field) from None
-        if self._vlans.get(segment.vlan, segment.vni) != segment.vni:
-            vni = self._vlans[segment.vlan]
-            raise ConfigurationError(f"VLAN {segment.vlan} is that of VNI {vni}", field="vlan")
+        _refuse_taken(segment, self._vlans)
         others = (one for one in self._segments.values() if one.vni != segment.vni)
         other = next(others, None)
         if other and other.flood_group.version != resolved.flood_group.version:
@@ -253,3 +251,24 @@ def _segment_changes(before: SegmentItems | None, after: SegmentItems | None) ->
 
 def _key(item: Item) -> Key:
     return (*item.key, *(item.groups if isinstance(item, GroupMembership) else ()))
+
+
+def check_fit(overlay: Overlay, segments: Iterable[Segment], field: str) -> None:
+    """Refuse segments that do not fit into an overlay, or not together.
+
+    ConfigurationError names ``field``: what they are the values of.
+    """
+    for segment in segments:
+        taken = {one.vlan: one.vni for one in overlay.segments if one.vni != segment.vni}
+        try:
+            _refuse_taken(segment, taken)
+            overlay = overlay.with_segment(segment)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"VNI {segment.vni}: {error.reason}", field=field) from None
+
+
+def _refuse_taken(segment: Segment, vlans: Mapping[int, int]) -> None:
+    """Refuse a VLAN that another VNI has; ``vlans`` are VLAN → VNI."""
+    vni = vlans.get(segment.vlan, segment.vni)
+    if vni != segment.vni:
+        raise ConfigurationError(f"VLAN {segment.vlan} is that of VNI {vni}", field="vlan")

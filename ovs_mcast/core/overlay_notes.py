@@ -29,9 +29,7 @@ _BRIDGE = Overlay.model_fields["bridge"].default
 
 def notes(overlay: Overlay) -> Options:
     """Return the notes that keep an overlay."""
-    kept = overlay.model_dump(
-        mode="json", exclude_defaults=True, exclude={"name", "segments"}, by_alias=True
-    )
+    kept = overlay.model_dump(mode="json", exclude_defaults=True, exclude={"name", "segments"})
     if overlay.peers:  # the model asks for it
         kept["only_peers"] = overlay.only_peers
     whole = json.dumps(kept, sort_keys=True, separators=(",", ":"))
@@ -95,9 +93,8 @@ def changed(before: Options, after: Options) -> tuple[list[Segment], list[Segmen
 
 def with_change(noted: Options, before: Segment | None, after: Segment | None) -> Options:
     """Return the notes with one segment in place of another; None for none."""
-    changed = [one for one in (before, after) if one is not None]
-    keys = {_key(segment.vni) for segment in changed}
-    vnis = set(map(_vni, changed))
+    vnis = {one.vni for one in (before, after) if one is not None}
+    keys = set(map(_key, vnis))
     kept = _segments(note for note in noted if note[0] in keys)
     there = [segment for segment in kept if segment.vni not in vnis]
     written = _written([*there, *([] if after is None else [after])])

@@ -163,9 +163,7 @@ class Host(Closeable):
         Running it again changes nothing, or converges after a failure.
         """
         with self._alone():
-            agent = self.backend.agent(overlay.name)
-            if agent is not None and self.plan(overlay):
-                raise agent
+            self._refuse_beside_agent(overlay.name, lambda: self.plan(overlay))
             return self._reconcile(overlay, progress)
 
     def _reconcile(self, overlay: Overlay, progress: Progress | None = None) -> Status:
@@ -217,9 +215,8 @@ class Host(Closeable):
         self, applied: AppliedOverlay, before: Segment | None, after: Segment | None
     ) -> Status:
         """Put one segment in place of another; None for none."""
-        agent = None if before == after else self.backend.agent(applied.overlay_name)
-        if agent is not None:
-            raise agent
+        if before != after:
+            self._refuse_beside_agent(applied.overlay_name, lambda: True)
         try:
             with applied.out_of_sync_on_error():
                 status = incremental.change(self.backend, applied, before, after)
@@ -253,9 +250,7 @@ class Host(Closeable):
     def teardown(self, name: str, progress: Progress | None = None) -> Status:
         """Remove everything that bears the overlay's mark, and nothing else."""
         with self._alone():
-            agent = self.backend.agent(name)
-            if agent is not None and self.plan_teardown(name):
-                raise agent
+            self._refuse_beside_agent(name, lambda: self.plan_teardown(name))
             done, left = reconcile.remove(self.backend, name, progress)
             self.backend.keeper(name).end()
             self._applied.pop(name, None)
@@ -301,6 +296,12 @@ class Host(Closeable):
                 keeper.hold(held, taken_over)
             except KeeperError as error:
                 raise UnavailableError(str(error)) from None
+
+    def _refuse_beside_agent(self, name: str, changes: Callable[[], object]) -> None:
+        """Refuse changes, if there are any, of an overlay that an agent would take back."""
+        agent = self.backend.agent(name)
+        if agent is not None and changes():
+            raise agent
 
     def _refuse_child(self) -> None:
         if os.getpid() != self._process:

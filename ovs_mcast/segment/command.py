@@ -15,8 +15,9 @@ import typer
 from ..cli import app as cli
 from ..cli import output
 from ..cli.overlay_options import SHAPE, default_name, parse_segment
-from ..cli.report import Report
+from ..cli.report import Report, summary
 from ..cli.run import Failure, run
+from ..core.incremental import check_fit
 from ..core.model import Overlay, Segment
 from ..core.status import Status
 from ..errors import ApplyError, ConfigurationError
@@ -26,7 +27,6 @@ from ..host.host import Host
 # Returns the host of an OVSDB, the local one for None.
 OpenHost = Callable[[str | None], Host]
 _ARGUMENT = "SEGMENT"
-_INTERRUPTED = "interrupted: run it again, it continues from what is in place"
 
 Name = Annotated[
     str | None, typer.Option(help="Name of the overlay.  [default: the only one on this host]")
@@ -58,7 +58,7 @@ class Commands:
 
         def act(host: Host) -> Iterator[Status]:
             wanted = [_segment(text) for text in segments]
-            _fit(wanted, host.overlay(name))
+            check_fit(host.overlay(name), wanted, _ARGUMENT)
             yield from (host.add(segment, name=name) for segment in wanted)
 
         self._change("segment add", name, db, act, Report("segment add", json_, verbose))
@@ -124,14 +124,11 @@ class Commands:
                 if name is None:
                     made.status = replace(made.status, overlay=host.overlay().name)
                 made.take(act(host))
-            done = "applied and verified" if made.status.changed else "nothing to change"
-            report.status(made.status, f"overlay {made.status.overlay}: {done}")
+            report.status(made.status, summary(made.status))
             return 0
 
         def failed(failure: Failure) -> None:
-            interrupted = isinstance(failure.error, KeyboardInterrupt)
-            message = _INTERRUPTED if interrupted else failure.message
-            report.failed(made.status.overlay, failure, message, made.status.changes)
+            report.failed(made.status.overlay, failure, made.status.changes)
 
         run(command, changes, interrupted=ApplyError.exit_status, report=failed)
 
@@ -167,22 +164,6 @@ def _segment(text: str) -> Segment:
         if error.field == _ARGUMENT:
             raise
         raise ConfigurationError(f"{text!r}: {error}", field=_ARGUMENT) from None
-
-
-def _fit(wanted: Iterable[Segment], overlay: Overlay) -> None:
-    """Refuse segments that do not fit into the overlay, or not together, before any is touched."""
-    for segment in wanted:
-        vni, field = segment.vni, _ARGUMENT
-        taken = {one.vlan: one.vni for one in overlay.segments if one.vni != vni}
-        if segment.vlan in taken:
-            other = taken[segment.vlan]
-            raise ConfigurationError(
-                f"VNI {vni}: VLAN {segment.vlan} is that of VNI {other}", field=field
-            )
-        try:
-            overlay = overlay.with_segment(segment)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"VNI {vni}: {error.reason}", field=field) from None
 
 
 def _removed(host: Host, vni: int, name: str | None) -> Iterator[Status]:

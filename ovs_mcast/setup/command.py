@@ -14,7 +14,7 @@ from ..adapters.systemd import Notify
 from ..cli import output
 from ..cli.app import log_to_stderr, require_net_admin, run_module
 from ..cli.overlay_options import OverlayOptions, default_name, takes_overlay
-from ..cli.report import Report
+from ..cli.report import Report, summary
 from ..cli.run import Failure, run
 from ..core.model import Overlay
 from ..core.status import Status
@@ -27,8 +27,6 @@ from ..host.host import Host
 _DRY_RUN_FOUND_CHANGES = 4
 # Returns the host of an OVSDB, the local one for None.
 OpenHost = Callable[[str | None], Host]
-
-_INTERRUPTED = "interrupted: run it again, it continues from what is in place"
 
 
 @takes_overlay
@@ -97,7 +95,7 @@ class _Setup:
                 return self._found(_compare(host, overlay))
             with output.progress() as bar:
                 status = host.reconcile(overlay, bar)
-        self.report.status(status, _summary(status))
+        self.report.status(status, summary(status))
         return self._hold(overlay) if hold else 0
 
     def teardown(self) -> int:
@@ -113,14 +111,12 @@ class _Setup:
             output.say(
                 f"no overlay {self.name} on this host; --name: {harmless(', '.join(others))}"
             )
-        self.report.status(status, _summary(status))
+        self.report.status(status, summary(status))
         return 0
 
     def failed(self, failure: Failure) -> None:
         """Report a failure."""
-        interrupted = isinstance(failure.error, KeyboardInterrupt)
-        message = _INTERRUPTED if interrupted else failure.message
-        self.report.failed(self.name, failure, message)
+        self.report.failed(self.name, failure)
 
     def _found(self, status: Status) -> int:
         """Report the result of a dry run; return its exit status."""
@@ -128,7 +124,7 @@ class _Setup:
             count = len(status.changes)
             self.report.status(status, f"overlay {status.overlay}: {count} changes to make")
             return _DRY_RUN_FOUND_CHANGES
-        self.report.status(status, _summary(status) if status.verified else "")
+        self.report.status(status, summary(status) if status.verified else "")
         return 0 if status.verified else VerifyError.exit_status
 
     def _hold(self, overlay: Overlay) -> int:
@@ -156,11 +152,6 @@ def _compare(host: Host, overlay: Overlay) -> Status:
     if overlay.membership == "auto" and not decides(seen.decision, overlay):
         output.say(f"auto has not tested this underlay yet: shown as for {UNDECIDED}")
     return Status(overlay.name, changes.changes)
-
-
-def _summary(status: Status) -> str:
-    ending = "applied and verified" if status.changed else "nothing to change"
-    return f"overlay {status.overlay}: {ending}"
 
 
 def main(open_host: OpenHost = connect) -> None:

@@ -23,7 +23,7 @@ from ...core.items import Bridge, Port
 from ...errors import UnavailableError
 from ..polling import poll_until
 from . import rows, schema
-from .transaction import LostError, OvsdbError, _Changes, _Transaction, is_note
+from .transaction import LostError, OvsdbError, _Changes, _Transaction
 
 _LOCK = "ovs_mcast"
 _PATIENCE = 5.0  # seconds to reconnect in, or to end
@@ -161,7 +161,7 @@ class Ovsdb:
         """
         try:
             with self._api.transaction(check_error=True, log_errors=False) as transaction:
-                transaction.follows = not all(map(is_note, changes))
+                transaction.follows = not all(change.is_note for change in changes)
                 transaction.add(_Changes(self._api, changes))
         except TimeoutException:
             raise UnavailableError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl import command
@@ -39,14 +38,6 @@ class _Transaction(OvsVsctlTransaction):  # type: ignore[misc]
         """Wait for ovs-vswitchd. TimeoutException and LostError."""
         if self.follows:
             self.do_post_commit(txn)
-
-
-def is_note(change: Change) -> bool:
-    """Return whether a change is of the notes of a bridge alone."""
-    item, before = change.item, change.before
-    if not isinstance(item, Bridge) or not isinstance(before, Bridge):
-        return False
-    return change.action == "update" and replace(before, notes=item.notes) == item
 
 
 class _Changes(command.BaseCommand):  # type: ignore[misc]
